@@ -1,0 +1,45 @@
+//! The command line, one file a subcommand.
+
+mod api_server;
+mod config;
+mod demo;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A secondary Kubernetes scheduler for GPU clusters shared by many teams.
+#[derive(Debug, Parser)]
+#[command(name = "mss-scheduler", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Schedule the pods of a cluster.
+    Run(run::Args),
+    /// Show the scheduler at work on an embedded cluster.
+    Demo(demo::Args),
+    /// Serve an embedded Kubernetes API with fake nodes.
+    ApiServer(api_server::Args),
+    /// Print, check and explain the configuration file.
+    Config(config::Args),
+}
+
+/// Parses the command line and runs the subcommand; errors are printed with their causes.
+pub fn main() -> ExitCode {
+    // kube and hyper are built without a default crypto provider
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::main(args),
+        Command::Demo(args) => demo::main(args),
+        Command::ApiServer(args) => api_server::main(args),
+        Command::Config(args) => config::main(args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,1 @@
+//! Extension points of the scheduling framework, in upstream's terms.

@@ -1,0 +1,1 @@
+//! Watches the cluster, makes the calls, holds the lease.

@@ -1,0 +1,1 @@
+//! Nouns: resources, pods, nodes, pod groups, the annotation contract.

@@ -1,0 +1,1 @@
+//! Places a pod group in one statement.

@@ -1,0 +1,1 @@
+//! One file per plugin, under upstream's name where upstream has it.

@@ -1,0 +1,1 @@
+//! Who waits, and which event may help whom.

@@ -1,0 +1,1 @@
+//! Composition root: builds the parts, connects them with bounded channels, shuts down in order.

@@ -1,0 +1,1 @@
+//! The machine: events in, API calls out.

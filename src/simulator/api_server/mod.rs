@@ -1,0 +1,1 @@
+//! An embedded Kubernetes API server: JSON over HTTP, in memory.

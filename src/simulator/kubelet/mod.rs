@@ -1,0 +1,1 @@
+//! Fake kubelets: run bound pods on nodes that are only objects.

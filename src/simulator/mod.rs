@@ -1,0 +1,5 @@
+//! Everything that plays a cluster.
+
+pub mod api_server;
+pub mod kubelet;
+pub mod traces;
