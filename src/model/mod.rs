@@ -1,1 +1,23 @@
 //! Nouns: resources, pods, nodes, pod groups, the annotation contract.
+//!
+//! Everything here is a plain value. The shell parses Kubernetes objects into these; the core never
+//! sees a Kubernetes type.
+
+pub mod contract;
+pub mod node;
+pub mod pod;
+pub mod quantity;
+pub mod selector;
+pub mod time;
+
+pub use contract::{ContractError, GroupSpec};
+pub use node::{Node, Taint, TaintEffect};
+pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
+pub use selector::{NodeSelectorTerm, Operator, Requirement};
+pub use time::{Timestamp, WallTime};
+
+/// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries.
+///
+/// Units: milli-CPU for `cpu`, bytes for `memory`, `ephemeral-storage` and `hugepages-*`, whole
+/// devices for extended resources.
+pub type ResourceList = Vec<(Box<str>, i64)>;

@@ -1,0 +1,49 @@
+//! A node, as far as placing pods on it is concerned.
+
+use super::ResourceList;
+
+/// A node as the API server shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// Labels, sorted by key.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// `spec.taints` in the object's order, which decides the taint a message names.
+    pub taints: Vec<Taint>,
+    /// `spec.unschedulable`: cordoned.
+    pub unschedulable: bool,
+    /// `status.allocatable`, including `pods`.
+    pub allocatable: ResourceList,
+}
+
+impl Node {
+    /// The value of a label.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let found = self.labels.binary_search_by(|(k, _)| (**k).cmp(key));
+        found.ok().map(|index| &*self.labels[index].1)
+    }
+}
+
+/// A taint of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Taint {
+    /// Key; never empty.
+    pub key: Box<str>,
+    /// Value; may be empty.
+    pub value: Box<str>,
+    /// What it does to pods that do not tolerate it.
+    pub effect: TaintEffect,
+}
+
+/// Effect of a taint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaintEffect {
+    /// New pods stay away.
+    NoSchedule,
+    /// New pods stay away if they can.
+    PreferNoSchedule,
+    /// New pods stay away, running ones are evicted (by others).
+    NoExecute,
+}
