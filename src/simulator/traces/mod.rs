@@ -1,1 +1,1 @@
-//! Readers of public cluster traces, as Kubernetes objects.
+//! Readers of published cluster traces.
