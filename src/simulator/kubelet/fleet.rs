@@ -209,7 +209,7 @@ impl Loop {
                 let uids: HashSet<_> = listed.iter().map(|pod| pod.uid.clone()).collect();
                 self.machine.retain_pods(|uid| uids.contains(uid));
                 // as a kubelet that restarts: what runs keeps its place, the oldest comes next
-                listed.sort_by(|a, b| (a.phase, a.created).cmp(&(b.phase, b.created)));
+                listed.sort_by_key(|pod| (pod.phase, pod.created));
                 for pod in listed {
                     self.machine.pod_applied(now, Timestamp::now(), pod);
                 }
