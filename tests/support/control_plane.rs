@@ -1,5 +1,6 @@
 //! A real kube-apiserver and etcd on loopback, with throw-away data.
 
+use super::audit;
 use super::children::Process;
 pub(crate) use super::servers::{Options, User};
 use super::servers::{api_server_command, etcd_command, free_ports, write_tokens};
@@ -89,6 +90,7 @@ impl ControlPlane {
             Process::start("etcd", command, folder.join("etcd.log")).map_err(failed("etcd"))?;
 
         write_tokens(&folder).map_err(failed("kube-apiserver"))?;
+        audit::write_policy(&folder).map_err(failed("kube-apiserver"))?;
         let command = api_server_command(&binaries, &folder, client, secure, options);
         let api_server = Process::start("kube-apiserver", command, folder.join("apiserver.log"))
             .map_err(failed("kube-apiserver"))?;

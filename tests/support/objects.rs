@@ -1,8 +1,9 @@
 //! The nodes and pods that the tests create.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// The name that the tests' pods ask for unless they say otherwise.
 pub(crate) const SCHEDULER: &str = "mss-scheduler";
@@ -114,13 +115,61 @@ pub(crate) async fn create_pod(client: &kube::Client, pod: &Pod) {
 
 /// Creates all members of all gangs, several at a time, in the order of the gangs.
 pub(crate) async fn create_gangs(client: &kube::Client, gangs: &[Gang]) {
+    create_pods(client, gangs.iter().flat_map(Gang::pods).collect()).await;
+}
+
+/// Creates pods, several at a time, in their order.
+pub(crate) async fn create_pods(client: &kube::Client, pods: Vec<Pod>) {
     use futures::StreamExt;
-    let pods = gangs.iter().flat_map(Gang::pods);
     futures::stream::iter(pods)
         .map(|pod| async move { create_pod(client, &pod).await })
         .buffered(16)
         .collect::<Vec<()>>()
         .await;
+}
+
+/// Removes a pod at once, without its kubelet.
+pub(crate) async fn delete_pod(client: &kube::Client, namespace: &str, name: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let at_once = DeleteParams::default().grace_period(0);
+    pods.delete(name, &at_once).await.expect("the pod can be deleted");
+}
+
+/// Removes all pods of a namespace at once, without their kubelets.
+pub(crate) async fn delete_pods(client: &kube::Client, namespace: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let (at_once, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+    pods.delete_collection(&at_once, &all).await.expect("pods can be deleted");
+}
+
+/// Waits until `count` pods of the namespace are told that they cannot be scheduled, and returns
+/// the messages.
+pub(crate) async fn unschedulable(
+    client: &kube::Client,
+    namespace: &str,
+    count: usize,
+    within: Duration,
+) -> Vec<String> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let deadline = Instant::now() + within;
+    loop {
+        let all = pods.list(&ListParams::default()).await.expect("pods can be listed");
+        let told: Vec<String> = all.iter().filter_map(refusal).collect();
+        if told.len() == count {
+            return told;
+        }
+        let seen = told.len();
+        assert!(Instant::now() < deadline, "{seen} of {count} pods were told within {within:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn refusal(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
+    let refused =
+        condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable");
+    refused.then(|| condition.message.clone().unwrap_or_default())
 }
 
 /// What a scheduler does to put a pod on a node.

@@ -28,7 +28,7 @@ impl User {
     }
 
     /// User name and groups, as the API server's token file wants them.
-    fn identity(self) -> (&'static str, &'static str) {
+    pub(crate) fn identity(self) -> (&'static str, &'static str) {
         match self {
             User::Admin => ("admin", "system:masters"),
             User::Scheduler => (
@@ -45,13 +45,16 @@ impl User {
 pub(crate) struct Options {
     /// Lets etcd answer before data is on disk. For benches, where the disk is not the subject.
     pub(crate) unsafe_no_fsync: bool,
+    /// Records each request of [`User::Scheduler`], for `audit::requests`.
+    pub(crate) audit: bool,
     /// More flags for kube-apiserver.
     pub(crate) api_server_flags: Vec<String>,
 }
 
-pub(crate) fn free_ports() -> [u16; 3] {
+/// Ports of loopback that nobody uses now.
+pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     // all are held until the last is known, so they differ
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free loopback port"));
+    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     held.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
 }
 
@@ -120,5 +123,12 @@ pub(crate) fn api_server_command(
         .arg("--disable-admission-plugins=ServiceAccount,TaintNodesByCondition")
         .arg("--profiling=false")
         .args(&options.api_server_flags);
+    if options.audit {
+        command
+            .arg(format!("--audit-policy-file={}", folder.join("audit-policy.yaml").display()))
+            .arg(format!("--audit-log-path={}", folder.join("audit.log").display()))
+            // a request is on record before it is answered
+            .arg("--audit-log-mode=blocking");
+    }
     command
 }
