@@ -1,1 +1,4 @@
 //! Watches the cluster, makes the calls, holds the lease.
+
+pub mod convert;
+pub mod objects;
