@@ -8,7 +8,7 @@ mod check;
 mod duration;
 pub mod explain;
 pub mod fields;
-pub mod plugins;
+mod plugins;
 mod profile;
 mod section;
 #[cfg(test)]

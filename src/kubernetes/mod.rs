@@ -1,1 +1,3 @@
 //! Watches the cluster, makes the calls, holds the lease.
+
+pub mod permissions;
