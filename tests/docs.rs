@@ -5,7 +5,7 @@
 use clap::CommandFactory as _;
 use mss_scheduler::cli::Cli;
 use mss_scheduler::config::explain;
-use mss_scheduler::kubernetes::permissions::{PERMISSIONS, Scope};
+use mss_scheduler::kubernetes::permissions::PERMISSIONS;
 use mss_scheduler::model::contract;
 use mss_scheduler::telemetry::{catalogue, http};
 use std::fmt::Write as _;
@@ -17,7 +17,8 @@ fn path(file: &str) -> PathBuf {
 
 /// Compares the part of a file between the markers of `name` with `expected`, or rewrites it.
 fn generated(file: &str, name: &str, expected: &str) {
-    let text = std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let text =
+        std::fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     let (begin, end) = (format!("<!-- generated: {name} -->\n"), format!("<!-- end: {name} -->"));
     let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{file} lacks {begin}"));
     let (found, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{file} lacks {end}"));
@@ -30,8 +31,10 @@ fn generated(file: &str, name: &str, expected: &str) {
         return;
     }
     let line = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
-    panic!("{file}, part {name}, is not what the code says (found, expected): {line:#?}\n\
-            run: MSS_UPDATE_DOCS=1 cargo test --test docs");
+    panic!(
+        "{file}, part {name}, is not what the code says (found, expected): {line:#?}\n\
+            run: MSS_UPDATE_DOCS=1 cargo test --test docs"
+    );
 }
 
 #[test]
@@ -64,19 +67,12 @@ fn endpoints() {
 
 #[test]
 fn permissions() {
-    let mut text = String::from("| Where | Resource | Verb |\n|---|---|---|\n");
+    let mut text = String::from("| Where | Resource | Verbs |\n|---|---|---|\n");
     for right in PERMISSIONS {
-        let place = match right.scope {
-            Scope::Cluster => "cluster",
-            Scope::OwnNamespace => "own namespace",
-        };
+        let place = if right.cluster_wide { "cluster" } else { "own namespace" };
         let dot = if right.group.is_empty() { "" } else { "." };
-        let name = right.name.map(|name| format!(" `{name}`")).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "| {place} | `{}{dot}{}`{name} | {} |",
-            right.resource, right.group, right.verb
-        );
+        let (resource, verbs) = (right.resource, right.verbs.join(", "));
+        let _ = writeln!(text, "| {place} | `{resource}{dot}{}` | {verbs} |", right.group);
     }
     generated("docs/operations.md", "permissions", &text);
 }

@@ -19,7 +19,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 use kube::api::{Api, PostParams};
 use mss_scheduler::config::Configuration;
-use mss_scheduler::kubernetes::permissions::{PERMISSIONS, Permission, Scope};
+use mss_scheduler::kubernetes::permissions::{PERMISSIONS, Permission};
 use mss_scheduler::model::contract;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,23 +119,17 @@ fn kustomization_lists_every_file() {
     assert_eq!(files, resources().into_iter().collect());
 }
 
-type Right = (Scope, String, String, String, Option<String>);
+/// In the whole cluster or not, group, resource, verb.
+type Right = (bool, String, String, String);
 
-fn granted(scope: Scope, rules: &[PolicyRule]) -> BTreeSet<Right> {
+fn granted(cluster_wide: bool, rules: &[PolicyRule]) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
     for rule in rules {
-        let names: Vec<Option<String>> = match &rule.resource_names {
-            Some(names) => names.iter().cloned().map(Some).collect(),
-            None => vec![None],
-        };
         for group in rule.api_groups.as_ref().unwrap() {
             for resource in rule.resources.as_ref().unwrap() {
                 for verb in &rule.verbs {
-                    for name in &names {
-                        let right =
-                            (scope, group.clone(), resource.clone(), verb.clone(), name.clone());
-                        assert!(rights.insert(right), "{group}/{resource} {verb} twice");
-                    }
+                    let right = (cluster_wide, group.clone(), resource.clone(), verb.clone());
+                    assert!(rights.insert(right), "{group}/{resource} {verb} twice");
                 }
             }
         }
@@ -143,18 +137,30 @@ fn granted(scope: Scope, rules: &[PolicyRule]) -> BTreeSet<Right> {
     rights
 }
 
+fn used() -> Vec<(&'static Permission, &'static str)> {
+    let verbs = |right: &'static Permission| right.verbs.iter().map(move |verb| (right, *verb));
+    PERMISSIONS.iter().flat_map(verbs).collect()
+}
+
 #[test]
 fn rbac_grants_exactly_what_the_code_uses() {
     let cluster: ClusterRole = object("rbac.yaml", "ClusterRole");
     let own: Role = object("rbac.yaml", "Role");
-    let mut granted_rights = granted(Scope::Cluster, &cluster.rules.unwrap());
-    granted_rights.extend(granted(Scope::OwnNamespace, &own.rules.unwrap()));
-    let right = |used: &Permission| {
-        let name = used.name.map(str::to_owned);
-        (used.scope, used.group.to_owned(), used.resource.to_owned(), used.verb.to_owned(), name)
+    let (cluster, own) = (cluster.rules.unwrap(), own.rules.unwrap());
+    let mut rights = granted(true, &cluster);
+    rights.extend(granted(false, &own));
+    let right = |(used, verb): (&Permission, &str)| {
+        (used.cluster_wide, used.group.to_owned(), used.resource.to_owned(), verb.to_owned())
     };
-    assert_eq!(granted_rights, PERMISSIONS.iter().map(right).collect());
-    assert!(granted_rights.iter().all(|right| !format!("{right:?}").contains('*')));
+    assert_eq!(rights, used().into_iter().map(right).collect());
+    assert!(rights.iter().all(|right| !format!("{right:?}").contains('*')));
+
+    // a create cannot be limited to a name, everything else on leases is
+    let lease = configuration().leader_election.resource_name;
+    assert!(cluster.iter().all(|rule| rule.resource_names.is_none()));
+    for rule in own.iter().filter(|rule| rule.verbs != ["create"]) {
+        assert_eq!(rule.resource_names, Some(vec![lease.clone()]));
+    }
 }
 
 #[test]
@@ -175,7 +181,7 @@ fn roles_are_bound_to_the_one_account() {
 
 fn pod_spec() -> PodSpec {
     let deployment: Deployment = object("deployment.yaml", "Deployment");
-    deployment.spec.unwrap().template.spec.unwrap()
+    deployment.spec.template.spec.unwrap()
 }
 
 fn container() -> Container {
@@ -226,8 +232,6 @@ fn the_configuration_agrees_with_the_deployment() {
     let service: Service = object("service.yaml", "Service");
     assert_eq!(service.spec.unwrap().ports.unwrap()[0].port, i32::from(address.port()));
 
-    let lease = PERMISSIONS.iter().find_map(|permission| permission.name);
-    assert_eq!(lease, Some(config.leader_election.resource_name.as_str()));
     assert_eq!(config.leader_election.resource_namespace, NAME);
 
     let grace = pod_spec().termination_grace_period_seconds.unwrap();
@@ -276,20 +280,26 @@ fn the_example_is_a_gang_we_serve() {
     assert!(configuration().profiles.iter().any(|profile| profile.scheduler_name == scheduler));
 }
 
-async fn may(client: &kube::Client, right: &Permission, namespace: Option<&str>) -> bool {
-    let (resource, subresource) = match right.resource.split_once('/') {
+/// Asks the API server whether the client's user may do this, everywhere or in our namespace.
+async fn may(
+    client: &kube::Client,
+    (group, resource, verb): (&str, &str, &str),
+    everywhere: bool,
+) -> bool {
+    let (resource, subresource) = match resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
-        None => (right.resource, None),
+        None => (resource, None),
     };
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
-                group: Some(right.group.to_owned()),
+                group: Some(group.to_owned()),
                 resource: Some(resource.to_owned()),
                 subresource,
-                verb: Some(right.verb.to_owned()),
-                name: right.name.map(str::to_owned),
-                namespace: namespace.map(str::to_owned),
+                verb: Some(verb.to_owned()),
+                // the one lease that may be read and renewed
+                name: (!everywhere && verb != "create").then(|| NAME.to_owned()),
+                namespace: (!everywhere).then(|| NAME.to_owned()),
                 ..Default::default()
             }),
             ..Default::default()
@@ -326,11 +336,11 @@ async fn a_real_api_server_accepts_and_grants_them() {
     assert!(refused.contains("PodSecurity"), "{refused}");
 
     let scheduler = plane.client(User::Scheduler).await;
-    for right in PERMISSIONS {
-        let namespace = (right.scope == Scope::OwnNamespace).then_some(NAME);
-        assert!(may(&scheduler, right, namespace).await, "{right:?} is not granted");
+    for (right, verb) in used() {
+        let asked = (right.group, right.resource, verb);
+        assert!(may(&scheduler, asked, right.cluster_wide).await, "{asked:?} is not granted");
     }
-    for (group, resource, verb) in [
+    for asked in [
         ("", "secrets", "get"),
         ("", "nodes", "patch"),
         ("", "pods", "create"),
@@ -339,7 +349,6 @@ async fn a_real_api_server_accepts_and_grants_them() {
         ("coordination.k8s.io", "leases", "get"),
         ("rbac.authorization.k8s.io", "clusterroles", "create"),
     ] {
-        let right = Permission { scope: Scope::Cluster, group, resource, verb, name: None };
-        assert!(!may(&scheduler, &right, None).await, "{right:?} is granted");
+        assert!(!may(&scheduler, asked, true).await, "{asked:?} is granted");
     }
 }

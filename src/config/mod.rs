@@ -143,18 +143,12 @@ pub struct Limits {
     /// How long a gang may stay between zero and its minimum.
     #[serde(serialize_with = "duration::serialize")]
     pub partial_bind_deadline: Duration,
-    /// Condition patches sent and not yet answered.
-    pub status_writes_in_flight: usize,
-    /// Condition patches waiting.
-    pub status_writes_queued: usize,
-    /// Event writes sent and not yet answered.
+    /// Events and conditions sent and not yet answered.
     pub events_in_flight: usize,
     /// Events waiting.
     pub events_queued: usize,
     /// Largest min-member accepted.
     pub gang_members_max: u32,
-    /// Pods of ours held waiting.
-    pub pending_pods_max: usize,
     /// Bytes of our annotations read from one pod.
     pub annotation_bytes_max: usize,
     /// Watch events between the connection and the scheduler.
@@ -306,12 +300,9 @@ impl Limits {
             binds_in_flight: section.integer("bindsInFlight"),
             bind_timeout: section.duration("bindTimeout"),
             partial_bind_deadline: section.duration("partialBindDeadline"),
-            status_writes_in_flight: section.integer("statusWritesInFlight"),
-            status_writes_queued: section.integer("statusWritesQueued"),
             events_in_flight: section.integer("eventsInFlight"),
             events_queued: section.integer("eventsQueued"),
             gang_members_max: section.integer("gangMembersMax"),
-            pending_pods_max: section.integer("pendingPodsMax"),
             annotation_bytes_max: section.integer("annotationBytesMax"),
             watch_events_queued: section.integer("watchEventsQueued"),
             lease_margin: section.duration("leaseMargin"),

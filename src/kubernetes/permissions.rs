@@ -1,56 +1,40 @@
-//! The rights this scheduler uses. `manifests/rbac.yaml` grants exactly these, by test.
+//! What this scheduler does to the API: the manifests grant this and nothing else.
 
-/// Where a right is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// In every namespace, or on objects without one.
-    Cluster,
-    /// In the scheduler's own namespace.
-    OwnNamespace,
-}
-
-/// One verb on one resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A permission: API group, resource, verbs, and whether it is needed in the whole cluster or only
+/// in the scheduler's own namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Where.
-    pub scope: Scope,
-    /// API group; empty for the core group.
+    /// API group; empty for core.
     pub group: &'static str,
-    /// Resource with its subresource, as RBAC spells it.
+    /// Resource, with subresource.
     pub resource: &'static str,
-    /// Verb.
-    pub verb: &'static str,
-    /// The one object it is needed on, where RBAC can say so.
-    pub name: Option<&'static str>,
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+    /// In the whole cluster.
+    pub cluster_wide: bool,
 }
 
-const fn cluster(group: &'static str, resource: &'static str, verb: &'static str) -> Permission {
-    Permission { scope: Scope::Cluster, group, resource, verb, name: None }
+const fn cluster(
+    group: &'static str,
+    resource: &'static str,
+    verbs: &'static [&'static str],
+) -> Permission {
+    Permission { group, resource, verbs, cluster_wide: true }
 }
 
-const fn lease(verb: &'static str, name: Option<&'static str>) -> Permission {
-    let (group, resource) = ("coordination.k8s.io", "leases");
-    Permission { scope: Scope::OwnNamespace, group, resource, verb, name }
-}
-
-/// Every right the code uses, and no other. No secrets, no write to nodes, no pods created.
+/// Every verb used.
 pub const PERMISSIONS: &[Permission] = &[
-    cluster("", "nodes", "list"),
-    cluster("", "nodes", "watch"),
-    cluster("", "namespaces", "list"),
-    cluster("", "namespaces", "watch"),
-    // `get` settles a bind whose outcome is unknown
-    cluster("", "pods", "get"),
-    cluster("", "pods", "list"),
-    cluster("", "pods", "watch"),
-    // bound members of a gang that cannot reach its minimum
-    cluster("", "pods", "delete"),
-    cluster("", "pods/binding", "create"),
-    cluster("", "pods/status", "patch"),
-    cluster("events.k8s.io", "events", "create"),
-    cluster("events.k8s.io", "events", "patch"),
-    // RBAC cannot limit a create to a name: the name is not known when it is checked
-    lease("create", None),
-    lease("get", Some("mss-scheduler")),
-    lease("update", Some("mss-scheduler")),
+    cluster("", "nodes", &["list", "watch"]),
+    cluster("", "namespaces", &["list", "watch"]),
+    // get: a bind whose fate is unknown is looked up; delete: half-bound gangs are rolled back
+    cluster("", "pods", &["delete", "get", "list", "watch"]),
+    cluster("", "pods/binding", &["create"]),
+    cluster("", "pods/status", &["patch"]),
+    cluster("events.k8s.io", "events", &["create"]),
+    Permission {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["create", "get", "update"],
+        cluster_wide: false,
+    },
 ];
