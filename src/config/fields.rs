@@ -100,9 +100,9 @@ pub static FIELDS: &[Field] = &[
          exist: two schedulers at once would both bind."),
     field("leaderElection.resourceName", Text(Name), "mss-scheduler",
         "Name of the Lease. Replicas that share it elect one leader among them."),
-    field("leaderElection.resourceNamespace", Text(Name), "\"\"",
-        "Namespace of the Lease. Empty: the namespace of the pod's service account, or \
-         kube-system outside a cluster."),
+    field("leaderElection.resourceNamespace", Text(Name), "kube-system",
+        "Namespace of the Lease. The default exists in every cluster; the shipped manifests set \
+         the scheduler's own, where its role allows it."),
     field("leaderElection.leaseDuration", Duration(2 * SECOND, 10 * MINUTE), "15s",
         "How long a lease that is not renewed stays valid. A standby waits this long before it \
          takes over, so it bounds the pause after a crash. The default is upstream's."),

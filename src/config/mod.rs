@@ -106,7 +106,7 @@ pub struct LeaderElection {
     pub leader_elect: bool,
     /// Name of the lease.
     pub resource_name: String,
-    /// Namespace of the lease; empty: that of the service account, or `kube-system`.
+    /// Namespace of the lease.
     pub resource_namespace: String,
     /// How long an unrenewed lease stays valid.
     #[serde(serialize_with = "duration::serialize")]
@@ -269,11 +269,13 @@ impl LeaderElection {
                 ),
             ));
         }
-        if read.resource_name.is_empty() {
-            problems.push(Problem::new(
-                section.line("resourceName"),
-                "\"leaderElection.resourceName\" must not be empty".to_owned(),
-            ));
+        for (name, value) in
+            [("resourceName", &read.resource_name), ("resourceNamespace", &read.resource_namespace)]
+        {
+            if value.is_empty() {
+                let message = format!("\"leaderElection.{name}\" must not be empty");
+                problems.push(Problem::new(section.line(name), message));
+            }
         }
         read
     }
