@@ -183,7 +183,7 @@ async fn serve_endpoints(
 
 fn converter(configuration: &Configuration) -> Converter {
     Converter {
-        profiles: configuration.profiles.iter().map(|p| p.scheduler_name.clone()).collect(),
+        profiles: configuration.profiles.iter().map(|p| p.scheduler_name.as_str().into()).collect(),
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
     }
