@@ -84,6 +84,55 @@ fn command_line() {
     generated("docs/command-line.md", "commands", &text);
 }
 
+/// The names in backticks of a text that look like tests: words joined by three or more `_`.
+fn test_names(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|name| !name.contains(['/', ' ']) && name.matches('_').count() >= 3).collect()
+}
+
+fn collect(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, text);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            *text += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn invariants_name_tests_that_exist() {
+    let text = std::fs::read_to_string(path("docs/invariants.md")).unwrap();
+    let mut code = String::new();
+    ["src", "tests"].iter().for_each(|folder| collect(&path(folder), &mut code));
+    let names = test_names(&text);
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(code.contains(&format!("fn {name}()")), "docs/invariants.md names no test: {name}");
+    }
+}
+
+#[test]
+fn links_between_docs_lead_somewhere() {
+    let mut files = vec![PathBuf::from("README.md"), PathBuf::from("SECURITY.md")];
+    for folder in ["docs", "docs/adr"] {
+        let entries = std::fs::read_dir(path(folder)).unwrap();
+        let names = entries.map(|entry| Path::new(folder).join(entry.unwrap().file_name()));
+        files.extend(names.filter(|name| name.extension().is_some_and(|ending| ending == "md")));
+    }
+    for file in files {
+        let text = std::fs::read_to_string(path(file.to_str().unwrap())).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if !target.is_empty() && !target.starts_with("http") {
+                let found = path(file.to_str().unwrap()).parent().unwrap().join(target);
+                assert!(found.exists(), "{} links to {link}", file.display());
+            }
+        }
+    }
+}
+
 /// A section per command that can be run, with a table of its arguments.
 fn describe(command: &clap::Command, name: &str, text: &mut String) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
