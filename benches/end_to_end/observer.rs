@@ -19,10 +19,11 @@ struct SlimPod {
     spec: SlimSpec,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct SlimMeta {
-    #[serde(default)]
     name: String,
+    resource_version: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -61,19 +62,7 @@ impl Observer {
         let list = pods.list_metadata(&ListParams::default().limit(1)).await;
         let version = list.expect("pods can be listed").metadata.resource_version;
         let version = version.expect("a list has a version");
-        let path = Pod::url_path(&(), Some(&namespace));
-        let task = tokio::spawn(async move {
-            // the server may end a watch after some minutes, longer than any scenario
-            let parameters = WatchParams::default().timeout(290).disable_bookmarks();
-            let request = Request::new(path).watch(&parameters, &version).expect("a valid request");
-            let events = client.request_events::<SlimPod>(request).await.expect("it can watch");
-            let mut events = std::pin::pin!(events);
-            while let Some(event) = events.next().await {
-                if let WatchEvent::Modified(pod) = event.expect("the watch is not cut") {
-                    sender.send_modify(|binds| record(binds, pod));
-                }
-            }
-        });
+        let task = tokio::spawn(follow(client, namespace, version, sender));
         Observer { binds, task }
     }
 
@@ -85,6 +74,33 @@ impl Observer {
 
     pub(crate) fn binds(&self) -> Binds {
         self.binds.borrow().clone()
+    }
+}
+
+/// Goes on from the last event when the server ends the watch, which it does to those that are
+/// slower than a burst of binds.
+async fn follow(
+    client: Client,
+    namespace: String,
+    mut version: String,
+    sender: watch::Sender<Binds>,
+) {
+    let path = Pod::url_path(&(), Some(&namespace));
+    loop {
+        let parameters = WatchParams::default().timeout(290).disable_bookmarks();
+        let request = Request::new(&path).watch(&parameters, &version).expect("a valid request");
+        let events = client.request_events::<SlimPod>(request).await.expect("it can watch");
+        let mut events = std::pin::pin!(events);
+        while let Some(Ok(event)) = events.next().await {
+            match event {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) | WatchEvent::Deleted(pod) => {
+                    version.clone_from(&pod.metadata.resource_version);
+                    sender.send_modify(|binds| record(binds, pod));
+                }
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => panic!("the observer missed events: {status}"),
+            }
+        }
     }
 }
 

@@ -145,8 +145,8 @@ impl Bench {
         if let Some(gpus) = gpus {
             self.create_pods(name, self.args.rest_pods, gpus, gang).await;
         }
-        let process = binders::start(&self.servers, binder, name);
-        self.wait_until_quiet(&process).await;
+        let mut process = binders::start(&self.servers, binder, name);
+        self.wait_until_quiet(&mut process).await;
         let before = (ServerWork::read(&self.client).await, observer::cpu(process.id()));
         tokio::time::sleep(Duration::from_secs(self.args.rest_seconds)).await;
         let after = (ServerWork::read(&self.client).await, observer::cpu(process.id()));
@@ -161,7 +161,7 @@ impl Bench {
 
     /// The pods have been told that they do not fit: no API write for five seconds, or a minute
     /// has passed, for a binder that never stops writing.
-    async fn wait_until_quiet(&self, process: &Process) {
+    async fn wait_until_quiet(&self, process: &mut Process) {
         let began = Instant::now();
         let mut last = (Instant::now(), ServerWork::read(&self.client).await.writes);
         let (quiet, patience) = (Duration::from_secs(5), Duration::from_secs(60));
@@ -172,7 +172,7 @@ impl Bench {
                 last = (Instant::now(), writes);
             }
         }
-        assert!(observer::cpu(process.id()) > Duration::ZERO, "{}", process.last_words());
+        assert!(process.exited().is_none(), "{}", process.last_words());
     }
 
     async fn create_namespace(&self, name: &str) {
