@@ -4,6 +4,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -47,7 +48,7 @@ async fn bind_all(kubeconfig: &Path, scheduler_name: &str, with_events: bool) ->
     let config = watcher::Config::default().fields(live);
     let mut pods = watcher(Api::<Pod>::all(client.clone()), config).default_backoff().boxed();
     // bounded by the pods that the bench creates
-    let mut waiting: VecDeque<Pod> = VecDeque::new();
+    let mut waiting: VecDeque<Target> = VecDeque::new();
     let mut seen: HashSet<String> = HashSet::new();
     let mut binding = FuturesUnordered::new();
     loop {
@@ -64,11 +65,15 @@ async fn bind_all(kubeconfig: &Path, scheduler_name: &str, with_events: bool) ->
                 else {
                     continue;
                 };
-                let spec = pod.spec.as_ref().expect("a pod has a spec");
-                let ours = spec.scheduler_name.as_deref() == Some(scheduler_name);
-                let uid = pod.metadata.uid.clone().expect("a pod has a uid");
-                if ours && spec.node_name.is_none() && seen.insert(uid) {
-                    waiting.push_back(pod);
+                let spec = pod.spec.expect("a pod has a spec");
+                if spec.scheduler_name.as_deref() != Some(scheduler_name)
+                    || spec.node_name.is_some()
+                {
+                    continue;
+                }
+                let target = Target::of(pod.metadata);
+                if seen.insert(target.uid.clone()) {
+                    waiting.push_back(target);
                 }
             }
             Some(()) = binding.next() => {}
@@ -76,11 +81,25 @@ async fn bind_all(kubeconfig: &Path, scheduler_name: &str, with_events: bool) ->
     }
 }
 
-async fn bind(client: Client, pod: Pod, node: String, with_events: bool) {
-    let meta = pod.metadata;
-    let (Some(namespace), Some(name), Some(uid)) = (meta.namespace, meta.name, meta.uid) else {
-        unreachable!("a pod that was read has a name");
-    };
+/// A pod to bind.
+struct Target {
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl Target {
+    fn of(meta: ObjectMeta) -> Target {
+        Target {
+            namespace: meta.namespace.expect("a stored pod has a namespace"),
+            name: meta.name.expect("a stored pod has a name"),
+            uid: meta.uid.expect("a stored pod has a uid"),
+        }
+    }
+}
+
+async fn bind(client: Client, pod: Target, node: String, with_events: bool) {
+    let Target { namespace, name, uid } = pod;
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
         "metadata": {"namespace": namespace, "name": name, "uid": uid},
