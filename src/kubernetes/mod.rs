@@ -1,1 +1,14 @@
 //! Watches the cluster, makes the calls, holds the lease.
+
+pub mod client;
+pub mod clock;
+pub mod dispatch;
+pub mod lease;
+pub mod permissions;
+pub mod watch;
+
+mod bind;
+mod tell;
+
+pub use client::{Connection, Reply};
+pub use clock::Clock;

@@ -124,6 +124,9 @@ pub struct PodClass {
     pub profile: Option<u8>,
     /// Effective requests, as upstream's `resourcehelper.PodRequests` counts them.
     pub requests: ResourceList,
+    /// `spec.nodeName` of a pod that is to be placed on just that node; `None` for pods that are
+    /// bound, which need no placing.
+    pub node_name: Option<Box<str>>,
     /// `spec.nodeSelector`, sorted by key.
     pub node_selector: Vec<(Box<str>, Box<str>)>,
     /// Required node affinity: the terms are alternatives; `None`: no requirement.
