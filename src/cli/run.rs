@@ -29,10 +29,8 @@ pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
         Some(path) => Configuration::load(path)?,
         None => Configuration::default(),
     };
-    let threads = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()?;
+    let threads =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let end = threads.block_on(async {
         runtime::run(configuration, args.kubeconfig.as_deref(), terminated()?).await
     })?;

@@ -146,7 +146,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
-                Some(done) = self.in_flight.next() => self.finish(done).await,
+                Some(done) = self.in_flight.next() => self.conclude(done).await,
                 call = calls.recv() => match call {
                     Some(call) => self.accept(call),
                     None => break,
@@ -172,7 +172,13 @@ impl Dispatcher {
             }
             ApiCall::Delete { call, pods, note } => {
                 for pod in pods {
-                    self.queue_event(&pod, true, "GangRolledBack", "Binding", Note::Text(note.clone()));
+                    self.queue_event(
+                        &pod,
+                        true,
+                        "GangRolledBack",
+                        "Binding",
+                        Note::Text(note.clone()),
+                    );
                     self.deletes.push_back((call, pod));
                 }
             }
@@ -287,7 +293,8 @@ impl Dispatcher {
         true
     }
 
-    async fn finish(&mut self, done: Done) {
+    /// Takes in what is done; returns the answer the scheduler waits for, if it does.
+    fn finish(&mut self, done: Done) -> Option<Event> {
         match done {
             Done::Bind { call, member, outcome } => {
                 self.calls_in_flight -= 1;
@@ -296,29 +303,33 @@ impl Dispatcher {
                     self.queue_event(&member.pod, false, "Scheduled", "Binding", note);
                 }
                 let pod = member.pod.uid;
-                self.reply(Event::BindFinished { call, pod, outcome }).await;
+                Some(Event::BindFinished { call, pod, outcome })
             }
             Done::Delete { call, pod, outcome } => {
                 self.calls_in_flight -= 1;
-                self.reply(Event::DeleteFinished { call, pod: pod.uid, outcome }).await;
+                Some(Event::DeleteFinished { call, pod: pod.uid, outcome })
             }
             Done::Told { condition } => {
                 self.writes_in_flight -= 1;
-                let Some(uid) = condition else { return };
+                let uid = condition?;
                 self.telling.remove(&uid);
                 if let Some(bind) = self.held_binds.remove(&uid) {
                     self.binds.push_front(bind);
                 } else if self.condition_of.contains_key(&uid) {
                     self.conditions.push_back(uid);
                 }
+                None
             }
         }
     }
 
-    /// The scheduler never waits for the dispatcher, so this ends soon; if the scheduler is gone
-    /// there is nobody to tell.
-    async fn reply(&self, event: Event) {
-        self.replies.send(event).await.ok();
+    /// Takes in what is done and passes the answer on. The scheduler never waits for the
+    /// dispatcher, so this ends soon; if the scheduler is gone there is nobody to tell.
+    async fn conclude(&mut self, done: Done) {
+        let replies = self.replies.clone();
+        if let Some(event) = self.finish(done) {
+            replies.send(event).await.ok();
+        }
     }
 
     /// Sends nothing new, answers what was never sent, and waits for the rest.
@@ -339,7 +350,7 @@ impl Dispatcher {
                     tracing::warn!(calls = self.calls_in_flight, "calls were left unanswered");
                     return;
                 }
-                Some(done) = self.in_flight.next() => self.finish(done).await,
+                Some(done) = self.in_flight.next() => self.conclude(done).await,
             }
         }
         self.tell_the_rest(&mut deadline).await;
@@ -356,7 +367,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = &mut *deadline => return,
-                Some(done) = self.in_flight.next() => self.finish(done).await,
+                Some(done) = self.in_flight.next() => self.conclude(done).await,
             }
         }
     }

@@ -2,8 +2,10 @@
 
 pub mod client;
 pub mod clock;
+pub mod convert;
 pub mod dispatch;
 pub mod lease;
+pub mod objects;
 pub mod permissions;
 pub mod watch;
 

@@ -4,7 +4,7 @@
 //! every list go to the scheduler, which drops what a list lacked.
 
 use super::convert::Converter;
-use super::objects::{NamespaceObject, NodeObject, PodObject};
+use super::objects::{Meta, NamespaceObject, NodeObject, PodObject};
 use crate::model::Uid;
 use crate::scheduler::{Event, Kind};
 use futures::{Stream, StreamExt};
@@ -37,18 +37,18 @@ pub async fn run(
     let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
     let spaces = watcher(Api::<NamespaceObject>::all(client), config()).default_backoff();
     let pod = |pod: PodObject, gone| match gone {
-        true => Event::PodDeleted(Uid::parse(pod.meta.uid())),
+        true => Event::PodDeleted(Uid::parse(uid(&pod.meta))),
         false => Event::PodApplied(Box::new(converter.pod(&pod))),
     };
     let node = |node: NodeObject, gone| match gone {
-        true => Event::NodeDeleted(node.meta.name().into()),
+        true => Event::NodeDeleted(name(&node.meta)),
         false => Event::NodeApplied(Box::new(converter.node(&node))),
     };
     let space = |space: NamespaceObject, gone| {
-        let name = space.meta.name().into();
+        let name = name(&space.meta);
         match gone {
             true => Event::NamespaceDeleted(name),
-            false => Event::NamespaceApplied { name, terminating: space.is_terminating() },
+            false => Event::NamespaceApplied { name, terminating: space.meta.deleting },
         }
     };
     tokio::join!(
@@ -56,6 +56,14 @@ pub async fn run(
         forward(Kind::Pod, pods, pod, &events, &*observer),
         forward(Kind::Namespace, spaces, space, &events, &*observer),
     );
+}
+
+fn uid(meta: &Meta) -> &str {
+    meta.object.uid.as_deref().unwrap_or_default()
+}
+
+fn name(meta: &Meta) -> Box<str> {
+    meta.object.name.as_deref().unwrap_or_default().into()
 }
 
 async fn forward<K>(

@@ -47,10 +47,12 @@ impl Engine {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let idle = self.outgoing.is_empty();
+            let busy = idle && self.scheduler.has_work();
             let wake = self.wake_at();
+            let calls = self.calls.clone();
             tokio::select! {
                 biased;
-                room = self.calls.reserve(), if !idle => match (room, self.outgoing.pop_front()) {
+                room = calls.reserve(), if !idle => match (room, self.outgoing.pop_front()) {
                     (Ok(room), Some(call)) => room.send(call),
                     _ => return self.see_out(events).await,
                 },
@@ -60,7 +62,7 @@ impl Engine {
                     }
                     self.take_in(&mut batch);
                 }
-                () = std::future::ready(()), if idle && self.scheduler.has_work() => {}
+                () = std::future::ready(()), if busy => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             self.health.beat();

@@ -19,8 +19,8 @@ use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
 use crate::model::WallTime;
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
 use crate::scheduler::{Event, Leadership, Options, Scheduler};
-use crate::telemetry::http::{Endpoints, Health, serve};
 use crate::telemetry::Metrics;
+use crate::telemetry::http::{Endpoints, Health, serve};
 use anyhow::Context;
 use engine::Engine;
 use observe::Observations;
@@ -98,9 +98,10 @@ pub async fn run_on(
     let mut engine = tokio::spawn(engine.run(inbox));
     tracing::info!(profiles = configuration.profiles.len(), "scheduler started");
 
-    let mut elector = configuration.leader_election.leader_elect.then(|| {
-        Elector::new(&connection, lease_settings(&configuration), clock, fence.clone())
-    });
+    let mut elector = configuration
+        .leader_election
+        .leader_elect
+        .then(|| Elector::new(&connection, lease_settings(&configuration), clock, fence.clone()));
     let end = tokio::select! {
         () = stop => End::Stopped,
         reason = lead(&mut elector, &fence, &events, &metrics, &health) => End::LostLease(reason),
@@ -182,7 +183,7 @@ async fn serve_endpoints(
 
 fn converter(configuration: &Configuration) -> Converter {
     Converter {
-        profiles: configuration.profiles.iter().map(|p| p.scheduler_name.clone()).collect(),
+        profiles: configuration.profiles.iter().map(|p| p.scheduler_name.as_str().into()).collect(),
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
     }

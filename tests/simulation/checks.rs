@@ -60,9 +60,8 @@ pub(crate) fn settled(world: &World) {
 /// Gangs of one class: the number that fits is a sum over nodes.
 fn gangs_do_not_wait_in_vain(world: &World) {
     for (name, gang) in &world.gangs {
-        let member = |truth: &&Truth| {
-            matches!(&truth.pod.group, Some(Ok(group)) if group.name == *name)
-        };
+        let member =
+            |truth: &&Truth| matches!(&truth.pod.group, Some(Ok(group)) if group.name == *name);
         let members: Vec<&Pod> = world.pods.values().filter(member).map(|t| &t.pod).collect();
         let waiting: Vec<&&Pod> =
             members.iter().filter(|pod| pod.node.is_none() && !pod.deleting).collect();

@@ -268,10 +268,8 @@ impl World {
                 let refused = self.faults && self.random.below(10) == 0;
                 let outcome = if refused { refusal() } else { self.bind(uid, &node) };
                 self.tally.refused += u64::from(refused);
-                self.scheduler.handle(
-                    Timestamp(self.now),
-                    Event::BindFinished { call, pod: uid, outcome },
-                );
+                self.scheduler
+                    .handle(Timestamp(self.now), Event::BindFinished { call, pod: uid, outcome });
             }
             Task::Delete(call, uid) => {
                 let failed = self.faults && self.random.below(6) == 0;
@@ -279,10 +277,8 @@ impl World {
                 if !failed {
                     self.modify(uid, |pod| pod.deleting = true);
                 }
-                self.scheduler.handle(
-                    Timestamp(self.now),
-                    Event::DeleteFinished { call, pod: uid, outcome },
-                );
+                self.scheduler
+                    .handle(Timestamp(self.now), Event::DeleteFinished { call, pod: uid, outcome });
             }
         }
     }
@@ -339,8 +335,11 @@ impl World {
 
     fn class(&mut self, ours: bool) -> PodClass {
         let gpus = [1, 1, 2, 4, 8][usize::try_from(self.random.below(5)).expect("small")];
-        let port = (self.random.below(12) == 0)
-            .then_some(HostPort { port: 80, protocol: Default::default(), address: 0 });
+        let port = (self.random.below(12) == 0).then_some(HostPort {
+            port: 80,
+            protocol: Default::default(),
+            address: 0,
+        });
         PodClass {
             profile: ours.then_some(0),
             requests: vec![("cpu".into(), 1000), (GPU.into(), gpus)],
@@ -496,7 +495,10 @@ impl World {
     pub(crate) fn bound(&self, gang: &str) -> u32 {
         let counts = |truth: &&Truth| {
             let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
-            named && truth.pod.node.is_some() && !truth.pod.deleting && truth.pod.phase == Phase::Live
+            named
+                && truth.pod.node.is_some()
+                && !truth.pod.deleting
+                && truth.pod.phase == Phase::Live
         };
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
