@@ -1,0 +1,199 @@
+//! The nodes and pods that the tests create.
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// The name that the tests' pods ask for unless they say otherwise.
+pub(crate) const SCHEDULER: &str = "mss-scheduler";
+
+/// A node with 64 CPUs, 512 GiB, 110 pods and `gpus` GPUs.
+pub(crate) async fn create_node(client: &kube::Client, name: &str, gpus: u32) {
+    let room = json!({
+        "cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": gpus.to_string(),
+    });
+    let ready = json!([{"type": "Ready", "status": "True", "reason": "KubeletReady"}]);
+    let node: Node = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {"capacity": room, "allocatable": room, "conditions": ready},
+    }))
+    .expect("a valid node");
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.create(&PostParams::default(), &node).await.expect("the node can be created");
+}
+
+/// `node-0` to `node-(count-1)`.
+pub(crate) async fn create_nodes(client: &kube::Client, count: usize, gpus: u32) {
+    for number in 0..count {
+        create_node(client, &format!("node-{number}"), gpus).await;
+    }
+}
+
+/// Creates a namespace if it does not exist.
+pub(crate) async fn namespace(client: &kube::Client, name: &str) {
+    let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+    let object = Namespace { metadata, ..Namespace::default() };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    match namespaces.create(&PostParams::default(), &object).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        outcome => drop(outcome.expect("the namespace can be created")),
+    }
+}
+
+/// Equal pods that are bound together.
+#[derive(Clone, Debug)]
+pub(crate) struct Gang {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) members: usize,
+    pub(crate) minimum: usize,
+    /// GPUs of each member.
+    pub(crate) gpus: u32,
+    pub(crate) scheduler: String,
+}
+
+impl Gang {
+    /// A gang that needs all its members.
+    pub(crate) fn new(namespace: &str, name: &str, members: usize, gpus: u32) -> Gang {
+        Gang {
+            namespace: namespace.into(),
+            name: name.into(),
+            members,
+            minimum: members,
+            gpus,
+            scheduler: SCHEDULER.into(),
+        }
+    }
+
+    /// Pods `NAME-0` and so on.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        (0..self.members).map(|number| self.pod(number)).collect()
+    }
+
+    fn pod(&self, number: usize) -> Pod {
+        let mut pod = bare_pod(&self.namespace, &format!("{}-{number}", self.name), self.gpus);
+        pod.metadata.annotations = Some(
+            [
+                ("mss-scheduler.io/pod-group".to_owned(), self.name.clone()),
+                ("mss-scheduler.io/min-member".to_owned(), self.minimum.to_string()),
+            ]
+            .into(),
+        );
+        let spec = pod.spec.as_mut().expect("made with a spec");
+        spec.scheduler_name = Some(self.scheduler.clone());
+        pod
+    }
+}
+
+/// A pod of no gang that asks for one CPU, 1 GiB and `gpus` GPUs.
+pub(crate) fn bare_pod(namespace: &str, name: &str, gpus: u32) -> Pod {
+    let mut room = json!({"cpu": "1", "memory": "1Gi"});
+    if gpus > 0 {
+        room["nvidia.com/gpu"] = json!(gpus.to_string());
+    }
+    serde_json::from_value(json!({
+        "metadata": {"namespace": namespace, "name": name},
+        "spec": {
+            "schedulerName": SCHEDULER,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "main",
+                "image": "none",
+                "resources": {"requests": room, "limits": room},
+            }],
+        },
+    }))
+    .expect("a valid pod")
+}
+
+pub(crate) async fn create_pod(client: &kube::Client, pod: &Pod) {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    pods.create(&PostParams::default(), pod).await.expect("the pod can be created");
+}
+
+/// Creates all members of all gangs, several at a time, in the order of the gangs.
+pub(crate) async fn create_gangs(client: &kube::Client, gangs: &[Gang]) {
+    create_pods(client, gangs.iter().flat_map(Gang::pods).collect()).await;
+}
+
+/// Creates pods, several at a time, in their order.
+pub(crate) async fn create_pods(client: &kube::Client, pods: Vec<Pod>) {
+    use futures::StreamExt;
+    futures::stream::iter(pods)
+        .map(|pod| async move { create_pod(client, &pod).await })
+        .buffered(16)
+        .collect::<Vec<()>>()
+        .await;
+}
+
+/// Removes a pod at once, without its kubelet.
+pub(crate) async fn delete_pod(client: &kube::Client, namespace: &str, name: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let at_once = DeleteParams::default().grace_period(0);
+    pods.delete(name, &at_once).await.expect("the pod can be deleted");
+}
+
+/// Removes all pods of a namespace at once, without their kubelets.
+pub(crate) async fn delete_pods(client: &kube::Client, namespace: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let (at_once, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+    pods.delete_collection(&at_once, &all).await.expect("pods can be deleted");
+}
+
+/// Waits until `count` pods of the namespace are told that they cannot be scheduled, and returns
+/// the messages.
+pub(crate) async fn unschedulable(
+    client: &kube::Client,
+    namespace: &str,
+    count: usize,
+    within: Duration,
+) -> Vec<String> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let deadline = Instant::now() + within;
+    loop {
+        let all = pods.list(&ListParams::default()).await.expect("pods can be listed");
+        let told: Vec<String> = all.iter().filter_map(refusal).collect();
+        if told.len() == count {
+            return told;
+        }
+        let seen = told.len();
+        assert!(Instant::now() < deadline, "{seen} of {count} pods were told within {within:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn refusal(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
+    let refused =
+        condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable");
+    refused.then(|| condition.message.clone().unwrap_or_default())
+}
+
+/// What a scheduler does to put a pod on a node.
+pub(crate) async fn bind(
+    client: &kube::Client,
+    namespace: &str,
+    pod: &str,
+    node: &str,
+) -> Result<(), kube::Error> {
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod, "namespace": namespace},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    });
+    let request = http::Request::post(format!("/api/v1/namespaces/{namespace}/pods/{pod}/binding"))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(binding.to_string().into_bytes())
+        .expect("a valid request");
+    client.request_text(request).await.map(drop)
+}
+
+/// Sets the phase of a pod as its kubelet would.
+pub(crate) async fn set_phase(client: &kube::Client, namespace: &str, pod: &str, phase: &str) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let patch = Patch::Merge(json!({"status": {"phase": phase}}));
+    let parameters = PatchParams::default();
+    pods.patch_status(pod, &parameters, &patch).await.expect("the status can be set");
+}
