@@ -60,7 +60,7 @@ async fn killed_amid_binding_a_hundred_times_it_leaves_no_gang_partial() {
     }
     let last = rounds.last().expect("there was a round");
     story.auditor.expect(SOON, "the last round whole", |ledger| settled(ledger, last)).await;
-    let mut longest = Duration::ZERO;
+    let mut longest = story.end(PARTIAL).await;
     for round in &rounds {
         longest = longest.max(story.auditor.assert_settled(round, PARTIAL).await);
     }
