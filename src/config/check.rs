@@ -49,12 +49,7 @@ fn value(node: &Node, field: &Field, shown: &str, problems: &mut Vec<Problem>) {
     let place = Place { schema: field.path, shown };
     match field.kind {
         Kind::Section | Kind::Args => section(node, &place, problems),
-        Kind::List(max) => list(node, &place, max, problems, |item, place, problems| {
-            section(item, place, problems);
-        }),
-        Kind::Texts(form, max) => list(node, &place, max, problems, |item, place, problems| {
-            problems.extend(text(item, place, form));
-        }),
+        Kind::List(max) => list(node, &place, max, problems),
         Kind::Text(form) => problems.extend(text(node, &place, form)),
         Kind::Flag => {
             if !matches!(node.value, Value::Flag(_)) {
@@ -73,13 +68,7 @@ fn value(node: &Node, field: &Field, shown: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-fn list(
-    node: &Node,
-    place: &Place<'_>,
-    max: usize,
-    problems: &mut Vec<Problem>,
-    each: impl Fn(&Node, &Place<'_>, &mut Vec<Problem>),
-) {
+fn list(node: &Node, place: &Place<'_>, max: usize, problems: &mut Vec<Problem>) {
     let Value::List(items) = &node.value else {
         return problems.push(ill_typed(node, place, "a list"));
     };
@@ -91,7 +80,7 @@ fn list(
     let schema = format!("{}[]", place.schema);
     for (index, item) in items.iter().enumerate() {
         let shown = format!("{}[{index}]", place.shown);
-        each(item, &Place { schema: &schema, shown: &shown }, problems);
+        section(item, &Place { schema: &schema, shown: &shown }, problems);
     }
 }
 
@@ -194,9 +183,8 @@ fn is_name(text: &str) -> bool {
 }
 
 fn is_resource(text: &str) -> bool {
-    let body = text.strip_suffix('*').unwrap_or(text);
-    !body.is_empty()
+    !text.is_empty()
         && text.len() <= 317 // a DNS prefix of 253, a slash, a name of 63
-        && body.chars().all(|c| c.is_ascii_alphanumeric() || "-._/".contains(c))
-        && body.matches('/').count() <= 1
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._/".contains(c))
+        && text.matches('/').count() <= 1
 }

@@ -149,7 +149,6 @@ fn describe(kind: Kind) -> String {
         Kind::Section => "section".to_owned(),
         Kind::Args => "section, by plugin".to_owned(),
         Kind::List(max) => format!("list, at most {max}"),
-        Kind::Texts(form, max) => format!("list of {}s, at most {max}", describe_form(form)),
         Kind::Text(form) => describe_form(form),
         Kind::Flag => "true or false".to_owned(),
         Kind::Integer(min, max) => format!("integer {min} to {max}"),

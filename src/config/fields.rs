@@ -4,12 +4,12 @@
 //! `docs/configuration.md` are all read from this table, so they cannot disagree.
 
 use Form::{Address, Any, Name, OneOf, Resource};
-use Kind::{Args, Duration, Flag, Integer, List, Section, Text, Texts};
+use Kind::{Args, Duration, Flag, Integer, List, Section, Text};
 
 /// One field of the file.
 #[derive(Debug)]
 pub struct Field {
-    /// Path from the root (or from an argument type such as `GpuPackingArgs`); `[]` marks the
+    /// Path from the root (or from an argument type such as `NodeResourcesFitArgs`); `[]` marks the
     /// elements of a list.
     pub path: &'static str,
     /// What it may hold.
@@ -27,8 +27,6 @@ pub enum Kind {
     Section,
     /// A list of sections, at most this many.
     List(usize),
-    /// A list of texts of one form, at most this many.
-    Texts(Form, usize),
     /// A text.
     Text(Form),
     /// `true` or `false`.
@@ -50,7 +48,7 @@ pub enum Form {
     Name,
     /// `IP:port`, or nothing.
     Address,
-    /// A resource name such as `cpu` or `nvidia.com/gpu`; a final `*` stands for any ending.
+    /// A resource name such as `cpu` or `nvidia.com/gpu`.
     Resource,
     /// One of these words.
     OneOf(&'static [&'static str]),
@@ -147,7 +145,7 @@ pub static FIELDS: &[Field] = &[
     field("profiles[].plugins", Section, "",
         "What differs from the default plugins, as in KubeSchedulerConfiguration: `disabled` \
          removes defaults, `enabled` adds plugins or changes the weight of a default. The \
-         preEnqueue plugins SchedulingGates and GangGate always run: the promise about gangs \
+         plugins PrioritySort, SchedulingGates and GangGate always run: the promise about gangs \
          stands on them."),
     field("profiles[].plugins.filter", Section, "",
         "Plugins that decide whether a node may run a pod. NodeName and NodeResourcesFit cannot \
@@ -177,7 +175,7 @@ pub static FIELDS: &[Field] = &[
     field("profiles[].pluginConfig[].name", Text(Form::Plugin), "",
         "Name of a plugin that takes arguments. Required, and unique within the profile."),
     field("profiles[].pluginConfig[].args", Args, "",
-        "Its arguments: a section of the type named after the plugin, such as GpuPackingArgs."),
+        "Its arguments: a section of the type named after the plugin, such as NodeResourcesFitArgs."),
 
     field("limits", Section, "",
         "Bounds on everything that could grow with what others do. Each has a metric beside it."),
@@ -223,8 +221,9 @@ pub static FIELDS: &[Field] = &[
         "How free resources turn into a score."),
     field("NodeResourcesFitArgs.scoringStrategy.type",
         Text(OneOf(&["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"])),
-        "LeastAllocated",
-        "LeastAllocated spreads, MostAllocated packs, RequestedToCapacityRatio follows a shape."),
+        "MostAllocated",
+        "LeastAllocated spreads, MostAllocated packs, RequestedToCapacityRatio follows a shape. \
+         (Upstream's default is LeastAllocated; GPU clusters lose room for gangs by spreading.)"),
     field("NodeResourcesFitArgs.scoringStrategy.resources", List(64),
         "[{name: cpu, weight: 1}, {name: memory, weight: 1}]",
         "Resources that count, each with a weight."),
@@ -253,11 +252,4 @@ pub static FIELDS: &[Field] = &[
         "Name of a resource. Required."),
     field("NodeResourcesBalancedAllocationArgs.resources[].weight", Integer(1, 1), "1",
         "Must be 1, as upstream; the field exists so that upstream's files are understood."),
-
-    field("GpuPackingArgs", Section, "",
-        "Arguments of GpuPacking."),
-    field("GpuPackingArgs.gpuResources", Texts(Resource, 64),
-        "[nvidia.com/gpu, \"nvidia.com/mig-*\", amd.com/gpu, gpu.intel.com/i915, gpu.intel.com/xe]",
-        "Resources that count as GPUs. A final `*` stands for any ending. Nodes that offer one \
-         are kept free of pods that ask for none."),
 ];

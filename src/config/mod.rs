@@ -16,8 +16,7 @@ mod tests;
 mod tree;
 
 pub use profile::{
-    BalancedAllocationArgs, FitArgs, GpuPackingArgs, Profile, ResourceWeight, ScoringStrategy,
-    ShapePoint,
+    BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
 
 use section::Section;

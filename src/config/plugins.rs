@@ -8,15 +8,8 @@ pub struct KnownPlugins {
     pub plugins: &'static [(&'static str, u32)],
 }
 
-/// Every plugin by extension point. Filters run in upstream's order: the cheap ones first.
-///
-/// Weights are upstream's, but for `GpuPacking`, which outweighs the others together (7) so that
-/// spreading CPU never breaks up a free GPU node.
+/// Every plugin that a profile may name, by extension point.
 pub const KNOWN: &[KnownPlugins] = &[
-    KnownPlugins {
-        extension_point: "preEnqueue",
-        plugins: &[("SchedulingGates", 0), ("GangGate", 0)],
-    },
     KnownPlugins {
         extension_point: "filter",
         plugins: &[
@@ -31,11 +24,11 @@ pub const KNOWN: &[KnownPlugins] = &[
     KnownPlugins {
         extension_point: "score",
         plugins: &[
-            ("TaintToleration", 3),
-            ("NodeAffinity", 2),
             ("NodeResourcesFit", 1),
             ("NodeResourcesBalancedAllocation", 1),
-            ("GpuPacking", 10),
+            ("NodeAffinity", 2),
+            ("TaintToleration", 3),
+            ("GpuPacking", 5),
         ],
     },
 ];

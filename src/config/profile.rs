@@ -18,8 +18,6 @@ pub struct Profile {
     pub fit: FitArgs,
     /// Arguments of `NodeResourcesBalancedAllocation`.
     pub balanced_allocation: BalancedAllocationArgs,
-    /// Arguments of `GpuPacking`.
-    pub gpu_packing: GpuPackingArgs,
 }
 
 /// Arguments of `NodeResourcesFit`.
@@ -68,14 +66,6 @@ pub struct BalancedAllocationArgs {
     pub resources: Vec<String>,
 }
 
-/// Arguments of `GpuPacking`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GpuPackingArgs {
-    /// Resources that count as GPUs; a final `*` stands for any ending.
-    pub gpu_resources: Vec<String>,
-}
-
 impl Default for FitArgs {
     fn default() -> Self {
         FitArgs::read(&Section::absent("NodeResourcesFitArgs"), &mut Vec::new())
@@ -86,12 +76,6 @@ impl Default for BalancedAllocationArgs {
     fn default() -> Self {
         let section = Section::absent("NodeResourcesBalancedAllocationArgs");
         BalancedAllocationArgs::read(&section, &mut Vec::new())
-    }
-}
-
-impl Default for GpuPackingArgs {
-    fn default() -> Self {
-        GpuPackingArgs { gpu_resources: Section::absent("GpuPackingArgs").texts("gpuResources") }
     }
 }
 
@@ -140,7 +124,6 @@ impl Profile {
             scores: enabled(&point.section("score"), "score", problems),
             fit: FitArgs::default(),
             balanced_allocation: BalancedAllocationArgs::default(),
-            gpu_packing: GpuPackingArgs::default(),
         };
         profile.read_arguments(section, problems);
         profile
@@ -160,7 +143,6 @@ impl Profile {
                 "NodeResourcesBalancedAllocation" => {
                     self.balanced_allocation = BalancedAllocationArgs::read(&args, problems);
                 }
-                "GpuPacking" => self.gpu_packing.gpu_resources = args.texts("gpuResources"),
                 _ => {} // takes none; reported by the check if it is given some
             }
             seen.push(name);
@@ -242,9 +224,9 @@ impl FitArgs {
         }
         FitArgs {
             strategy: match strategy.text("type").as_str() {
-                "MostAllocated" => ScoringStrategy::MostAllocated,
+                "LeastAllocated" => ScoringStrategy::LeastAllocated,
                 "RequestedToCapacityRatio" => ScoringStrategy::RequestedToCapacityRatio(points),
-                _ => ScoringStrategy::LeastAllocated,
+                _ => ScoringStrategy::MostAllocated,
             },
             resources: resources(&strategy, problems),
         }

@@ -94,20 +94,6 @@ impl<'a> Section<'a> {
         items.unwrap_or_default().into_iter().enumerate().map(item).collect()
     }
 
-    pub(super) fn texts(&self, name: &str) -> Vec<String> {
-        let texts = self.read(name, |value| match value {
-            Value::List(items) => items
-                .iter()
-                .map(|item| match &item.value {
-                    Value::Text(text) => Some(text.clone()),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        });
-        texts.unwrap_or_default()
-    }
-
     /// A text; empty if it has neither value nor default.
     pub(super) fn text(&self, name: &str) -> String {
         let text = self.read(name, |value| match value {

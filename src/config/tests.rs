@@ -33,9 +33,8 @@ fn defaults_are_as_documented() {
     let [profile] = config.profiles.as_slice() else { panic!("one profile") };
     assert_eq!(profile.scheduler_name, "mss-scheduler");
     assert_eq!(profile.filters.len(), 6);
-    assert_eq!(profile.scores[0], ("TaintToleration".to_owned(), 3));
-    assert_eq!(profile.fit.strategy, ScoringStrategy::LeastAllocated);
-    assert_eq!(profile.gpu_packing.gpu_resources[1], "nvidia.com/mig-*");
+    assert_eq!(profile.scores[3], ("TaintToleration".to_owned(), 3));
+    assert_eq!(profile.fit.strategy, ScoringStrategy::MostAllocated);
 }
 
 #[test]
@@ -146,7 +145,7 @@ fn plugins_are_merged_as_upstream_merges_them() {
     let scores = [("GpuPacking".to_owned(), 7), ("NodeAffinity".to_owned(), 2)];
     assert_eq!(config.profiles[0].scores, scores);
     assert!(!config.profiles[0].filters.contains(&"NodePorts".to_owned()));
-    assert_eq!(config.profiles[1].scores[2], ("NodeResourcesFit".to_owned(), 9));
+    assert_eq!(config.profiles[1].scores[0], ("NodeResourcesFit".to_owned(), 9));
     assert_eq!(config.profiles[1].scores.len(), 5);
 }
 
@@ -197,9 +196,9 @@ fn arguments_are_typed_by_plugin() {
         &[&format!("config.yaml:5: plugin NodePorts takes no arguments, remove \"{place}\"")],
     );
     refuses(
-        &entry("{name: GpuPacking, args: {gpuResource: [a]}}"),
+        &entry("{name: NodeResourcesBalancedAllocation, args: {resource: [a]}}"),
         &[&format!(
-            "config.yaml:5: unknown field \"{place}.gpuResource\"; did you mean \"gpuResources\"?"
+            "config.yaml:5: unknown field \"{place}.resource\"; did you mean \"resources\"?"
         )],
     );
     let shape = "[{utilization: 50, score: 1}, {utilization: 50, score: 2}]";
