@@ -263,8 +263,7 @@ fn table_defaults_keep_their_own_rules() {
 
 #[test]
 fn the_effective_configuration_is_json() {
-    let text = Configuration::default().to_string();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let json = serde_json::to_value(Configuration::default()).unwrap();
     assert_eq!(json["leaderElection"]["leaseDuration"], "15s");
     assert_eq!(json["limits"]["bindsInFlight"], 64);
 }
