@@ -178,7 +178,7 @@ pub static FIELDS: &[Field] = &[
         "Its arguments: a section of the type named after the plugin, such as NodeResourcesFitArgs."),
 
     field("limits", Section, "",
-        "Bounds on everything that could grow with what others do. Each has a metric beside it."),
+        "Bounds on everything that could grow with what others do."),
     field("limits.bindsInFlight", Integer(1, 1_024), "64",
         "Bind requests sent and not yet answered. 64 keep an API server with a round trip of \
          30 ms busy at 2,000 binds a second; more only queue there."),
