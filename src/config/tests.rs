@@ -46,6 +46,18 @@ fn the_default_file_parses_to_the_defaults() {
 }
 
 #[test]
+fn defaults_are_those_of_the_plugins() {
+    let profile = &Configuration::default().profiles[0];
+    let fit = crate::plugins::NodeResourcesFit::default();
+    let weights = profile.fit.resources.iter().map(|r| (r.name.as_str(), i64::from(r.weight)));
+    assert!(weights.eq(fit.resources.iter().map(|(name, weight)| (&**name, *weight))));
+    assert!(matches!(fit.strategy, crate::plugins::ScoringStrategy::MostAllocated));
+    let balanced = crate::plugins::NodeResourcesBalancedAllocation::default().resources;
+    let names = profile.balanced_allocation.resources.iter().map(String::as_str);
+    assert!(names.eq(balanced.iter().map(|name| &**name)));
+}
+
+#[test]
 fn an_unknown_field_names_path_line_and_nearest() {
     refuses(
         "leaderElection:\n  leaderElect: true\n  leaseDuratoin: 15s\n",
