@@ -12,10 +12,11 @@ mod faults;
 mod neighbours;
 mod support;
 
+use mss_scheduler::simulator::kubelet::{OUTCOME, RUN_SECONDS};
 use std::time::Duration;
 use support::ledger::Ledger;
 use support::objects::{
-    Gang, bare_pod, create_gangs, create_node, create_pod, create_pods, unschedulable,
+    Gang, bare_pod, create_gangs, create_node, create_pod, create_pods, delete_pod, unschedulable,
 };
 use support::scheduler::{Scheduler, Settings};
 use support::story::Story;
@@ -66,7 +67,7 @@ async fn gangs_of_many_shapes_bind_whole() {
     let ns = &story.namespace;
     let whole = |ledger: &Ledger| complete(ledger, ns) && ledger.bound_in(ns) == pods;
     story.auditor.expect(SOON, "gangs of all shapes whole", whole).await;
-    let longest = story.auditor.assert_settled(ns, PARTIAL).await;
+    let longest = story.end(PARTIAL).await;
     eprintln!("shapes: {} gangs and 1 pod whole, {pods} pods bound; {longest:?}", gangs.len());
 }
 
@@ -97,7 +98,7 @@ async fn a_gang_of_which_all_but_one_fit_binds_none() {
     create_node(&story.client, "more-2", 8).await;
     let five = |ledger: &Ledger| bound(ledger, ns, "five") == 5;
     story.auditor.expect(SOON, "the gang whole once it fits", five).await;
-    story.auditor.assert_settled(ns, PARTIAL).await;
+    story.end(PARTIAL).await;
     eprintln!("all-but-one: 0 of 5 bound while 4 fitted, 5 of 5 after");
 }
 
@@ -123,5 +124,37 @@ async fn a_gang_waits_for_its_last_member() {
     }
     let whole = |ledger: &Ledger| bound(ledger, ns, "late") == 4;
     story.auditor.expect(SOON, "the gang whole after its last member came", whole).await;
-    story.auditor.assert_settled(ns, PARTIAL).await;
+    story.end(PARTIAL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_joins_a_gang_of_which_one_member_is_done() {
+    let Some(story) = Story::begin("replacement", 2, 8).await else { return };
+    let _scheduler = Scheduler::start(story.servers, &Settings::default());
+    let ns = &story.namespace;
+    let mut members = Gang::new(ns, "team", 4, 4).pods();
+    for (member, outcome) in [(0, "succeeded"), (1, "failed")] {
+        let annotations = members[member].metadata.annotations.get_or_insert_default();
+        annotations.insert(RUN_SECONDS.into(), "1".into());
+        annotations.insert(OUTCOME.into(), outcome.into());
+    }
+    let replacement = Gang { minimum: 4, ..Gang::new(ns, "team", 2, 4) }
+        .pods()
+        .pop()
+        .expect("the gang has members");
+    create_pods(&story.client, members).await;
+    let ended = |ledger: &Ledger| {
+        let phases: Vec<&str> = ledger.live_in(ns).map(|pod| pod.phase.as_str()).collect();
+        let count = |phase: &str| phases.iter().filter(|seen| **seen == phase).count();
+        (count("Succeeded"), count("Failed"), count("Running")) == (1, 1, 2)
+    };
+    story.auditor.expect(SOON, "one member done and one failed", ended).await;
+
+    // as a job controller does it: the failed pod goes, a new one of the same name comes
+    delete_pod(&story.client, ns, "team-1").await;
+    create_pod(&story.client, &replacement).await;
+    let four = |ledger: &Ledger| bound(ledger, ns, "team") == 4;
+    story.auditor.expect(SOON, "the replacement bound", four).await;
+    story.end(PARTIAL).await;
+    eprintln!("replacement: 3 running members and one that is done make a gang of 4");
 }

@@ -24,7 +24,7 @@ enum Command {
     },
     /// Explain a field or a section.
     Explain {
-        /// Path such as "limits.bindsInFlight" or "NodeResourcesFitArgs"; without it, the whole file.
+        /// Path such as "limits.bindsInFlight" or "NodeResourcesFitArgs"; none: the whole file.
         #[arg(default_value = "")]
         path: String,
     },

@@ -100,9 +100,9 @@ pub static FIELDS: &[Field] = &[
          exist: two schedulers at once would both bind."),
     field("leaderElection.resourceName", Text(Name), "mss-scheduler",
         "Name of the Lease. Replicas that share it elect one leader among them."),
-    field("leaderElection.resourceNamespace", Text(Name), "\"\"",
-        "Namespace of the Lease. Empty: the namespace of the pod's service account, or \
-         kube-system outside a cluster."),
+    field("leaderElection.resourceNamespace", Text(Name), "kube-system",
+        "Namespace of the Lease. The default exists in every cluster; the shipped manifests set \
+         the scheduler's own, where its role allows it."),
     field("leaderElection.leaseDuration", Duration(2 * SECOND, 10 * MINUTE), "15s",
         "How long a lease that is not renewed stays valid. A standby waits this long before it \
          takes over, so it bounds the pause after a crash. The default is upstream's."),
@@ -188,21 +188,13 @@ pub static FIELDS: &[Field] = &[
     field("limits.partialBindDeadline", Duration(SECOND, 10 * MINUTE), "30s",
         "How long a gang may stay between zero and its minimum after some of its binds failed. \
          Then its bound members are deleted. Time without an API server does not count."),
-    field("limits.statusWritesInFlight", Integer(1, 256), "8",
-        "Pod condition patches sent and not yet answered. They yield to binds."),
-    field("limits.statusWritesQueued", Integer(1, 10_000_000), "65536",
-        "Pod condition patches waiting, one per pod. Beyond it the oldest is dropped, counted, \
-         and written at the pod's next change."),
     field("limits.eventsInFlight", Integer(1, 256), "16",
-        "Event writes sent and not yet answered. An event costs the API server as much as a bind, \
-         so this lane stands behind the binds."),
+        "Events and pod conditions sent and not yet answered. An event costs the API server as \
+         much as a bind, so this lane stands behind the binds."),
     field("limits.eventsQueued", Integer(1, 10_000_000), "65536",
         "Events waiting. Beyond it the oldest is dropped and counted. About 300 bytes each."),
     field("limits.gangMembersMax", Integer(1, 100_000), "10000",
         "Largest min-member accepted. A larger one is a contract error on those pods alone."),
-    field("limits.pendingPodsMax", Integer(1, 10_000_000), "500000",
-        "Pods of ours held waiting. Further ones are left out of the queue, with a condition that \
-         says so, until there is room. About 400 bytes each."),
     field("limits.annotationBytesMax", Integer(256, 262_144), "4096",
         "Bytes of mss-scheduler.io annotations read from one pod. More is a contract error."),
     field("limits.watchEventsQueued", Integer(16, 1_000_000), "8192",

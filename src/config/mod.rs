@@ -8,7 +8,7 @@ mod check;
 mod duration;
 pub mod explain;
 pub mod fields;
-pub mod plugins;
+mod plugins;
 mod profile;
 mod section;
 #[cfg(test)]
@@ -106,7 +106,7 @@ pub struct LeaderElection {
     pub leader_elect: bool,
     /// Name of the lease.
     pub resource_name: String,
-    /// Namespace of the lease; empty: that of the service account, or `kube-system`.
+    /// Namespace of the lease.
     pub resource_namespace: String,
     /// How long an unrenewed lease stays valid.
     #[serde(serialize_with = "duration::serialize")]
@@ -143,18 +143,12 @@ pub struct Limits {
     /// How long a gang may stay between zero and its minimum.
     #[serde(serialize_with = "duration::serialize")]
     pub partial_bind_deadline: Duration,
-    /// Condition patches sent and not yet answered.
-    pub status_writes_in_flight: usize,
-    /// Condition patches waiting.
-    pub status_writes_queued: usize,
-    /// Event writes sent and not yet answered.
+    /// Events and conditions sent and not yet answered.
     pub events_in_flight: usize,
     /// Events waiting.
     pub events_queued: usize,
     /// Largest min-member accepted.
     pub gang_members_max: u32,
-    /// Pods of ours held waiting.
-    pub pending_pods_max: usize,
     /// Bytes of our annotations read from one pod.
     pub annotation_bytes_max: usize,
     /// Watch events between the connection and the scheduler.
@@ -275,11 +269,13 @@ impl LeaderElection {
                 ),
             ));
         }
-        if read.resource_name.is_empty() {
-            problems.push(Problem::new(
-                section.line("resourceName"),
-                "\"leaderElection.resourceName\" must not be empty".to_owned(),
-            ));
+        for (name, value) in
+            [("resourceName", &read.resource_name), ("resourceNamespace", &read.resource_namespace)]
+        {
+            if value.is_empty() {
+                let message = format!("\"leaderElection.{name}\" must not be empty");
+                problems.push(Problem::new(section.line(name), message));
+            }
         }
         read
     }
@@ -306,12 +302,9 @@ impl Limits {
             binds_in_flight: section.integer("bindsInFlight"),
             bind_timeout: section.duration("bindTimeout"),
             partial_bind_deadline: section.duration("partialBindDeadline"),
-            status_writes_in_flight: section.integer("statusWritesInFlight"),
-            status_writes_queued: section.integer("statusWritesQueued"),
             events_in_flight: section.integer("eventsInFlight"),
             events_queued: section.integer("eventsQueued"),
             gang_members_max: section.integer("gangMembersMax"),
-            pending_pods_max: section.integer("pendingPodsMax"),
             annotation_bytes_max: section.integer("annotationBytesMax"),
             watch_events_queued: section.integer("watchEventsQueued"),
             lease_margin: section.duration("leaseMargin"),

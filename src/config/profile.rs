@@ -106,7 +106,7 @@ pub(super) fn read_all(root: &Section<'_>, problems: &mut Vec<Problem>) -> Vec<P
 impl Profile {
     fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let point = section.section("plugins");
-        let filters = enabled(&point.section("filter"), "filter", problems);
+        let filters = enabled(&point.section("filter"), &plugins::filters(), problems);
         let filters: Vec<String> = filters.into_iter().map(|(name, _)| name).collect();
         for required in plugins::REQUIRED_FILTERS {
             if !filters.iter().any(|name| name == required) {
@@ -121,7 +121,7 @@ impl Profile {
         let mut profile = Profile {
             scheduler_name: section.text("schedulerName"),
             filters,
-            scores: enabled(&point.section("score"), "score", problems),
+            scores: enabled(&point.section("score"), &plugins::scores(), problems),
             fit: FitArgs::default(),
             balanced_allocation: BalancedAllocationArgs::default(),
         };
@@ -154,10 +154,9 @@ impl Profile {
 /// default that is named again stays in its place with the new weight.
 fn enabled(
     section: &Section<'_>,
-    extension_point: &str,
+    known: &[(&'static str, u32)],
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, u32)> {
-    let known = plugins::known(extension_point);
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
     let mut result: Vec<(String, u32)> =
         known.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();

@@ -7,6 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Flags of every subcommand that logs.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "logs")]
 pub struct Args {
     /// What to log: a level, or directives such as "info,kube=warn".
     #[arg(long, env = "MSS_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]

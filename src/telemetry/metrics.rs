@@ -87,26 +87,10 @@ pub struct Metrics {
     pub binds_bound: IntCounter,
     /// `mss_binds_total{result="refused"}`
     pub binds_refused: IntCounter,
-    /// `mss_binds_total{result="throttled"}`
-    pub binds_throttled: IntCounter,
-    /// `mss_binds_total{result="unknown"}`
-    pub binds_unknown: IntCounter,
     /// `mss_binds_in_flight`
     pub binds_in_flight: IntGauge,
     /// `mss_bind_unknown_total`
     pub bind_unknown: IntCounter,
-    /// `mss_status_writes_total{result="written"}`
-    pub status_written: IntCounter,
-    /// `mss_status_writes_total{result="failed"}`
-    pub status_failed: IntCounter,
-    /// `mss_status_writes_total{result="dropped"}`
-    pub status_dropped: IntCounter,
-    /// `mss_status_writes_queued`
-    pub status_queued: IntGauge,
-    /// `mss_events_written_total{result="written"}`
-    pub events_written: IntCounter,
-    /// `mss_events_written_total{result="failed"}`
-    pub events_failed: IntCounter,
     /// `mss_events_queued`
     pub events_queued: IntGauge,
     /// `mss_events_dropped_total`
@@ -117,12 +101,8 @@ pub struct Metrics {
     pub gpu_allocatable: BoundedGauges,
     /// `mss_unschedulable_gangs{reason}`
     pub unschedulable_gangs: BoundedGauges,
-    /// `mss_watch_events_total{kind}`
-    pub watch_events: BoundedCounters,
     /// `mss_watch_relists_total{kind}`
     pub watch_relists: BoundedCounters,
-    /// `mss_watch_events_queued`
-    pub watch_events_queued: IntGauge,
     /// `mss_contract_errors_total{reason}`
     pub contract_errors: BoundedCounters,
 }
@@ -196,12 +176,8 @@ impl Metrics {
             families.gauges("scheduler_cache_size", ["nodes", "pods", "assumed_pods"]);
         let [handle_duration, cycle_duration] =
             families.histograms("mss_cycle_duration_seconds", ["handle", "cycle"]);
-        let [binds_bound, binds_refused, binds_throttled, binds_unknown] =
-            families.counters("mss_binds_total", ["bound", "refused", "throttled", "unknown"]);
-        let [status_written, status_failed, status_dropped] =
-            families.counters("mss_status_writes_total", ["written", "failed", "dropped"]);
-        let [events_written, events_failed] =
-            families.counters("mss_events_written_total", ["written", "failed"]);
+        let [binds_bound, binds_refused] =
+            families.counters("mss_binds_total", ["bound", "refused"]);
         let [build_info] = families.gauges("mss_build_info", [env!("CARGO_PKG_VERSION")]);
         build_info.set(1);
         families.process();
@@ -232,24 +208,14 @@ impl Metrics {
             gang_rollback: families.counter("mss_gang_rollback_total"),
             binds_bound,
             binds_refused,
-            binds_throttled,
-            binds_unknown,
             binds_in_flight: families.gauge("mss_binds_in_flight"),
             bind_unknown: families.counter("mss_bind_unknown_total"),
-            status_written,
-            status_failed,
-            status_dropped,
-            status_queued: families.gauge("mss_status_writes_queued"),
-            events_written,
-            events_failed,
             events_queued: families.gauge("mss_events_queued"),
             events_dropped: families.counter("mss_events_dropped_total"),
             gpu_allocated: BoundedGauges::new(families.gauge_vec("mss_gpu_allocated")),
             gpu_allocatable: BoundedGauges::new(families.gauge_vec("mss_gpu_allocatable")),
             unschedulable_gangs: BoundedGauges::new(families.gauge_vec("mss_unschedulable_gangs")),
-            watch_events: BoundedCounters::new(families.counter_vec("mss_watch_events_total")),
             watch_relists: BoundedCounters::new(families.counter_vec("mss_watch_relists_total")),
-            watch_events_queued: families.gauge("mss_watch_events_queued"),
             contract_errors: BoundedCounters::new(
                 families.counter_vec("mss_contract_errors_total"),
             ),

@@ -14,7 +14,6 @@ fn exposed(metrics: &Metrics) -> String {
     metrics.gpu_allocated.set_all([("nvidia.com/gpu", 3)]);
     metrics.gpu_allocatable.set_all([("nvidia.com/gpu", 8)]);
     metrics.unschedulable_gangs.set_all([("resources", 1)]);
-    metrics.watch_events.of("pods").inc();
     metrics.watch_relists.of("pods").inc();
     metrics.contract_errors.of("quantity").inc();
     metrics.profile(0).unschedulable_pods("NodeResourcesFit").set(1);

@@ -51,7 +51,7 @@ async fn the_pods_of_a_second_scheduler_are_respected() {
     create_gangs(&story.client, &[Gang::new(ns, "threes", 2, 3)]).await;
     auditor.expect(SOON, "freed room used", |ledger| bound(ledger, ns, "threes") == 2).await;
     assert_eq!(auditor.read(|ledger| ledger.used("nvidia.com/gpu")), 32_000);
-    auditor.assert_settled(ns, PARTIAL).await;
+    story.end(PARTIAL).await;
     eprintln!("second-scheduler: 32 of 32 GPUs used by both schedulers, none twice");
 }
 
@@ -97,7 +97,7 @@ async fn replicas_hand_over_within_the_lease_time() {
     let status = second.process.wait(SOON).await.expect("SIGTERM ends it");
     assert!(status.success(), "after SIGTERM it ended with {status}");
 
-    auditor.assert_settled(ns, PARTIAL).await;
+    story.end(PARTIAL).await;
     eprintln!(
         "replicas: lease {:?}; taken over {after_kill:?} after kill -9, {after_term:?} after SIGTERM",
         settings.lease
@@ -122,7 +122,7 @@ async fn a_leader_that_was_paused_does_no_harm() {
     auditor.expect(SOON, "three gangs bound by the second", three).await;
     paused.process.signal(libc::SIGCONT);
     assert!(!auditor.wait_for(A_WHILE, |ledger| ledger.bound_in(ns) != 10).await);
-    auditor.assert_settled(ns, PARTIAL).await;
+    story.end(PARTIAL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn an_unchanged_cluster_causes_no_writes_but_the_lease() {
     assert!(writes.is_empty(), "an unchanged cluster caused {writes:?}");
     assert_eq!(log_size(&scheduler), log, "an unchanged cluster caused log lines");
     assert!(processor <= rest / 50, "{processor:?} of processor time in {rest:?} at rest");
-    auditor.assert_settled(ns, PARTIAL).await;
+    story.end(PARTIAL).await;
     eprintln!(
         "unchanged: 250 waiting pods, {rest:?} at rest: 0 writes, {processor:?} processor time"
     );

@@ -207,7 +207,8 @@ impl Ledger {
         &'a self,
         namespace: &'a str,
     ) -> impl Iterator<Item = (&'a GangKey, &'a GangRecord)> + 'a {
-        self.gangs.iter().filter(move |((owner, _), _)| owner == namespace)
+        let from = (namespace.to_owned(), String::new());
+        self.gangs.range(from..).take_while(move |((owner, _), _)| owner == namespace)
     }
 
     /// Thousandths of `resource` in use on all nodes.

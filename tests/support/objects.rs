@@ -1,33 +1,20 @@
 //! The nodes and pods that the tests create.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use mss_scheduler::simulator::create::{PARALLEL_DEFAULT, create_all};
+use mss_scheduler::simulator::kubelet::NodeShape;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// The name that the tests' pods ask for unless they say otherwise.
 pub(crate) const SCHEDULER: &str = "mss-scheduler";
 
-/// A node with 64 CPUs, 512 GiB, 110 pods and `gpus` GPUs.
+/// A ready node with `gpus` GPUs and plenty of all else.
 pub(crate) async fn create_node(client: &kube::Client, name: &str, gpus: u32) {
-    let room = json!({
-        "cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": gpus.to_string(),
-    });
-    let ready = json!([{"type": "Ready", "status": "True", "reason": "KubeletReady"}]);
-    let node: Node = serde_json::from_value(json!({
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-        "status": {"capacity": room, "allocatable": room, "conditions": ready},
-    }))
-    .expect("a valid node");
+    let node = NodeShape { gpus, ..NodeShape::default() }.node(name);
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.create(&PostParams::default(), &node).await.expect("the node can be created");
-}
-
-/// `node-0` to `node-(count-1)`.
-pub(crate) async fn create_nodes(client: &kube::Client, count: usize, gpus: u32) {
-    for number in 0..count {
-        create_node(client, &format!("node-{number}"), gpus).await;
-    }
 }
 
 /// Creates a namespace if it does not exist.
@@ -113,19 +100,14 @@ pub(crate) async fn create_pod(client: &kube::Client, pod: &Pod) {
     pods.create(&PostParams::default(), pod).await.expect("the pod can be created");
 }
 
-/// Creates all members of all gangs, several at a time, in the order of the gangs.
+/// Creates all members of all gangs, gang after gang.
 pub(crate) async fn create_gangs(client: &kube::Client, gangs: &[Gang]) {
     create_pods(client, gangs.iter().flat_map(Gang::pods).collect()).await;
 }
 
 /// Creates pods, several at a time, in their order.
 pub(crate) async fn create_pods(client: &kube::Client, pods: Vec<Pod>) {
-    use futures::StreamExt;
-    futures::stream::iter(pods)
-        .map(|pod| async move { create_pod(client, &pod).await })
-        .buffered(16)
-        .collect::<Vec<()>>()
-        .await;
+    create_all(client, pods, PARALLEL_DEFAULT, || ()).await.expect("the pods can be created");
 }
 
 /// Removes a pod at once, without its kubelet.
@@ -188,12 +170,4 @@ pub(crate) async fn bind(
         .body(binding.to_string().into_bytes())
         .expect("a valid request");
     client.request_text(request).await.map(drop)
-}
-
-/// Sets the phase of a pod as its kubelet would.
-pub(crate) async fn set_phase(client: &kube::Client, namespace: &str, pod: &str, phase: &str) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let patch = Patch::Merge(json!({"status": {"phase": phase}}));
-    let parameters = PatchParams::default();
-    pods.patch_status(pod, &parameters, &patch).await.expect("the status can be set");
 }

@@ -1,15 +1,17 @@
 //! What each story of the real-API tests starts with: servers that no other story uses meanwhile,
-//! empty but for its nodes, and an auditor.
+//! empty but for nodes whose pods fake kubelets run, and an auditor.
 
 use super::auditor::Auditor;
 use super::control_plane::{ControlPlane, Options, User};
-use super::objects::{create_nodes, namespace};
+use super::objects::namespace;
 use super::scheduler::LEASE;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use mss_scheduler::simulator::kubelet::{Fleet, FleetOptions, NodeShape, create_nodes};
 use serde_json::json;
+use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// The servers and what watches them.
@@ -19,6 +21,7 @@ pub(crate) struct Story {
     pub(crate) client: kube::Client,
     pub(crate) auditor: Auditor,
     pub(crate) namespace: String,
+    pub(crate) kubelets: Fleet,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -33,11 +36,23 @@ impl Story {
         let servers = SERVERS.get_or_init(start).await.as_ref()?;
         let client = servers.client(User::Admin).await;
         wipe(&client).await;
-        create_nodes(&client, nodes, gpus).await;
+        let shape = NodeShape { gpus, ..NodeShape::default() };
+        create_nodes(&client, nodes, &shape).await.expect("the nodes can be created");
         namespace(&client, name).await;
         let auditor = Auditor::start(client.clone()).await;
+        let kubelets = Fleet::start(client.clone(), FleetOptions::default());
         eprintln!("{name}: {nodes} nodes x {gpus} GPUs");
-        Some(Story { servers, client, auditor, namespace: name.into(), _alone: alone })
+        let namespace = name.into();
+        Some(Story { servers, client, auditor, namespace, kubelets, _alone: alone })
+    }
+
+    /// Ends the story: neither the auditor nor a kubelet may have anything to say against it.
+    /// Returns the longest time that a gang stood between zero and its minimum.
+    pub(crate) async fn end(&self, within: Duration) -> Duration {
+        let longest = self.auditor.assert_settled(&self.namespace, within).await;
+        let counts = self.kubelets.counts();
+        assert_eq!(counts.rejected, 0, "kubelets rejected pods: {counts:?}");
+        longest
     }
 }
 

@@ -58,7 +58,7 @@ impl Converter {
         let phase = phase(status);
         Pod {
             key: key(&object.meta),
-            uid: Uid::parse(object.meta.object.uid.as_deref().unwrap_or_default()),
+            uid: Uid::parse(object.meta.uid()),
             profile,
             node,
             phase,
@@ -83,7 +83,7 @@ impl Converter {
         labels.sort();
         labels.dedup_by(|later, first| later.0 == first.0);
         Node {
-            name: object.meta.object.name.as_deref().unwrap_or_default().into(),
+            name: object.meta.name().into(),
             labels,
             taints: object.spec.taints.iter().filter_map(taint).collect(),
             unschedulable: object.spec.unschedulable == Some(true),
@@ -116,10 +116,7 @@ impl Converter {
 }
 
 fn key(meta: &Meta) -> PodKey {
-    PodKey {
-        namespace: meta.object.namespace.as_deref().unwrap_or_default().into(),
-        name: meta.object.name.as_deref().unwrap_or_default().into(),
-    }
+    PodKey { namespace: meta.namespace().into(), name: meta.name().into() }
 }
 
 /// The class, and why a waiting pod of ours is refused. Selectors and tolerations of foreign pods

@@ -28,6 +28,24 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// `name`; empty if absent.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object.name.as_deref().unwrap_or_default()
+    }
+
+    /// `namespace`; empty if absent.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.object.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// `uid`; empty if absent.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.object.uid.as_deref().unwrap_or_default()
+    }
+
     /// Bytes of all annotations kept, keys included.
     #[must_use]
     pub fn annotation_bytes(&self) -> usize {

@@ -30,12 +30,20 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 
-/// A namespace: its name is all that matters.
+/// A namespace: its name is all that matters, and whether it goes away.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NamespaceObject {
     /// Metadata, with labels.
     #[serde(default, rename = "metadata")]
     pub meta: Meta,
+}
+
+impl NamespaceObject {
+    /// Being deleted: nothing can be created in it any more.
+    #[must_use]
+    pub fn is_terminating(&self) -> bool {
+        self.meta.deleting
+    }
 }
 
 /// Takes the type information from the full type that the trimmed one stands for.
