@@ -1,6 +1,6 @@
 //! Classes of interchangeable pods.
 
-use super::{CPU, MEMORY, NONZERO_CPU, NONZERO_MEMORY, PODS, ResourceId, ResourceTable};
+use super::{CPU, MEMORY, PODS, ResourceId, ResourceTable};
 use crate::model::PodClass;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -63,9 +63,7 @@ impl Class {
             }
         }
         self.requests.push((PODS, 1));
-        let or = |found: i64, default| if found == 0 { default } else { found };
-        self.scored_cpu = or(self.request(CPU), NONZERO_CPU);
-        self.scored_memory = or(self.request(MEMORY), NONZERO_MEMORY);
+        [self.scored_cpu, self.scored_memory] = self.spec.non_zero;
         self.epoch += 1;
     }
 }

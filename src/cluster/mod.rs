@@ -23,13 +23,6 @@ use classes::ClassTable;
 use nodes::NodeTable;
 use rustc_hash::FxHashMap;
 
-/// CPU that a container without a request is taken to use when nodes are scored, in milli-CPU;
-/// upstream `DefaultMilliCPURequest`.
-pub const NONZERO_CPU: i64 = 100;
-/// Memory that a container without a request is taken to use when nodes are scored, in bytes;
-/// upstream `DefaultMemoryRequest`.
-pub const NONZERO_MEMORY: i64 = 200 * 1024 * 1024;
-
 /// Dense index of a pod in the scheduler's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodIndex(pub(crate) u32);
@@ -52,7 +45,7 @@ pub struct Cluster {
     allocatable: Vec<Vec<i64>>,
     /// `[resource][node]`, pods of all schedulers, assumed ones included
     requested: Vec<Vec<i64>>,
-    /// what scoring takes as requested: `NONZERO_*` for pods that request nothing
+    /// what scoring takes as requested: [`crate::model::PodClass::non_zero`]
     scored_cpu: Vec<i64>,
     scored_memory: Vec<i64>,
     ports: FxHashMap<NodeIndex, Vec<HostPort>>,
@@ -147,8 +140,8 @@ impl Cluster {
         self.requested[resource.index()][node.index()]
     }
 
-    /// What scoring takes as requested: pods without a request count [`NONZERO_CPU`] and
-    /// [`NONZERO_MEMORY`].
+    /// What scoring takes as requested: CPU and memory count
+    /// [`crate::model::PodClass::non_zero`].
     #[must_use]
     pub fn scored(&self, resource: ResourceId, node: NodeIndex) -> i64 {
         match resource {

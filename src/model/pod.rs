@@ -124,13 +124,13 @@ pub struct PodClass {
     pub profile: Option<u8>,
     /// Effective requests, as upstream's `resourcehelper.PodRequests` counts them.
     pub requests: ResourceList,
+    /// `spec.nodeName` of a pod that is to be placed on just that node; `None` for pods that are
+    /// bound, which need no placing.
+    pub node_name: Option<Box<str>>,
     /// What scores count instead of `requests` for milli-CPU and bytes of memory: each container
     /// without a request is taken to use 100 m and 200 MiB. Upstream `PodResource.Non0CPU`,
     /// `Non0Mem`.
     pub non_zero: [i64; 2],
-    /// `spec.nodeName` of a pod that is to be placed on just that node; `None` for pods that are
-    /// bound, which need no placing.
-    pub node_name: Option<Box<str>>,
     /// `spec.nodeSelector`, sorted by key.
     pub node_selector: Vec<(Box<str>, Box<str>)>,
     /// Required node affinity: the terms are alternatives; `None`: no requirement.

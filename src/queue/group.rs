@@ -70,8 +70,10 @@ pub struct PodGroup {
     pub failures: u32,
     /// Not tried before this time.
     pub backoff_until: Timestamp,
-    /// The minimum was bound at some time: losing members later never ends the gang.
+    /// The minimum was bound for a while: losing members later never ends the gang.
     pub satisfied: bool,
+    /// Since when the minimum is bound.
+    pub whole_since: Option<Timestamp>,
     /// Since when it has bound members but fewer than the minimum, never having been satisfied.
     pub partial_since: Option<Timestamp>,
     /// What the last try said.

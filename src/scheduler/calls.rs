@@ -44,6 +44,8 @@ pub enum ApiCall {
         pods: Vec<PodRef>,
         /// What to say.
         telling: Telling,
+        /// The pods had no such condition: it begins now.
+        first: bool,
     },
 }
 

@@ -115,12 +115,19 @@ impl Scheduler {
         let whole = look.counts.settled() >= group.min_member;
         let Some(last_bound) = look.last_bound.filter(|_| !whole) else {
             group.partial_since = None;
-            // an incarnation ends when nothing of it is bound
-            group.satisfied = look.last_bound.is_some();
-            group.failures = if group.satisfied { 0 } else { group.failures };
+            if look.last_bound.is_none() {
+                // an incarnation ends when nothing of it is bound
+                (group.satisfied, group.whole_since) = (false, None);
+            } else {
+                group.whole_since.get_or_insert(now);
+                group.failures = 0;
+            }
             return false;
         };
         let long_ago = last_bound.0.saturating_add(window) < renewal.0;
+        // news of a loss may be older than the bind that seemed to make the gang whole
+        let whole_for = group.whole_since.take().map_or(0, |since| now.since_ms(since));
+        group.satisfied |= whole_for >= self.options.whole_after_ms;
         group.satisfied |= long_ago && group.partial_since.is_none();
         if group.satisfied {
             return false;

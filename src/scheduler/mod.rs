@@ -110,6 +110,9 @@ pub struct Options {
     /// How long before the previous leader's last renewal a bind may lie for its gang to be taken
     /// as never having been whole.
     pub takeover_window_ms: i64,
+    /// How long the minimum must be bound for the gang to count as having been whole. It is longer
+    /// than news of a lost member takes, and what it risks is that much work.
+    pub whole_after_ms: i64,
     /// How long the gate holds a gang before its members are told.
     pub gate_tell_delay_ms: i64,
     /// Members tried per cycle, so that calls leave and events are heard in between.
@@ -123,6 +126,7 @@ impl Default for Options {
             backoff_max_ms: 10_000,
             partial_deadline_ms: 20_000,
             takeover_window_ms: 600_000,
+            whole_after_ms: 10_000,
             gate_tell_delay_ms: 3_000,
             members_per_cycle: 2_000,
         }

@@ -61,16 +61,20 @@ impl Scheduler {
     /// Tells the pods that were not told just this already.
     fn tell(&mut self, pods: &[PodIndex], reason: ConditionReason, message: &Arc<str>) {
         let digest = digest(message);
-        let mut told = Vec::new();
+        let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for pod in pods {
             let pod = self.pods.get_mut(*pod);
-            if std::mem::replace(&mut pod.told, digest) != digest {
-                told.push(PodRef { key: pod.key(), uid: pod.uid });
+            let told = std::mem::replace(&mut pod.told, digest);
+            if told != digest {
+                let list = if told == 0 { &mut fresh } else { &mut again };
+                list.push(PodRef { key: pod.key(), uid: pod.uid });
             }
         }
-        if !told.is_empty() {
-            let telling = Telling { reason, message: message.clone() };
-            self.outbox.push(ApiCall::Tell { pods: told, telling });
+        for (pods, first) in [(fresh, true), (again, false)] {
+            if !pods.is_empty() {
+                let telling = Telling { reason, message: message.clone() };
+                self.outbox.push(ApiCall::Tell { pods, telling, first });
+            }
         }
     }
 }
