@@ -51,9 +51,7 @@ async fn a_pod_is_completed_bound_once_and_removed() {
     assert_eq!(made["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
     assert_eq!(made["spec"]["priority"], 0);
 
-    let bind = |uid: &Value, node: &str| {
-        json!({ "metadata": { "name": "a", "uid": uid }, "target": { "name": node } })
-    };
+    let bind = |uid: &Value, node: &str| json!({ "metadata": { "name": "a", "uid": uid }, "target": { "name": node } });
     let path = format!("{PODS}/a/binding");
     let wrong = ask(&server, Method::POST, &path, bind(&json!("other"), "n1")).await;
     assert_eq!((&wrong["reason"], &wrong["code"]), (&json!("Conflict"), &json!(409)));
@@ -112,13 +110,26 @@ async fn refusals_are_upstreams() {
     unlimited["spec"]["containers"][0]["resources"] =
         json!({ "requests": { "nvidia.com/gpu": "1" } });
     let cases = [
-        (PODS, json!({ "metadata": { "name": "x" }, "spec": {} }), 422,
-            "Pod \"x\" is invalid: spec.containers: Required value"),
+        (
+            PODS,
+            json!({ "metadata": { "name": "x" }, "spec": {} }),
+            422,
+            "Pod \"x\" is invalid: spec.containers: Required value",
+        ),
         ("/api/v1/namespaces/none/pods", pod("x"), 404, "namespaces \"none\" not found"),
-        (PODS, classless, 403,
-            "pods \"p\" is forbidden: no PriorityClass with name nope was found"),
-        (PODS, unlimited, 422, "Pod \"p\" is invalid: spec.containers[0].resources.limits: \
-            Required value: Limit must be set for non overcommitable resources"),
+        (
+            PODS,
+            classless,
+            403,
+            "pods \"p\" is forbidden: no PriorityClass with name nope was found",
+        ),
+        (
+            PODS,
+            unlimited,
+            422,
+            "Pod \"p\" is invalid: spec.containers[0].resources.limits: \
+            Required value: Limit must be set for non overcommitable resources",
+        ),
     ];
     for (path, body, code, message) in cases {
         let answer = ask(&server, Method::POST, path, body).await;
@@ -228,8 +239,10 @@ fn kubectls() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = std::env::split_paths(&path).collect();
     let plain = folders.iter().map(|f| f.join("kubectl"));
-    let named = folders.iter().flat_map(|f| (29..40).map(move |v| f.join(format!("kubectl.1.{v}"))));
-    let extra = (29..40).map(|v| PathBuf::from(format!("/usr/lib/google-cloud-sdk/bin/kubectl.1.{v}")));
+    let named =
+        folders.iter().flat_map(|f| (29..40).map(move |v| f.join(format!("kubectl.1.{v}"))));
+    let extra =
+        (29..40).map(|v| PathBuf::from(format!("/usr/lib/google-cloud-sdk/bin/kubectl.1.{v}")));
     built.into_iter().chain(plain).chain(named).chain(extra).filter(|p| p.exists()).collect()
 }
 
@@ -287,8 +300,13 @@ fn story(program: &Path, url: &str) {
     let bind = json!({ "apiVersion": "v1", "kind": "Binding",
         "metadata": { "name": "a", "namespace": "default" },
         "target": { "apiVersion": "v1", "kind": "Node", "name": "n1" } });
-    run(&["create", "--raw", "/api/v1/namespaces/default/pods/a/binding", "-f",
-        &file("bind.json", &bind)]);
+    run(&[
+        "create",
+        "--raw",
+        "/api/v1/namespaces/default/pods/a/binding",
+        "-f",
+        &file("bind.json", &bind),
+    ]);
     let wide = run(&["get", "pods", "-o", "wide"]);
     assert!(wide.contains("NOMINATED NODE") && wide.contains("n1"), "{wide}");
     assert!(run(&["get", "pods", "-l", "tier in (gold)"]).contains("Pending"));
@@ -298,9 +316,16 @@ fn story(program: &Path, url: &str) {
     run(&["cordon", "n1"]);
     assert!(run(&["get", "nodes"]).contains("Ready,SchedulingDisabled"));
     assert!(run(&["describe", "node", "n1"]).contains("Unschedulable"));
-    run(&["apply", "--server-side", "-f", &file("map.json",
-        &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" },
-            "data": { "a": "b" } }))]);
+    run(&[
+        "apply",
+        "--server-side",
+        "-f",
+        &file(
+            "map.json",
+            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" },
+            "data": { "a": "b" } }),
+        ),
+    ]);
     run(&["create", "namespace", "extra"]);
     assert!(run(&["get", "ns"]).contains("extra"));
     run(&["delete", "namespace", "extra"]);

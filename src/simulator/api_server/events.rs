@@ -23,6 +23,14 @@ pub(crate) fn to_stored(event: &mut Value) {
 pub(crate) fn from_stored(event: &mut Value) {
     rename(event, |name| NAMES.iter().find(|(old, _)| *old == name).map(|(_, new)| *new));
     event["apiVersion"] = Value::from("events.k8s.io/v1");
+    // mandatory in one form, optional in the other
+    if let Some(map) = event.as_object_mut() {
+        for field in ["reportingController", "reportingInstance"] {
+            if map.get(field).is_some_and(|value| value == "") {
+                map.remove(field);
+            }
+        }
+    }
 }
 
 fn rename(event: &mut Value, name: impl Fn(&str) -> Option<&'static str>) {

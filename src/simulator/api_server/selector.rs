@@ -188,12 +188,6 @@ impl FieldSelector {
             equal == term.equal
         })
     }
-
-    /// The name that a watch or list of a single object asks for.
-    pub(crate) fn name(&self) -> Option<&str> {
-        let term = self.0.iter().find(|t| t.equal && t.pointer == "/metadata/name")?;
-        Some(&term.value)
-    }
 }
 
 fn is_flag(pointer: &str) -> bool {

@@ -30,7 +30,7 @@ pub(crate) fn validate_meta(kind: &Kind, object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else if kind.is("", "namespaces") || kind.is("", "services") {
         check(name, "metadata.name", LABEL_MAX, LABEL_NAME, is_dns_label, &mut errors);
-    } else if !kind.group.starts_with("rbac.") {
+    } else if !kind.group.starts_with("rbac.") && kind.resource != "events" {
         check(name, "metadata.name", SUBDOMAIN_MAX, SUBDOMAIN, is_subdomain, &mut errors);
     }
     for (key, value) in metadata["labels"].as_object().into_iter().flatten() {

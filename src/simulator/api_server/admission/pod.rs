@@ -156,32 +156,35 @@ pub(super) fn validate(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn resources(resources: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for (name, limit) in resources["limits"].as_object().into_iter().flatten() {
-        let at = format!("{path}.limits");
-        negative(limit, &format!("{at}.{name}"), errors);
-    }
-    for (name, request) in resources["requests"].as_object().into_iter().flatten() {
-        negative(request, &format!("{path}.requests.{name}"), errors);
-        let limit = &resources["limits"][name];
-        let extended = is_extended(name);
-        if limit.is_null() {
-            if extended {
-                let detail = "Limit must be set for non overcommitable resources";
-                errors.push(FieldError::required(format!("{path}.limits"), detail));
+    for kind in ["limits", "requests"] {
+        for (name, value) in resources[kind].as_object().into_iter().flatten() {
+            let at = format!("{path}.{kind}[{name}]");
+            negative(value, &at, errors);
+            whole(name, value, &at, errors);
+            if kind == "requests" {
+                request(name, value, &resources["limits"][name], path, errors);
             }
-            continue;
         }
-        let nanos = |v: &Value| v.as_str().and_then(Quantity::parse).map(Quantity::nanos);
-        let (asked, bound) = (nanos(request), nanos(limit));
-        if extended && asked != bound {
-            let detail = format!("must be equal to {name} limit of {}", plain(limit));
-            errors.push(FieldError::invalid(format!("{path}.requests"), request, &detail));
-        } else if asked > bound {
-            let detail = format!("must be less than or equal to {name} limit of {}", plain(limit));
-            errors.push(FieldError::invalid(format!("{path}.requests"), request, &detail));
-        }
-        whole(name, request, &format!("{path}.requests.{name}"), errors);
     }
+}
+
+fn request(name: &str, asked: &Value, limit: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    if limit.is_null() {
+        if is_extended(name) {
+            let detail = "Limit must be set for non overcommitable resources";
+            errors.push(FieldError::required(format!("{path}.limits"), detail));
+        }
+        return;
+    }
+    let nanos = |v: &Value| v.as_str().and_then(Quantity::parse).map(Quantity::nanos);
+    let relation = match nanos(asked).cmp(&nanos(limit)) {
+        std::cmp::Ordering::Equal => return,
+        _ if is_extended(name) => "equal to",
+        std::cmp::Ordering::Greater => "less than or equal to",
+        std::cmp::Ordering::Less => return,
+    };
+    let detail = format!("must be {relation} {name} limit of {}", plain(limit));
+    errors.push(FieldError::invalid(format!("{path}.requests"), asked, &detail));
 }
 
 fn plain(value: &Value) -> &str {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 pub(super) fn pod(object: &mut Value) {
     pod_spec(&mut object["spec"]);
+    default(&mut object["spec"], "enableServiceLinks", json!(true));
     if object["status"]["phase"].as_str().unwrap_or("").is_empty() {
         object["status"]["phase"] = json!("Pending");
     }
@@ -17,6 +18,7 @@ pub(super) fn pod(object: &mut Value) {
             }
         }
     }
+    drop_nulls(&mut object["spec"]);
 }
 
 /// Defaults that pods and templates share.
@@ -29,9 +31,6 @@ pub(super) fn pod_spec(spec: &mut Value) {
     default(spec, "terminationGracePeriodSeconds", json!(30));
     default(spec, "schedulerName", json!("default-scheduler"));
     default(spec, "securityContext", json!({}));
-    if spec.get("restartPolicy").is_some() {
-        default(spec, "enableServiceLinks", json!(true));
-    }
     let account = spec["serviceAccountName"].clone();
     match (account.is_string(), spec["serviceAccount"].is_string()) {
         (true, _) => spec["serviceAccount"] = account,

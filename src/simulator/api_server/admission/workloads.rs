@@ -64,6 +64,7 @@ fn job(object: &mut Value) {
     default(spec, "backoffLimit", json!(6));
     default(spec, "completionMode", json!("NonIndexed"));
     default(spec, "suspend", json!(false));
+    default(spec, "manualSelector", json!(false));
     default(spec, "podReplacementPolicy", json!("TerminatingOrFailed"));
     // the selector is made from the identity of the job, once it has one
     if uid.is_string() && spec["manualSelector"] != true && spec["selector"].is_null() {
@@ -76,6 +77,10 @@ fn job(object: &mut Value) {
     }
     if let Some(map) = spec.as_object_mut() {
         map.retain(|_, item| !item.is_null());
+    }
+    let labels = spec["template"]["metadata"]["labels"].clone();
+    if labels.is_object() {
+        default(&mut object["metadata"], "labels", labels);
     }
 }
 

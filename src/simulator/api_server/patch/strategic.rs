@@ -109,13 +109,39 @@ fn merge_field(
         *slot = Value::Array(Vec::new());
     }
     let Some(items) = slot.as_array_mut() else { return Ok(()) };
+    let before = items.clone();
     for patch in patches {
         merge_item(inner, key, items, patch)?;
     }
-    if let Some(order) = order {
-        sort(items, key, order);
-    }
+    let patched = Value::Array(patches.clone());
+    *items = interleave(std::mem::take(items), &before, key, order.unwrap_or(&patched));
     Ok(())
+}
+
+fn same(key: &str, one: &Value, other: &Value) -> bool {
+    if key.is_empty() { one == other } else { one[key] == other[key] }
+}
+
+/// Upstream's order: items of the patch in its order, the others between them where they stood
+/// before, and new items as early as the patch allows.
+fn interleave(mut items: Vec<Value>, before: &[Value], key: &str, order: &Value) -> Vec<Value> {
+    sort(&mut items, key, order);
+    let order = order.as_array().map_or(&[][..], Vec::as_slice);
+    let named = |item: &Value| order.iter().any(|wanted| same(key, wanted, item));
+    let place = |item: &Value| before.iter().position(|old| same(key, old, item));
+    let (patched, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| named(item));
+    let mut others = others.into_iter().peekable();
+    let mut merged = Vec::new();
+    for item in patched {
+        if let Some(at) = place(&item) {
+            while let Some(other) = others.next_if(|other| place(other) < Some(at)) {
+                merged.push(other);
+            }
+        }
+        merged.push(item);
+    }
+    merged.extend(others);
+    merged
 }
 
 fn merge_item(
@@ -183,7 +209,7 @@ mod tests {
                 json!({ "containers": [{ "name": "a", "image": "1" }, { "name": "b" }] }),
                 json!({ "containers": [{ "name": "a", "image": "2" }, { "name": "c" }] }),
                 json!({ "containers":
-                    [{ "name": "a", "image": "2" }, { "name": "b" }, { "name": "c" }] }),
+                    [{ "name": "a", "image": "2" }, { "name": "c" }, { "name": "b" }] }),
             ),
             (
                 json!({ "containers": [{ "name": "a" }, { "name": "b" }] }),

@@ -21,14 +21,11 @@ impl Api {
             target.clone()
         };
         if name != target.name {
-            return Err(ApiError::bad_request(if name.is_empty() {
-                "name must be provided".to_owned()
-            } else {
-                format!(
-                    "the name of the object ({name}) does not match the name on the URL ({})",
-                    target.name
-                )
-            }));
+            let message = match name {
+                "" => "name must be provided",
+                _ => "name in URL does not match name in Binding object",
+            };
+            return Err(ApiError::bad_request(message));
         }
         let given = metadata["namespace"].as_str().unwrap_or("");
         if !given.is_empty() && given != target.namespace {

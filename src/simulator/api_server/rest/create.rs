@@ -51,7 +51,7 @@ impl Api {
             return Ok(Written { code: 201, body: served(kind, &object), warnings });
         }
         let stored = self.store.create(kind.collection, &key, object).map_err(|e| match e {
-            StoreError::Exists => ApiError::already_exists(&kind.group, &kind.resource, &name),
+            StoreError::Exists => self.taken(&target.named(&namespace, &name)),
             other => ApiError::internal(other.to_string()),
         })?;
         self.written(&target.named(&namespace, &name), &stored.value);
@@ -67,6 +67,17 @@ impl Api {
         if kind.is_pod() || kind.group == "policy" {
             self.update_budgets(&target.namespace);
         }
+    }
+
+    fn taken(&self, target: &Target) -> ApiError {
+        let kind = &target.kind;
+        let mut error = ApiError::already_exists(&kind.group, &kind.resource, &target.name);
+        let deleting =
+            |old: std::sync::Arc<super::Object>| !old.meta("deletionTimestamp").is_empty();
+        if self.get(target).is_ok_and(deleting) {
+            error.message = format!("object is being deleted: {}", error.message);
+        }
+        error
     }
 
     /// Settles namespace and name.

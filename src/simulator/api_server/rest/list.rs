@@ -42,12 +42,22 @@ impl Listed {
         text.pop();
         let mut buffer = BytesMut::from(text.as_bytes());
         buffer.put_slice(b",\"items\":[");
+        let (version, name) = (kind.api_version(), &kind.kind);
+        let identity = format!("{{\"apiVersion\":{version:?},\"kind\":{name:?},");
         for (index, object) in self.objects.iter().enumerate() {
             if index > 0 {
                 buffer.put_u8(b',');
             }
             if is_stored_form(kind, &object.value) {
-                buffer.put_slice(&object.json());
+                // as upstream, the items of a list of built-in kinds do not repeat their kind
+                let json = object.json();
+                match json.strip_prefix(identity.as_bytes()) {
+                    Some(rest) if kind.custom.is_none() => {
+                        buffer.put_u8(b'{');
+                        buffer.put_slice(rest);
+                    }
+                    _ => buffer.put_slice(&json),
+                }
             } else {
                 buffer.put_slice(served(kind, &object.value).to_string().as_bytes());
             }

@@ -239,7 +239,13 @@ fn check_preconditions(target: &Target, old: &Object, new: &Value) -> Result<(),
         );
         return Err(ApiError::conflict(&kind.group, &kind.resource, &target.name, &why));
     }
+    let conditional = needs_version(kind);
     match new["metadata"]["resourceVersion"].as_str().unwrap_or("") {
+        "" if conditional => {
+            let detail = "must be specified for an update";
+            let error = FieldError::invalid("metadata.resourceVersion", &json!(0), detail);
+            Err(ApiError::invalid(&kind.group, &kind.resource, &target.name, &[error]))
+        }
         "" if kind.custom.is_some() => {
             let error = FieldError::invalid(
                 "metadata.resourceVersion",
@@ -286,4 +292,18 @@ fn is_released(object: &Value) -> bool {
     metadata["deletionTimestamp"].is_string()
         && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
         && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// Kinds whose updates must name the version that they replace, as upstream's strategies say.
+fn needs_version(kind: &Kind) -> bool {
+    matches!(
+        kind.resource.as_str(),
+        "leases"
+            | "runtimeclasses"
+            | "poddisruptionbudgets"
+            | "csidrivers"
+            | "csinodes"
+            | "csistoragecapacities"
+            | "volumeattachments"
+    ) && kind.custom.is_none()
 }
