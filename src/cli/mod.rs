@@ -3,6 +3,7 @@
 mod api_server;
 mod config;
 mod demo;
+mod load;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ enum Command {
     Demo(demo::Args),
     /// Serve an embedded Kubernetes API with fake nodes.
     ApiServer(api_server::Args),
+    /// Load published traces into a cluster.
+    Load(load::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
 }
@@ -36,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Demo(args) => demo::main(args),
         Command::ApiServer(args) => api_server::main(args),
+        Command::Load(args) => load::main(args),
         Command::Config(args) => config::main(args),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,1 +1,293 @@
 //! What is believed about the cluster, as columns.
+//!
+//! Hot node state is a struct of arrays under a dense [`NodeIndex`]. There is no snapshot copy: a
+//! [`Statement`] works on the live columns and undoes itself. Everything that changes a node is
+//! written to a change log, from which the rankings of `placement` catch up.
+
+mod changes;
+mod classes;
+mod nodes;
+mod resources;
+mod statement;
+#[cfg(test)]
+mod tests;
+
+pub use changes::{Change, ChangeLog};
+pub use classes::{Class, ClassId};
+pub use nodes::{NodeEntry, NodeIndex, TaintId};
+pub use resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, ResourceId, ResourceTable, is_gpu};
+pub use statement::{Assignment, Checkpoint, Statement};
+
+use crate::model::{HostPort, Node, PodClass, Taint};
+use classes::ClassTable;
+use nodes::NodeTable;
+use rustc_hash::FxHashMap;
+
+/// Dense index of a pod in the scheduler's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodIndex(pub(crate) u32);
+
+impl PodIndex {
+    /// Index into the table.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Nodes, what they offer and what is requested of them.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    resources: ResourceTable,
+    nodes: NodeTable,
+    classes: ClassTable,
+    /// `[resource][node]`
+    allocatable: Vec<Vec<i64>>,
+    /// `[resource][node]`, pods of all schedulers, assumed ones included
+    requested: Vec<Vec<i64>>,
+    /// what scoring takes as requested: [`crate::model::PodClass::non_zero`]
+    scored_cpu: Vec<i64>,
+    scored_memory: Vec<i64>,
+    ports: FxHashMap<NodeIndex, Vec<HostPort>>,
+    changes: ChangeLog,
+}
+
+/// What applying a node did that the owner of the pods must act on.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeApplied {
+    /// Nothing that pods could notice.
+    Unchanged,
+    /// The node is new or differs.
+    Changed,
+    /// Resources became known: requests must be counted anew (see [`Cluster::recount`]).
+    NewResources,
+}
+
+impl Cluster {
+    /// The resource names known, which are those that some node has offered.
+    #[must_use]
+    pub fn resources(&self) -> &ResourceTable {
+        &self.resources
+    }
+
+    /// The change log.
+    #[must_use]
+    pub fn changes(&self) -> &ChangeLog {
+        &self.changes
+    }
+
+    /// Number of slots for nodes: indexes are below it, not all are in use.
+    #[must_use]
+    pub fn node_slots(&self) -> usize {
+        self.nodes.slots()
+    }
+
+    /// Number of nodes that exist.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.nodes.live_count()
+    }
+
+    /// Nodes that exist, by index.
+    pub fn live_nodes(&self) -> impl Iterator<Item = (NodeIndex, &NodeEntry)> {
+        self.nodes.live()
+    }
+
+    /// A node slot; pods may be counted on a node that does not exist (yet, or any more).
+    #[must_use]
+    pub fn node(&self, node: NodeIndex) -> &NodeEntry {
+        self.nodes.entry(node)
+    }
+
+    /// The node of a name, if it was ever heard of and something still refers to it.
+    #[must_use]
+    pub fn find_node(&self, name: &str) -> Option<NodeIndex> {
+        self.nodes.find(name)
+    }
+
+    /// The text of an interned taint.
+    #[must_use]
+    pub fn taint(&self, taint: TaintId) -> &Taint {
+        self.nodes.taint(taint)
+    }
+
+    /// A class.
+    #[must_use]
+    pub fn class(&self, class: ClassId) -> &Class {
+        self.classes.get(class)
+    }
+
+    /// Interns a class and counts one user of it.
+    pub fn acquire_class(&mut self, class: PodClass) -> ClassId {
+        self.classes.acquire(class, &self.resources)
+    }
+
+    /// Gives one use of a class back; the last one frees it.
+    pub fn release_class(&mut self, class: ClassId) {
+        self.classes.release(class);
+    }
+
+    /// Allocatable amount of a resource on a node.
+    #[must_use]
+    pub fn allocatable(&self, resource: ResourceId, node: NodeIndex) -> i64 {
+        self.allocatable[resource.index()][node.index()]
+    }
+
+    /// Requested amount of a resource on a node.
+    #[must_use]
+    pub fn requested(&self, resource: ResourceId, node: NodeIndex) -> i64 {
+        self.requested[resource.index()][node.index()]
+    }
+
+    /// What scoring takes as requested: CPU and memory count
+    /// [`crate::model::PodClass::non_zero`].
+    #[must_use]
+    pub fn scored(&self, resource: ResourceId, node: NodeIndex) -> i64 {
+        match resource {
+            CPU => self.scored_cpu[node.index()],
+            MEMORY => self.scored_memory[node.index()],
+            other => self.requested(other, node),
+        }
+    }
+
+    /// Host ports taken on a node.
+    #[must_use]
+    pub fn ports(&self, node: NodeIndex) -> &[HostPort] {
+        self.ports.get(&node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Sum over live nodes of `(allocatable, requested)`. O(nodes).
+    #[must_use]
+    pub fn totals(&self, resource: ResourceId) -> (i64, i64) {
+        self.live_nodes().fold((0, 0), |(allocatable, requested), (node, _)| {
+            let more = (self.allocatable(resource, node), self.requested(resource, node));
+            (allocatable + more.0, requested + more.1)
+        })
+    }
+
+    /// Takes in a node as the API server shows it.
+    pub fn apply_node(&mut self, node: Node) -> NodeApplied {
+        let index = self.intern_node(&node.name);
+        if self.nodes.entry(index).node.as_ref() == Some(&node) {
+            return NodeApplied::Unchanged;
+        }
+        let known = self.resources.len();
+        for (name, _) in &node.allocatable {
+            self.resources.intern(name);
+        }
+        let grown = self.resources.len() > known;
+        if grown {
+            self.grow_columns();
+            self.classes.resolve(&self.resources);
+        }
+        for column in &mut self.allocatable {
+            column[index.index()] = 0;
+        }
+        for (name, amount) in &node.allocatable {
+            if let Some(resource) = self.resources.find(name) {
+                self.allocatable[resource.index()][index.index()] = *amount;
+            }
+        }
+        self.nodes.set(index, node);
+        self.changes.record(index, Change::Facts);
+        if grown { NodeApplied::NewResources } else { NodeApplied::Changed }
+    }
+
+    /// Takes in that a node is gone. Pods counted on it stay counted until they go.
+    pub fn delete_node(&mut self, name: &str) -> Option<NodeIndex> {
+        let index = self.nodes.find(name)?;
+        self.nodes.entry(index).node.as_ref()?;
+        for column in &mut self.allocatable {
+            column[index.index()] = 0;
+        }
+        self.nodes.clear(index);
+        self.changes.record(index, Change::Facts);
+        self.nodes.free_if_unused(index);
+        Some(index)
+    }
+
+    /// The index of a node name, made if it is new: a pod may name a node before it is seen.
+    pub fn intern_node(&mut self, name: &str) -> NodeIndex {
+        let index = self.nodes.intern(name);
+        self.grow_columns();
+        index
+    }
+
+    fn grow_columns(&mut self) {
+        let slots = self.nodes.slots();
+        for columns in [&mut self.allocatable, &mut self.requested] {
+            columns.resize_with(self.resources.len(), Vec::new);
+            columns.iter_mut().for_each(|column| column.resize(slots, 0));
+        }
+        self.scored_cpu.resize(slots, 0);
+        self.scored_memory.resize(slots, 0);
+    }
+
+    /// Counts a pod of a class on a node. O(resources of the class).
+    pub fn place(&mut self, class: ClassId, node: NodeIndex) {
+        self.count(class, node, 1);
+        self.nodes.entry_mut(node).pods += 1;
+        let class = self.classes.get(class);
+        if !class.spec.host_ports.is_empty() {
+            self.ports.entry(node).or_default().extend_from_slice(&class.spec.host_ports);
+        }
+        self.changes.record(node, Change::Usage);
+    }
+
+    /// Takes a pod of a class off a node.
+    ///
+    /// # Panics
+    /// If no pod is counted on the node: a count would go below zero (I5).
+    pub fn unplace(&mut self, class: ClassId, node: NodeIndex) {
+        self.count(class, node, -1);
+        let entry = self.nodes.entry_mut(node);
+        assert!(entry.pods > 0, "I5: a pod is taken off a node that has none");
+        entry.pods -= 1;
+        let taken = &self.classes.get(class).spec.host_ports;
+        if !taken.is_empty() {
+            let ports = self.ports.get_mut(&node).expect("its host ports were counted");
+            for port in taken {
+                let found = ports.iter().position(|other| other == port);
+                ports.swap_remove(found.expect("each host port was counted"));
+            }
+            if ports.is_empty() {
+                self.ports.remove(&node);
+            }
+        }
+        self.changes.record(node, Change::Usage);
+        self.nodes.free_if_unused(node);
+    }
+
+    fn count(&mut self, class: ClassId, node: NodeIndex, sign: i64) {
+        let class = self.classes.get(class);
+        let at = node.index();
+        for (resource, amount) in &class.requests {
+            let requested = &mut self.requested[resource.index()][at];
+            *requested += sign * amount;
+            assert!(*requested >= 0, "I5: a node's requests go below zero");
+        }
+        self.scored_cpu[at] += sign * class.scored_cpu;
+        self.scored_memory[at] += sign * class.scored_memory;
+    }
+
+    /// Counts requests anew after resources became known. O(placed pods).
+    pub fn recount(&mut self, placed: impl Iterator<Item = (ClassId, NodeIndex)>) {
+        for column in &mut self.requested {
+            column.fill(0);
+        }
+        self.scored_cpu.fill(0);
+        self.scored_memory.fill(0);
+        for (class, node) in placed {
+            self.count(class, node, 1);
+        }
+        self.changes.forget_all();
+    }
+
+    /// Undoes a [`Statement`]'s assumption: as [`Self::unplace`], but the state is the one before,
+    /// so its version returns too.
+    fn undo_place(&mut self, class: ClassId, node: NodeIndex, version: u64) {
+        self.unplace(class, node);
+        self.changes.restore_version(version);
+    }
+}

@@ -1,1 +1,119 @@
-//! Extension points of the scheduling framework, in upstream's terms.
+//! The extension points of the scheduling framework, under upstream's names.
+//!
+//! | upstream | here |
+//! |---|---|
+//! | QueueSort, PreEnqueue | [`QueueSort`], [`PreEnqueue`]: over pod groups; a bare pod is a group of one |
+//! | PreFilter | not needed: filters that read [`Reads::Facts`] are asked once per class and node |
+//! | Filter, with EnqueueExtensions | [`Filter`], with [`Filter::queueing_hint`] |
+//! | PostFilter | preemption, not built in yet |
+//! | PreScore, Score, NormalizeScore | [`Score`], with [`Score::normalize`] |
+//! | Reserve, Unreserve | [`crate::cluster::Statement`]: the same for every plugin |
+//! | Permit | not needed: a gang is decided whole, nothing waits while holding room |
+//! | PreBind, Bind, PostBind | `ApiCall::Bind` and its reply, outside the decision |
+//!
+//! A plugin is one file in [`crate::plugins`] and one line in its registry.
+
+mod diagnosis;
+mod profile;
+mod status;
+
+pub use diagnosis::{Diagnosis, GangProgress};
+pub use profile::{Plugins, Profile};
+pub use status::{Reason, Reasons, Status};
+
+use crate::cluster::{Change, Class, Cluster, NodeIndex};
+use crate::model::WallTime;
+
+/// Scores are 0 to this; upstream `MaxNodeScore`.
+pub const SCORE_MAX: i64 = 100;
+
+/// What every plugin has.
+pub trait Plugin: Send + Sync {
+    /// Upstream's name where upstream has the plugin.
+    fn name(&self) -> &'static str;
+}
+
+/// What the answer of a filter or score depends on, beside the class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Labels, taints, cordon: the answer is kept until the node object changes.
+    Facts,
+    /// What runs on the node: asked again whenever pods come or go.
+    Usage,
+}
+
+/// Decides whether one more pod of a class may run on a node.
+pub trait Filter: Plugin {
+    /// What the answer depends on.
+    fn reads(&self) -> Reads;
+
+    /// The answer for a node that exists.
+    fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status;
+
+    /// Whether a change of a node may turn this filter's rejection into success; upstream's
+    /// `EventsToRegister` and `QueueingHintFn`.
+    fn queueing_hint(&self, change: Change) -> bool {
+        match self.reads() {
+            Reads::Facts => change == Change::Facts,
+            Reads::Usage => true,
+        }
+    }
+}
+
+/// Ranks the nodes that passed the filters.
+pub trait Score: Plugin {
+    /// What the answer depends on.
+    fn reads(&self) -> Reads;
+
+    /// 0 to [`SCORE_MAX`], or any non-negative number if [`Score::normalize`] brings it there.
+    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64;
+
+    /// Brings the scores of all nodes that pass the filters on facts to 0..=[`SCORE_MAX`]. Called
+    /// for scores that read facts only. (Upstream normalises over the nodes that pass all filters;
+    /// here a full node does not change how the others compare.)
+    fn normalize(&self, _scores: &mut [i64]) {}
+}
+
+/// What decides about a group before it may be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupFacts<'a> {
+    /// Members that must run together.
+    pub min_member: u32,
+    /// Members that run, are bound, have succeeded, or wait without gates.
+    pub countable: u32,
+    /// Members held back by scheduling gates.
+    pub gated: u32,
+    /// Why members disagree, if they do.
+    pub conflict: Option<&'a str>,
+}
+
+/// Decides whether a group may be tried.
+pub trait PreEnqueue: Plugin {
+    /// `None`: it may. Otherwise why it waits.
+    fn pre_enqueue(&self, group: &GroupFacts<'_>) -> Option<String>;
+}
+
+/// What groups are ordered by.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderFacts {
+    /// `spec.priority` of the members.
+    pub priority: i32,
+    /// Creation of the oldest member.
+    pub created: WallTime,
+}
+
+/// Orders the groups that may be tried.
+pub trait QueueSort: Plugin {
+    /// Smaller keys go first.
+    fn key(&self, group: &OrderFacts) -> (i64, i64);
+}
+
+/// Upstream `DefaultNormalizeScore`: scales so that the largest becomes [`SCORE_MAX`]; `reverse`
+/// turns the order round.
+pub fn default_normalize(scores: &mut [i64], reverse: bool) {
+    let max = scores.iter().copied().max().unwrap_or(0);
+    for score in scores {
+        let scaled = if max == 0 { 0 } else { *score * SCORE_MAX / max };
+        *score = if reverse { SCORE_MAX - scaled } else { scaled };
+    }
+}

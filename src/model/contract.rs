@@ -45,6 +45,13 @@ pub enum ContractError {
         /// What was found, cut to 64 bytes.
         found: Box<str>,
     },
+    /// A field of the pod has no meaning, as a selector `In` without values.
+    Malformed {
+        /// The field of the pod.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: Box<str>,
+    },
     /// The pod asks for something this scheduler does not honour, and ignoring it would be wrong.
     Unsupported {
         /// The field of the pod.
@@ -66,6 +73,7 @@ impl ContractError {
         match self {
             Self::Annotation { .. } => "annotation",
             Self::Quantity { .. } => "quantity",
+            Self::Malformed { .. } => "malformed",
             Self::Unsupported { .. } => "unsupported",
             Self::Oversize { .. } => "oversize",
         }
@@ -81,6 +89,7 @@ impl fmt::Display for ContractError {
             Self::Quantity { field, found } => {
                 write!(f, "{field} is {found:?}: expected a quantity between 0 and 2^52")
             }
+            Self::Malformed { field, problem } => write!(f, "{field}: {problem}"),
             Self::Unsupported { field } => {
                 write!(f, "{field} is not honoured by this scheduler: remove it")
             }

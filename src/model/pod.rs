@@ -124,6 +124,13 @@ pub struct PodClass {
     pub profile: Option<u8>,
     /// Effective requests, as upstream's `resourcehelper.PodRequests` counts them.
     pub requests: ResourceList,
+    /// What scores count instead of `requests` for milli-CPU and bytes of memory: each container
+    /// without a request is taken to use 100 m and 200 MiB. Upstream `PodResource.Non0CPU`,
+    /// `Non0Mem`.
+    pub non_zero: [i64; 2],
+    /// `spec.nodeName` of a pod that is to be placed on just that node; `None` for pods that are
+    /// bound, which need no placing.
+    pub node_name: Option<Box<str>>,
     /// `spec.nodeSelector`, sorted by key.
     pub node_selector: Vec<(Box<str>, Box<str>)>,
     /// Required node affinity: the terms are alternatives; `None`: no requirement.
@@ -169,7 +176,7 @@ impl Toleration {
     pub fn tolerates(&self, taint: &Taint) -> bool {
         let effect = self.effect.is_none_or(|effect| effect == taint.effect);
         let key = self.key.is_empty() || self.key == taint.key;
-        let number = |text: &str| text.parse::<i64>().ok();
+        let number = |text: &str| decimal(text);
         let compared = |holds: fn(&i64, &i64) -> bool| {
             let (found, bound) = (number(&taint.value), number(&self.value));
             found.zip(bound).is_some_and(|(found, bound)| holds(&found, &bound))
@@ -183,6 +190,13 @@ impl Toleration {
                 TolerationOperator::Lt => compared(i64::lt),
             }
     }
+}
+
+/// Upstream `content.IsDecimalInteger`: no plus sign, no leading zero.
+fn decimal(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = text == "0" || digits.starts_with(|first: char| ('1'..='9').contains(&first));
+    if plain { text.parse().ok() } else { None }
 }
 
 /// A port on the host that a pod occupies.

@@ -15,6 +15,18 @@ const DIGITS_MAX: u32 = 30;
 /// `MilliValue()` do. `None`: malformed, negative, or above [`VALUE_MAX`].
 #[must_use]
 pub fn parse(text: &str, scale: u32) -> Option<i64> {
+    parse_bounded(text, scale, VALUE_MAX)
+}
+
+/// Parses `text` in thousandths, rounding up, whatever the unit: what sums of quantities are made
+/// of before they are rounded to base units once, at the end. `None`: malformed, negative, or
+/// above 1000 times [`VALUE_MAX`], which an `i64` still holds.
+#[must_use]
+pub fn parse_milli(text: &str) -> Option<i64> {
+    parse_bounded(text, 3, VALUE_MAX * 1000)
+}
+
+fn parse_bounded(text: &str, scale: u32, max: i64) -> Option<i64> {
     let body = text.strip_prefix('+').unwrap_or(text);
     let end = body.bytes().position(|b| !b.is_ascii_digit() && b != b'.').unwrap_or(body.len());
     let (number, suffix) = body.split_at(end);
@@ -45,7 +57,7 @@ pub fn parse(text: &str, scale: u32) -> Option<i64> {
     let (binary_power, ten_power) = suffix_powers(suffix)?;
     let exponent =
         ten_power.checked_sub(fraction_digits)?.checked_add(i32::try_from(scale).ok()?)?;
-    scaled(digits, binary_power, exponent, rest)
+    scaled(digits, binary_power, exponent, rest).filter(|value| *value <= max)
 }
 
 /// `digits * 2^binary * 10^exponent`, rounded up.
@@ -62,7 +74,7 @@ fn scaled(digits: u128, binary: u32, exponent: i32, rest: bool) -> Option<i64> {
             None => 1,
         }
     };
-    i64::try_from(value).ok().filter(|value| *value <= VALUE_MAX)
+    i64::try_from(value).ok()
 }
 
 /// `(power of two, power of ten)` of a suffix.
@@ -137,5 +149,13 @@ mod tests {
         for (text, scale, expected) in cases {
             assert_eq!(parse(text, *scale), *expected, "{text:?} at scale {scale}");
         }
+    }
+
+    #[test]
+    fn thousandths_reach_as_far_as_whole_units() {
+        assert_eq!(parse_milli("4Pi"), Some(VALUE_MAX * 1000));
+        assert_eq!(parse_milli("5Pi"), None);
+        assert_eq!(parse_milli("1u"), Some(1));
+        assert_eq!(parse_milli("1500m"), Some(1500));
     }
 }

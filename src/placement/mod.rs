@@ -1,1 +1,9 @@
-//! Places a pod group in one statement.
+//! Verbs: where the members of a group go.
+
+mod place;
+mod ranking;
+#[cfg(test)]
+mod tests;
+
+pub use place::{Demand, Failure, place_group};
+pub use ranking::Rankings;

@@ -1,1 +1,108 @@
-//! One file per plugin, under upstream's name where upstream has it.
+//! One file per plugin, under upstream's name where upstream has it; this file is the registry.
+
+mod gang_gate;
+mod gpu_packing;
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources_balanced;
+mod node_resources_fit;
+mod node_unschedulable;
+mod priority_sort;
+mod scheduling_gates;
+mod taint_toleration;
+#[cfg(test)]
+mod tests;
+
+pub use gpu_packing::GpuPacking;
+pub use node_resources_balanced::NodeResourcesBalancedAllocation;
+pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy, ShapePoint};
+
+use crate::framework::{Filter, Plugins, PreEnqueue, Profile, Score};
+
+/// Names of the filters, in the order they speak unless configured otherwise.
+pub const FILTERS: &[&str] = &[
+    "NodeUnschedulable",
+    "NodeName",
+    "TaintToleration",
+    "NodeAffinity",
+    "NodePorts",
+    "NodeResourcesFit",
+];
+
+/// Names of the scores with their default weights: upstream's, and packing of GPUs on top of them.
+pub const SCORES: &[(&str, i64)] = &[
+    ("NodeResourcesFit", 1),
+    ("NodeResourcesBalancedAllocation", 1),
+    ("NodeAffinity", 2),
+    ("TaintToleration", 3),
+    ("GpuPacking", 5),
+];
+
+/// Names of the plugins that are always on.
+pub const ALWAYS_ON: &[&str] = &["PrioritySort", "SchedulingGates", "GangGate"];
+
+/// Arguments of the plugins that have any, resource names unresolved.
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    /// How nodes are scored by how full they are.
+    pub fit: NodeResourcesFit,
+    /// Which resources should be used evenly.
+    pub balanced: NodeResourcesBalancedAllocation,
+}
+
+/// The filter of a name.
+#[must_use]
+pub fn filter(name: &str) -> Option<Box<dyn Filter>> {
+    Some(match name {
+        "NodeUnschedulable" => Box::new(node_unschedulable::NodeUnschedulable),
+        "NodeName" => Box::new(node_name::NodeName),
+        "TaintToleration" => Box::new(taint_toleration::TaintToleration),
+        "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
+        "NodePorts" => Box::new(node_ports::NodePorts),
+        "NodeResourcesFit" => Box::new(NodeResourcesFit::default()),
+        _ => return None,
+    })
+}
+
+/// The score of a name.
+#[must_use]
+pub fn score(name: &str, arguments: &Arguments) -> Option<Box<dyn Score>> {
+    Some(match name {
+        "NodeResourcesFit" => Box::new(arguments.fit.clone()),
+        "NodeResourcesBalancedAllocation" => Box::new(arguments.balanced.clone()),
+        "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
+        "TaintToleration" => Box::new(taint_toleration::TaintToleration),
+        "GpuPacking" => Box::new(GpuPacking),
+        _ => return None,
+    })
+}
+
+/// A profile of named plugins; names that are not registered are left out, so callers check first.
+#[must_use]
+pub fn profile<'a>(
+    scheduler_name: &str,
+    filters: impl IntoIterator<Item = &'a str>,
+    scores: impl IntoIterator<Item = (&'a str, i64)>,
+    arguments: &Arguments,
+) -> Profile {
+    let pre_enqueue: Vec<Box<dyn PreEnqueue>> =
+        vec![Box::new(scheduling_gates::SchedulingGates), Box::new(gang_gate::GangGate)];
+    let scores = scores.into_iter();
+    Profile::new(
+        scheduler_name,
+        Plugins {
+            queue_sort: Box::new(priority_sort::PrioritySort),
+            pre_enqueue,
+            filters: filters.into_iter().filter_map(filter).collect(),
+            scores: scores.filter_map(|(name, w)| Some((score(name, arguments)?, w))).collect(),
+        },
+    )
+}
+
+/// The profile that serves `scheduler_name` when nothing is configured.
+#[must_use]
+pub fn default_profile(scheduler_name: &str) -> Profile {
+    let scores = SCORES.iter().copied();
+    profile(scheduler_name, FILTERS.iter().copied(), scores, &Arguments::default())
+}

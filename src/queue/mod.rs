@@ -1,1 +1,205 @@
-//! Who waits, and which event may help whom.
+//! Who waits, and where: every group with pending members is in exactly one home.
+//!
+//! `gate` waits for members, `active` is tried next, `backoff` waits out an API failure,
+//! `unschedulable` waits for a change that may help, `committing` has binds in flight.
+
+mod group;
+
+pub use group::{Counts, GroupIndex, GroupTable, PodGroup};
+
+use crate::cluster::ClassId;
+use crate::model::Timestamp;
+use std::collections::BTreeSet;
+
+/// Order of the active groups: half-bound gangs first, then the profile's QueueSort, then a stable
+/// hash, then the index.
+pub type OrderKey = (bool, (i64, i64), u64);
+
+/// Where a group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// Nothing of it is pending.
+    #[default]
+    Idle,
+    /// Held by PreEnqueue.
+    Gate,
+    /// To be tried.
+    Active(OrderKey),
+    /// An API call failed: waits until this time.
+    Backoff(Timestamp),
+    /// Did not fit: waits for a change.
+    Unschedulable,
+    /// Binds or deletes are in flight.
+    Committing,
+}
+
+/// The homes and the timers.
+#[derive(Debug, Default)]
+pub struct Queue {
+    active: BTreeSet<(OrderKey, GroupIndex)>,
+    unschedulable: BTreeSet<(ClassId, GroupIndex)>,
+    timers: BTreeSet<(Timestamp, GroupIndex)>,
+    counts: HomeCounts,
+}
+
+/// Groups and pending pods per home, for metrics and [`Queue::check`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HomeCounts {
+    /// Groups in the gate.
+    pub gate: usize,
+    /// Groups to be tried.
+    pub active: usize,
+    /// Groups in backoff.
+    pub backoff: usize,
+    /// Groups waiting for a change.
+    pub unschedulable: usize,
+    /// Groups with calls in flight.
+    pub committing: usize,
+}
+
+impl HomeCounts {
+    fn of(&mut self, home: Home) -> Option<&mut usize> {
+        match home {
+            Home::Idle => None,
+            Home::Gate => Some(&mut self.gate),
+            Home::Active(_) => Some(&mut self.active),
+            Home::Backoff(_) => Some(&mut self.backoff),
+            Home::Unschedulable => Some(&mut self.unschedulable),
+            Home::Committing => Some(&mut self.committing),
+        }
+    }
+}
+
+impl Queue {
+    /// Moves a group. `Unschedulable` registers it under the classes of its pending members.
+    pub fn move_to(&mut self, index: GroupIndex, group: &mut PodGroup, home: Home) {
+        match group.home {
+            Home::Active(key) => {
+                self.active.remove(&(key, index));
+            }
+            Home::Unschedulable => {
+                for class in group.waits_for.drain(..) {
+                    self.unschedulable.remove(&(class, index));
+                }
+            }
+            _ => {}
+        }
+        if let Some(count) = self.counts.of(group.home) {
+            *count -= 1;
+        }
+        if let Some(count) = self.counts.of(home) {
+            *count += 1;
+        }
+        match home {
+            Home::Active(key) => {
+                self.active.insert((key, index));
+            }
+            Home::Backoff(until) => self.wake_at(index, group, until),
+            _ => {}
+        }
+        group.home = home;
+    }
+
+    /// Registers an unschedulable group under a class whose room may help it.
+    pub fn wait_for(&mut self, index: GroupIndex, group: &mut PodGroup, class: ClassId) {
+        debug_assert_eq!(group.home, Home::Unschedulable);
+        if self.unschedulable.insert((class, index)) {
+            group.waits_for.push(class);
+        }
+    }
+
+    /// The group to be tried next.
+    #[must_use]
+    pub fn first_active(&self) -> Option<GroupIndex> {
+        self.active.first().map(|(_, group)| *group)
+    }
+
+    /// Classes that unschedulable groups wait for, ascending.
+    #[must_use]
+    pub fn waiting_classes(&self) -> Vec<ClassId> {
+        let mut classes: Vec<ClassId> =
+            self.unschedulable.iter().map(|(class, _)| *class).collect();
+        classes.dedup();
+        classes
+    }
+
+    /// Unschedulable groups that wait for a class.
+    #[must_use]
+    pub fn waiting_for(&self, class: ClassId) -> Vec<GroupIndex> {
+        let range = (class, GroupIndex::MIN)..=(class, GroupIndex::MAX);
+        self.unschedulable.range(range).map(|(_, group)| *group).collect()
+    }
+
+    /// Whether any group waits for a change.
+    #[must_use]
+    pub fn any_unschedulable(&self) -> bool {
+        !self.unschedulable.is_empty()
+    }
+
+    /// Has the group looked at again at a time; an earlier time stands.
+    pub fn wake_at(&mut self, index: GroupIndex, group: &mut PodGroup, at: Timestamp) {
+        if group.wake_at.is_some_and(|earlier| earlier <= at) {
+            return;
+        }
+        if let Some(later) = group.wake_at.replace(at) {
+            self.timers.remove(&(later, index));
+        }
+        self.timers.insert((at, index));
+    }
+
+    /// The next group whose time has come; its timer is gone after this.
+    pub fn pop_due(&mut self, now: Timestamp) -> Option<GroupIndex> {
+        let (at, index) = *self.timers.first()?;
+        if at > now {
+            return None;
+        }
+        self.timers.pop_first();
+        Some(index)
+    }
+
+    /// When [`Queue::pop_due`] will next give something.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Forgets a group that ends.
+    pub fn remove(&mut self, index: GroupIndex, group: &mut PodGroup) {
+        self.move_to(index, group, Home::Idle);
+        if let Some(at) = group.wake_at.take() {
+            self.timers.remove(&(at, index));
+        }
+    }
+
+    /// Groups per home.
+    #[must_use]
+    pub fn counts(&self) -> HomeCounts {
+        self.counts
+    }
+
+    /// I3 for groups: sets and homes agree. O(groups).
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn check(&self, groups: &GroupTable) {
+        let mut counts = HomeCounts::default();
+        let mut registered = 0;
+        for (index, group) in groups.iter() {
+            if let Some(count) = counts.of(group.home) {
+                *count += 1;
+            }
+            if let Home::Active(key) = group.home {
+                assert!(self.active.contains(&(key, index)), "I3: an active group is not queued");
+            }
+            let registers = matches!(group.home, Home::Unschedulable);
+            assert!(registers || group.waits_for.is_empty(), "I3: a group waits in two homes");
+            for class in &group.waits_for {
+                assert!(self.unschedulable.contains(&(*class, index)), "I3: a wait is lost");
+            }
+            registered += group.waits_for.len();
+        }
+        assert_eq!(counts, self.counts, "I3: homes are miscounted");
+        assert_eq!(self.active.len(), counts.active, "I3: the active queue has strangers");
+        assert_eq!(self.unschedulable.len(), registered, "I3: the waiting set has strangers");
+    }
+}

@@ -1,1 +1,242 @@
-//! The machine: events in, API calls out.
+//! The machine: [`Event`]s in, [`ApiCall`]s out.
+//!
+//! One owner, no locks, no clock, no entropy. [`Scheduler::handle`] takes in what happened,
+//! [`Scheduler::cycle`] decides. `commit.rs` is the only place that assumes pods onto nodes for
+//! good and that forgets them again.
+
+mod calls;
+mod commit;
+mod cycle;
+mod intake;
+mod invariants;
+mod membership;
+mod pods;
+mod report;
+mod tell;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use calls::{
+    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, PodRef, Telling,
+};
+pub use report::{Attempt, AttemptResult, Report};
+pub use view::{Gauges, NodeUse};
+
+use crate::cluster::{Change, Cluster, NodeIndex};
+use crate::framework::Profile;
+use crate::model::{Node, Pod, Timestamp, Uid, WallTime};
+use crate::placement::Rankings;
+use crate::queue::{GroupIndex, GroupTable, Queue};
+use calls::Calls;
+use pods::PodTable;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Everything that can happen to the scheduler.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A list of one kind begins; what follows of that kind, up to the end, is all there is.
+    ListStarted(Kind),
+    /// The list is complete: objects it lacked are gone.
+    ListEnded(Kind),
+    /// A pod was listed, added or modified.
+    PodApplied(Box<Pod>),
+    /// A pod is gone.
+    PodDeleted(Uid),
+    /// A node was listed, added or modified.
+    NodeApplied(Box<Node>),
+    /// A node is gone.
+    NodeDeleted(Box<str>),
+    /// A namespace was listed, added or modified.
+    NamespaceApplied {
+        /// Its name.
+        name: Box<str>,
+        /// Whether it is being deleted, and so takes no new work.
+        terminating: bool,
+    },
+    /// A namespace is gone.
+    NamespaceDeleted(Box<str>),
+    /// This process may decide from now on.
+    Leading(Leadership),
+    /// A member's bind has its one and only answer.
+    BindFinished {
+        /// The call.
+        call: CallId,
+        /// The member.
+        pod: Uid,
+        /// The answer.
+        outcome: BindOutcome,
+    },
+    /// A member's deletion has its one and only answer.
+    DeleteFinished {
+        /// The call.
+        call: CallId,
+        /// The member.
+        pod: Uid,
+        /// The answer.
+        outcome: DeleteOutcome,
+    },
+}
+
+/// Kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// core/v1 Pod
+    Pod,
+    /// core/v1 Node
+    Node,
+    /// core/v1 Namespace
+    Namespace,
+}
+
+/// The circumstances of becoming the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// When the previous leader last renewed its lease, or the present time if there was none. A
+    /// gang whose last bind is well before that had its partial window seen out by the previous
+    /// leader, so it once was whole.
+    pub previous_renewal: WallTime,
+}
+
+/// Bounds and times of the core.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// First wait after an API failure, doubled up to the maximum.
+    pub backoff_initial_ms: i64,
+    /// Longest wait after API failures.
+    pub backoff_max_ms: i64,
+    /// How long a gang may have some but not enough members bound before it is rolled back.
+    pub partial_deadline_ms: i64,
+    /// How long before the previous leader's last renewal a bind may lie for its gang to be taken
+    /// as never having been whole.
+    pub takeover_window_ms: i64,
+    /// How long the minimum must be bound for the gang to count as having been whole. It is longer
+    /// than news of a lost member takes, and what it risks is that much work.
+    pub whole_after_ms: i64,
+    /// How long the gate holds a gang before its members are told.
+    pub gate_tell_delay_ms: i64,
+    /// Members tried per cycle, so that calls leave and events are heard in between.
+    pub members_per_cycle: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            backoff_initial_ms: 1_000,
+            backoff_max_ms: 10_000,
+            partial_deadline_ms: 20_000,
+            takeover_window_ms: 600_000,
+            whole_after_ms: 10_000,
+            gate_tell_delay_ms: 3_000,
+            members_per_cycle: 2_000,
+        }
+    }
+}
+
+/// The scheduler.
+#[derive(Debug)]
+pub struct Scheduler {
+    options: Options,
+    profiles: Vec<Profile>,
+    cluster: Cluster,
+    rankings: Rankings,
+    pods: PodTable,
+    groups: GroupTable,
+    queue: Queue,
+    calls: Calls,
+    leadership: Option<Leadership>,
+    synced: Synced,
+    terminating: FxHashSet<Box<str>>,
+    namespaces_listed: FxHashSet<Box<str>>,
+    nodes_listed: FxHashSet<Box<str>>,
+    dirty: Vec<GroupIndex>,
+    /// nodes that may take more than at the last cycle, with the strongest change
+    improved: FxHashMap<NodeIndex, Change>,
+    outbox: Vec<ApiCall>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Synced {
+    pods: bool,
+    nodes: bool,
+    namespaces: bool,
+}
+
+impl Scheduler {
+    /// A scheduler that serves these profiles, whose indexes are [`Pod::profile`].
+    #[must_use]
+    pub fn new(options: Options, profiles: Vec<Profile>) -> Self {
+        Self {
+            options,
+            profiles,
+            cluster: Cluster::default(),
+            rankings: Rankings::default(),
+            pods: PodTable::default(),
+            groups: GroupTable::default(),
+            queue: Queue::default(),
+            calls: Calls::default(),
+            leadership: None,
+            synced: Synced::default(),
+            terminating: FxHashSet::default(),
+            namespaces_listed: FxHashSet::default(),
+            nodes_listed: FxHashSet::default(),
+            dirty: Vec::new(),
+            improved: FxHashMap::default(),
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened. O(1) in the number of pods, but for lists.
+    pub fn handle(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::ListStarted(kind) => self.list_started(kind),
+            Event::ListEnded(kind) => self.list_ended(kind),
+            Event::PodApplied(pod) => self.pod_applied(now, *pod),
+            Event::PodDeleted(uid) => self.pod_deleted(uid),
+            Event::NodeApplied(node) => self.node_applied(*node),
+            Event::NodeDeleted(name) => self.node_deleted(&name),
+            Event::NamespaceApplied { name, terminating } => {
+                self.namespace_applied(name, terminating);
+            }
+            Event::NamespaceDeleted(name) => self.namespace_applied(name, false),
+            Event::Leading(leadership) => self.leadership = Some(leadership),
+            Event::BindFinished { call, pod, outcome } => {
+                self.bind_finished(now, call, pod, outcome);
+            }
+            Event::DeleteFinished { call, pod, outcome } => {
+                self.delete_finished(now, call, pod, outcome);
+            }
+        }
+    }
+
+    /// Whether a list of every kind has been seen.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced.pods && self.synced.nodes && self.synced.namespaces
+    }
+
+    /// Decides and returns what is to be done. Nothing is decided before every kind was listed and
+    /// this process leads.
+    pub fn cycle(&mut self, now: Timestamp) -> Report {
+        if !self.is_synced() || self.leadership.is_none() {
+            return Report::default();
+        }
+        self.decide(now)
+    }
+
+    /// Whether [`Self::cycle`] has work now, without any further event.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let waiting = !self.dirty.is_empty() || self.queue.first_active().is_some();
+        let helped = !self.improved.is_empty() && self.queue.any_unschedulable();
+        (waiting || helped || !self.outbox.is_empty())
+            && self.is_synced()
+            && self.leadership.is_some()
+    }
+
+    /// When [`Self::cycle`] will have work if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.leadership.and_then(|_| self.queue.next_timer())
+    }
+}

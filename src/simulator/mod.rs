@@ -1,5 +1,6 @@
 //! Everything that plays a cluster.
 
 pub mod api_server;
+pub mod create;
 pub mod kubelet;
 pub mod traces;

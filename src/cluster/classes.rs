@@ -1,0 +1,124 @@
+//! Classes of interchangeable pods.
+
+use super::{CPU, MEMORY, PODS, ResourceId, ResourceTable};
+use crate::model::PodClass;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Dense index of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(u32);
+
+impl ClassId {
+    /// Index into tables kept per class.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A class with its requests resolved to known resources.
+#[derive(Debug)]
+pub struct Class {
+    /// What the pods of the class share.
+    pub spec: Arc<PodClass>,
+    /// Requests of known resources, one of [`PODS`] included.
+    pub requests: SmallVec<[(ResourceId, i64); 5]>,
+    /// Requested names that no node has ever offered.
+    pub unknown: SmallVec<[Box<str>; 1]>,
+    /// What scoring takes as its CPU request, in milli-CPU.
+    pub scored_cpu: i64,
+    /// What scoring takes as its memory request, in bytes.
+    pub scored_memory: i64,
+    /// Changes when the slot is reused or resolved anew: caches keep it to notice.
+    pub epoch: u32,
+    users: u32,
+}
+
+impl Class {
+    /// Requested amount of a resource.
+    #[must_use]
+    pub fn request(&self, resource: ResourceId) -> i64 {
+        self.requests.iter().find(|(r, _)| *r == resource).map_or(0, |(_, amount)| *amount)
+    }
+
+    /// What scoring takes as requested.
+    #[must_use]
+    pub fn scored(&self, resource: ResourceId) -> i64 {
+        match resource {
+            CPU => self.scored_cpu,
+            MEMORY => self.scored_memory,
+            other => self.request(other),
+        }
+    }
+
+    fn resolve(&mut self, resources: &ResourceTable) {
+        self.requests.clear();
+        self.unknown.clear();
+        for (name, amount) in &self.spec.requests {
+            match resources.find(name) {
+                Some(resource) => self.requests.push((resource, *amount)),
+                None => self.unknown.push(name.clone()),
+            }
+        }
+        self.requests.push((PODS, 1));
+        [self.scored_cpu, self.scored_memory] = self.spec.non_zero;
+        self.epoch += 1;
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ClassTable {
+    classes: Vec<Class>,
+    by_spec: FxHashMap<Arc<PodClass>, ClassId>,
+    free: Vec<ClassId>,
+}
+
+impl ClassTable {
+    pub(super) fn get(&self, class: ClassId) -> &Class {
+        &self.classes[class.index()]
+    }
+
+    pub(super) fn acquire(&mut self, spec: PodClass, resources: &ResourceTable) -> ClassId {
+        if let Some(id) = self.by_spec.get(&spec) {
+            self.classes[id.index()].users += 1;
+            return *id;
+        }
+        let spec = Arc::new(spec);
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.classes.push(Class {
+                spec: spec.clone(),
+                requests: SmallVec::new(),
+                unknown: SmallVec::new(),
+                scored_cpu: 0,
+                scored_memory: 0,
+                epoch: 0,
+                users: 0,
+            });
+            ClassId(u32::try_from(self.classes.len() - 1).expect("fewer classes than pods"))
+        });
+        let class = &mut self.classes[id.index()];
+        class.spec = spec.clone();
+        class.users = 1;
+        class.resolve(resources);
+        self.by_spec.insert(spec, id);
+        id
+    }
+
+    pub(super) fn release(&mut self, id: ClassId) {
+        let class = &mut self.classes[id.index()];
+        class.users = class.users.checked_sub(1).expect("a class is released once per use");
+        if class.users == 0 {
+            self.by_spec.remove(&class.spec);
+            self.free.push(id);
+        }
+    }
+
+    /// Resolves all classes anew after names became known.
+    pub(super) fn resolve(&mut self, resources: &ResourceTable) {
+        for class in self.classes.iter_mut().filter(|class| !class.unknown.is_empty()) {
+            class.resolve(resources);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Resource names as small numbers.
+
+use rustc_hash::FxHashMap;
+
+/// A known resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId(u16);
+
+/// `cpu`, in milli-CPU.
+pub const CPU: ResourceId = ResourceId(0);
+/// `memory`, in bytes.
+pub const MEMORY: ResourceId = ResourceId(1);
+/// `ephemeral-storage`, in bytes.
+pub const EPHEMERAL_STORAGE: ResourceId = ResourceId(2);
+/// `pods`: every pod takes one.
+pub const PODS: ResourceId = ResourceId(3);
+
+const FIXED: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pods"];
+
+/// Most resource names kept. Names come from nodes, never from pods, so a tenant cannot fill it; a
+/// node that offers more is believed to offer none of the excess.
+pub(super) const RESOURCES_MAX: usize = 256;
+
+impl ResourceId {
+    /// Index of the resource's column.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The names that nodes offer.
+#[derive(Debug)]
+pub struct ResourceTable {
+    names: Vec<Box<str>>,
+    ids: FxHashMap<Box<str>, ResourceId>,
+}
+
+impl Default for ResourceTable {
+    fn default() -> Self {
+        let mut table = Self { names: Vec::new(), ids: FxHashMap::default() };
+        FIXED.iter().for_each(|name| table.intern(name));
+        table
+    }
+}
+
+impl ResourceTable {
+    /// Makes a name known.
+    pub(super) fn intern(&mut self, name: &str) {
+        if !self.ids.contains_key(name) && self.names.len() < RESOURCES_MAX {
+            let id = u16::try_from(self.names.len()).expect("RESOURCES_MAX fits a u16");
+            self.names.push(name.into());
+            self.ids.insert(name.into(), ResourceId(id));
+        }
+    }
+
+    /// The id of a known name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<ResourceId> {
+        self.ids.get(name).copied()
+    }
+
+    /// The name of a resource.
+    #[must_use]
+    pub fn name(&self, resource: ResourceId) -> &str {
+        &self.names[resource.index()]
+    }
+
+    /// All known resources.
+    pub fn iter(&self) -> impl Iterator<Item = ResourceId> + use<> {
+        (0..self.names.len())
+            .map(|index| ResourceId(u16::try_from(index).expect("RESOURCES_MAX fits a u16")))
+    }
+
+    /// Number of known resources.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // never empty: four names are fixed
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// Whether a resource is a GPU or a slice of one: whole devices of the common vendors and NVIDIA's
+/// MIG slices.
+#[must_use]
+pub fn is_gpu(name: &str) -> bool {
+    matches!(name, "nvidia.com/gpu" | "amd.com/gpu" | "gpu.intel.com/i915" | "gpu.intel.com/xe")
+        || name.starts_with("nvidia.com/mig-")
+}

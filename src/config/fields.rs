@@ -1,0 +1,247 @@
+//! The table of every field: what it means, what it may be, what it is when absent.
+//!
+//! The check of a file, its defaults, `config default`, `config explain` and
+//! `docs/configuration.md` are all read from this table, so they cannot disagree.
+
+use Form::{Address, Any, Name, OneOf, Resource};
+use Kind::{Args, Duration, Flag, Integer, List, Section, Text};
+
+/// One field of the file.
+#[derive(Debug)]
+pub struct Field {
+    /// Path from the root (or from an argument type such as `NodeResourcesFitArgs`); `[]` marks the
+    /// elements of a list.
+    pub path: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    /// Its value when absent, as YAML; empty for a section.
+    pub default: &'static str,
+    /// What it does, in which unit, and why the default is what it is.
+    pub doc: &'static str,
+}
+
+/// What a field may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Fields below it.
+    Section,
+    /// A list of sections, at most this many.
+    List(usize),
+    /// A text.
+    Text(Form),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number within bounds, both included.
+    Integer(i64, i64),
+    /// A duration within bounds in milliseconds, both included.
+    Duration(u64, u64),
+    /// The arguments of the plugin that the sibling field `name` names.
+    Args,
+}
+
+/// What a text may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Any text.
+    Any,
+    /// A name as Kubernetes forms it (lower case, digits, `-` and `.`), or nothing.
+    Name,
+    /// `IP:port`, or nothing.
+    Address,
+    /// A resource name such as `cpu` or `nvidia.com/gpu`.
+    Resource,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// The name of a plugin, or `*`.
+    Plugin,
+}
+
+impl Field {
+    /// The last part of the path.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+}
+
+/// The field at a path, `[]` included.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.path == path)
+}
+
+/// The fields directly below a path (`""` for the root), in table order.
+pub fn children(path: &str) -> impl Iterator<Item = &'static Field> + Clone {
+    FIELDS.iter().filter(move |field| match field.path.rsplit_once('.') {
+        Some((parent, _)) => parent == path,
+        None => path.is_empty() && !field.path.ends_with("Args"),
+    })
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+
+const fn field(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Field {
+    Field { path, kind, default, doc }
+}
+
+/// Every field, sections before their fields.
+#[rustfmt::skip]
+pub static FIELDS: &[Field] = &[
+    field("apiVersion", Text(OneOf(&[super::API_VERSION])), super::API_VERSION,
+        "Version of this format. Required."),
+    field("kind", Text(OneOf(&[super::KIND])), super::KIND,
+        "Kind of this file. Required."),
+
+    field("leaderElection", Section, "",
+        "Which of several replicas schedules. The others stand by with warm caches."),
+    field("leaderElection.leaderElect", Flag, "true",
+        "Hold a Lease before deciding anything. Turn it off only where a second replica cannot \
+         exist: two schedulers at once would both bind."),
+    field("leaderElection.resourceName", Text(Name), "mss-scheduler",
+        "Name of the Lease. Replicas that share it elect one leader among them."),
+    field("leaderElection.resourceNamespace", Text(Name), "kube-system",
+        "Namespace of the Lease. The default exists in every cluster; the shipped manifests set \
+         the scheduler's own, where its role allows it."),
+    field("leaderElection.leaseDuration", Duration(2 * SECOND, 10 * MINUTE), "15s",
+        "How long a lease that is not renewed stays valid. A standby waits this long before it \
+         takes over, so it bounds the pause after a crash. The default is upstream's."),
+    field("leaderElection.renewDeadline", Duration(SECOND, 10 * MINUTE), "10s",
+        "A leader that could not renew for this long stops scheduling. Must be shorter than \
+         leaseDuration; the difference is the margin against slow clocks."),
+    field("leaderElection.retryPeriod", Duration(100, MINUTE), "2s",
+        "Pause between attempts to take or renew the lease. 1.2 times this must be shorter than \
+         renewDeadline, or one failed attempt would lose the lease."),
+
+    field("clientConnection", Section, "",
+        "The connection to the API server."),
+    field("clientConnection.kubeconfig", Text(Any), "\"\"",
+        "Path of a kubeconfig file. Empty: the file named by KUBECONFIG, else ~/.kube/config, \
+         else the pod's service account."),
+    field("clientConnection.qps", Integer(0, 1_000_000), "0",
+        "Most requests per second, averaged. 0: no limit of our own. The API server's priority \
+         and fairness is the better judge, and every lane of requests is bounded by `limits`."),
+    field("clientConnection.burst", Integer(0, 1_000_000), "0",
+        "Requests that may exceed qps at once. 0: no limit. Set it if and only if qps is set."),
+
+    field("healthBindAddress", Text(Address), "127.0.0.1:10270",
+        "Where /livez, /readyz, /healthz, /metrics and /configz are served, as plain HTTP without \
+         authentication; hence loopback by default. The shipped Deployment binds all addresses \
+         and a NetworkPolicy guards the port. Port 0 takes a free one; empty serves nothing. \
+         (10259 would collide with kube-scheduler on a control-plane host.)"),
+    field("readyWhenStandby", Flag, "true",
+        "Whether a replica that is synced but not the leader answers /readyz with 200. With false, \
+         a rolling update of two replicas never completes, but a Service reaches only the leader."),
+
+    field("podInitialBackoffSeconds", Integer(1, 3_600), "1",
+        "Seconds a gang waits after its first failed attempt. Doubled by each further failure."),
+    field("podMaxBackoffSeconds", Integer(1, 3_600), "10",
+        "Most seconds a gang waits between attempts. Not below podInitialBackoffSeconds."),
+
+    field("profiles", List(super::PROFILES_MAX), "[{schedulerName: mss-scheduler}]",
+        "One entry per schedulerName that is served. Absent or empty: one, with every default."),
+    field("profiles[].schedulerName", Text(Name), "mss-scheduler",
+        "Pods whose spec.schedulerName equals this are ours. Unique among profiles."),
+    field("profiles[].plugins", Section, "",
+        "What differs from the default plugins, as in KubeSchedulerConfiguration: `disabled` \
+         removes defaults, `enabled` adds plugins or changes the weight of a default. The \
+         plugins PrioritySort, SchedulingGates and GangGate always run: the promise about gangs \
+         stands on them."),
+    field("profiles[].plugins.filter", Section, "",
+        "Plugins that decide whether a node may run a pod. NodeName and NodeResourcesFit cannot \
+         be disabled: without them pods are bound where the kubelet refuses them."),
+    field("profiles[].plugins.filter.enabled", List(64), "[]",
+        "Filters to add after the defaults."),
+    field("profiles[].plugins.filter.enabled[].name", Text(Form::Plugin), "",
+        "Name of a filter plugin. Required."),
+    field("profiles[].plugins.filter.disabled", List(64), "[]",
+        "Filters to leave out of the defaults."),
+    field("profiles[].plugins.filter.disabled[].name", Text(Form::Plugin), "",
+        "Name of a filter plugin, or \"*\" for all. Required."),
+    field("profiles[].plugins.score", Section, "",
+        "Plugins that rank the nodes that may run a pod, each with a weight."),
+    field("profiles[].plugins.score.enabled", List(64), "[]",
+        "Scores to add after the defaults, or defaults whose weight changes."),
+    field("profiles[].plugins.score.enabled[].name", Text(Form::Plugin), "",
+        "Name of a score plugin. Required."),
+    field("profiles[].plugins.score.enabled[].weight", Integer(1, 100), "",
+        "Factor of this plugin's score, which is 0 to 100. Absent: the plugin's default weight."),
+    field("profiles[].plugins.score.disabled", List(64), "[]",
+        "Scores to leave out of the defaults."),
+    field("profiles[].plugins.score.disabled[].name", Text(Form::Plugin), "",
+        "Name of a score plugin, or \"*\" for all. Required."),
+    field("profiles[].pluginConfig", List(16), "[]",
+        "Arguments of plugins."),
+    field("profiles[].pluginConfig[].name", Text(Form::Plugin), "",
+        "Name of a plugin that takes arguments. Required, and unique within the profile."),
+    field("profiles[].pluginConfig[].args", Args, "",
+        "Its arguments: a section of the type named after the plugin, such as NodeResourcesFitArgs."),
+
+    field("limits", Section, "",
+        "Bounds on everything that could grow with what others do. Each has a metric beside it."),
+    field("limits.bindsInFlight", Integer(1, 1_024), "64",
+        "Bind requests sent and not yet answered. 64 keep an API server with a round trip of \
+         30 ms busy at 2,000 binds a second; more only queue there."),
+    field("limits.bindTimeout", Duration(SECOND, MINUTE), "10s",
+        "How long one bind request may take. After it the outcome is unknown and the same request \
+         is sent again; the node's room stays taken until there is an answer."),
+    field("limits.partialBindDeadline", Duration(SECOND, 10 * MINUTE), "30s",
+        "How long a gang may stay between zero and its minimum after some of its binds failed. \
+         Then its bound members are deleted. Time without an API server does not count."),
+    field("limits.eventsInFlight", Integer(1, 256), "16",
+        "Events and pod conditions sent and not yet answered. An event costs the API server as \
+         much as a bind, so this lane stands behind the binds."),
+    field("limits.eventsQueued", Integer(1, 10_000_000), "65536",
+        "Events waiting. Beyond it the oldest is dropped and counted. About 300 bytes each."),
+    field("limits.gangMembersMax", Integer(1, 100_000), "10000",
+        "Largest min-member accepted. A larger one is a contract error on those pods alone."),
+    field("limits.annotationBytesMax", Integer(256, 262_144), "4096",
+        "Bytes of mss-scheduler.io annotations read from one pod. More is a contract error."),
+    field("limits.watchEventsQueued", Integer(16, 1_000_000), "8192",
+        "Watch events between the connection and the scheduler. When full, reading pauses; \
+         nothing is lost."),
+    field("limits.leaseMargin", Duration(0, MINUTE), "2s",
+        "No request leaves when the lease runs out within this time. Must be shorter than \
+         leaseDuration less renewDeadline."),
+    field("limits.shutdownGracePeriod", Duration(SECOND, 10 * MINUTE), "20s",
+        "How long a terminating scheduler waits for requests in flight before it releases the \
+         lease. Keep it below the pod's terminationGracePeriodSeconds."),
+
+    field("NodeResourcesFitArgs", Section, "",
+        "Arguments of NodeResourcesFit."),
+    field("NodeResourcesFitArgs.scoringStrategy", Section, "",
+        "How free resources turn into a score."),
+    field("NodeResourcesFitArgs.scoringStrategy.type",
+        Text(OneOf(&["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"])),
+        "MostAllocated",
+        "LeastAllocated spreads, MostAllocated packs, RequestedToCapacityRatio follows a shape. \
+         (Upstream's default is LeastAllocated; GPU clusters lose room for gangs by spreading.)"),
+    field("NodeResourcesFitArgs.scoringStrategy.resources", List(64),
+        "[{name: cpu, weight: 1}, {name: memory, weight: 1}]",
+        "Resources that count, each with a weight."),
+    field("NodeResourcesFitArgs.scoringStrategy.resources[].name", Text(Resource), "",
+        "Name of a resource. Required."),
+    field("NodeResourcesFitArgs.scoringStrategy.resources[].weight", Integer(1, 100), "1",
+        "Factor of this resource in the mean."),
+    field("NodeResourcesFitArgs.scoringStrategy.requestedToCapacityRatio", Section, "",
+        "Read for type RequestedToCapacityRatio only."),
+    field("NodeResourcesFitArgs.scoringStrategy.requestedToCapacityRatio.shape", List(101),
+        "[{utilization: 0, score: 0}, {utilization: 100, score: 10}]",
+        "Points of a line from utilization to score; utilization must rise from point to point."),
+    field("NodeResourcesFitArgs.scoringStrategy.requestedToCapacityRatio.shape[].utilization",
+        Integer(0, 100), "0",
+        "Percent of the allocatable amount that is requested."),
+    field("NodeResourcesFitArgs.scoringStrategy.requestedToCapacityRatio.shape[].score",
+        Integer(0, 10), "0",
+        "Score at this point."),
+
+    field("NodeResourcesBalancedAllocationArgs", Section, "",
+        "Arguments of NodeResourcesBalancedAllocation."),
+    field("NodeResourcesBalancedAllocationArgs.resources", List(64),
+        "[{name: cpu, weight: 1}, {name: memory, weight: 1}]",
+        "Resources whose shares of the node should be alike."),
+    field("NodeResourcesBalancedAllocationArgs.resources[].name", Text(Resource), "",
+        "Name of a resource. Required."),
+    field("NodeResourcesBalancedAllocationArgs.resources[].weight", Integer(1, 1), "1",
+        "Must be 1, as upstream; the field exists so that upstream's files are understood."),
+];

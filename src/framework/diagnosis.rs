@@ -1,0 +1,81 @@
+//! Why a group could not be placed, as people and machines read it.
+
+use super::{Profile, Reason};
+use crate::cluster::{Class, ClassId, Cluster};
+use rustc_hash::FxHashMap;
+
+/// How far a gang came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GangProgress {
+    /// Members that run, have succeeded or could be placed at once.
+    pub placeable: u32,
+    /// Members that exist.
+    pub members: u32,
+    /// Members needed.
+    pub min_member: u32,
+}
+
+impl GangProgress {
+    /// Our line after upstream's sentence.
+    #[must_use]
+    pub fn sentence(&self, gang: &str) -> String {
+        let Self { placeable, members, min_member } = self;
+        format!("gang {gang}: {placeable}/{members} members placeable, need {min_member}.")
+    }
+}
+
+/// [`Diagnosis::rejected_by`]: there was no node to ask.
+pub(super) const NO_NODE: u32 = 1 << 31;
+
+/// The outcome of a failed attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// Upstream's sentence: `0/5 nodes are available: 3 Insufficient nvidia.com/gpu, ...`.
+    pub message: String,
+    /// Filters that rejected nodes, by their place in the profile; bit 31: no node at all.
+    pub rejected_by: u32,
+    /// The reason most nodes gave, for metrics; `None` if there was no node.
+    pub main_reason: Option<Reason>,
+}
+
+impl Diagnosis {
+    /// Asks every node why it cannot take one more pod of the class. O(nodes x filters).
+    ///
+    /// As upstream, the first filter that rejects a node speaks for it, equal reasons are counted,
+    /// and the texts are sorted.
+    #[must_use]
+    pub fn of(cluster: &Cluster, profile: &Profile, class: ClassId) -> Self {
+        let class = cluster.class(class);
+        let mut counts: FxHashMap<Reason, u32> = FxHashMap::default();
+        let mut rejected_by = if cluster.node_count() == 0 { NO_NODE } else { 0 };
+        for (node, _) in cluster.live_nodes() {
+            if let Some((place, status)) = profile.first_rejection(cluster, class, node) {
+                rejected_by |= 1 << place;
+                for reason in status.reasons() {
+                    *counts.entry(*reason).or_default() += 1;
+                }
+            }
+        }
+        let main_reason = counts.iter().max_by_key(|(reason, count)| (**count, **reason));
+        let main_reason = main_reason.map(|(reason, _)| *reason);
+        let message = message(cluster, class, &counts);
+        Self { message, rejected_by, main_reason }
+    }
+}
+
+fn message(cluster: &Cluster, class: &Class, counts: &FxHashMap<Reason, u32>) -> String {
+    let nodes = cluster.node_count();
+    if nodes == 0 {
+        return "no nodes available to schedule pods".to_owned();
+    }
+    let mut by_text: FxHashMap<String, u32> = FxHashMap::default();
+    for (reason, count) in counts {
+        *by_text.entry(reason.text(cluster, &class.unknown)).or_default() += count;
+    }
+    let mut parts: Vec<String> = by_text.iter().map(|(text, n)| format!("{n} {text}")).collect();
+    parts.sort_unstable();
+    if parts.is_empty() {
+        return format!("0/{nodes} nodes are available.");
+    }
+    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
+}

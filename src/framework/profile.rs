@@ -1,0 +1,144 @@
+//! A profile: the plugins that serve one scheduler name.
+
+use super::diagnosis::NO_NODE;
+use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status};
+use crate::cluster::{Change, Class, Cluster, NodeIndex};
+use std::fmt;
+
+/// Plugins in order. Filters that read facts come before those that read usage, whatever the
+/// order given: their answers are kept per class and node.
+pub struct Profile {
+    /// `spec.schedulerName` it serves.
+    pub scheduler_name: Box<str>,
+    queue_sort: Box<dyn QueueSort>,
+    pre_enqueue: Vec<Box<dyn PreEnqueue>>,
+    filters: Vec<Box<dyn Filter>>,
+    /// how many of `filters` read facts
+    facts: usize,
+    scores: Vec<(Box<dyn Score>, i64)>,
+}
+
+/// The plugins of a profile, by extension point.
+pub struct Plugins {
+    /// The one order of groups.
+    pub queue_sort: Box<dyn QueueSort>,
+    /// All must agree before a group is tried.
+    pub pre_enqueue: Vec<Box<dyn PreEnqueue>>,
+    /// Asked per node; at most 31.
+    pub filters: Vec<Box<dyn Filter>>,
+    /// Asked per node that passed, with weights 1 to 100.
+    pub scores: Vec<(Box<dyn Score>, i64)>,
+}
+
+impl Profile {
+    /// A profile of these plugins.
+    ///
+    /// # Panics
+    /// With more than 31 filters: rejections are kept as bits.
+    #[must_use]
+    pub fn new(scheduler_name: &str, plugins: Plugins) -> Self {
+        let mut filters = plugins.filters;
+        assert!(filters.len() <= 31, "rejections are kept as bits of a u32");
+        filters.sort_by_key(|filter| filter.reads() == Reads::Usage);
+        let facts = filters.iter().filter(|filter| filter.reads() == Reads::Facts).count();
+        Self {
+            scheduler_name: scheduler_name.into(),
+            queue_sort: plugins.queue_sort,
+            pre_enqueue: plugins.pre_enqueue,
+            filters,
+            facts,
+            scores: plugins.scores,
+        }
+    }
+
+    /// The order of groups.
+    #[must_use]
+    pub fn queue_sort(&self) -> &dyn QueueSort {
+        &*self.queue_sort
+    }
+
+    /// Plugins asked before a group is tried.
+    pub fn pre_enqueue(&self) -> impl Iterator<Item = &dyn PreEnqueue> {
+        self.pre_enqueue.iter().map(|plugin| &**plugin)
+    }
+
+    /// Filters, in the order they speak.
+    pub fn filters(&self) -> impl Iterator<Item = &dyn Filter> {
+        self.filters.iter().map(|plugin| &**plugin)
+    }
+
+    /// The first filter that rejects a node, with its place and answer.
+    #[must_use]
+    pub fn first_rejection(
+        &self,
+        cluster: &Cluster,
+        class: &Class,
+        node: NodeIndex,
+    ) -> Option<(usize, Status)> {
+        self.filters.iter().enumerate().find_map(|(place, filter)| {
+            let status = filter.filter(cluster, class, node);
+            (!status.is_success()).then_some((place, status))
+        })
+    }
+
+    /// Whether a change of a node may help a group that these filters rejected.
+    #[must_use]
+    pub fn queueing_hint(&self, rejected_by: u32, change: Change) -> bool {
+        let mut rejecting = self.filters.iter().enumerate();
+        (rejected_by & NO_NODE != 0 && change == Change::Facts)
+            || rejecting.any(|(at, f)| rejected_by & 1 << at != 0 && f.queueing_hint(change))
+    }
+
+    /// Whether the filters of one kind let the class on the node.
+    #[must_use]
+    pub fn passes(&self, reads: Reads, cluster: &Cluster, class: &Class, node: NodeIndex) -> bool {
+        let filters = match reads {
+            Reads::Facts => &self.filters[..self.facts],
+            Reads::Usage => &self.filters[self.facts..],
+        };
+        filters.iter().all(|filter| filter.filter(cluster, class, node).is_success())
+    }
+
+    /// Weighted sum of the scores that read usage.
+    #[must_use]
+    pub fn usage_score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
+        let scores = self.scores.iter().filter(|(score, _)| score.reads() == Reads::Usage);
+        scores.map(|(score, weight)| weight * score.score(cluster, class, node)).sum()
+    }
+
+    /// Adds the weighted scores that read facts to `sums`, one per node of `nodes`.
+    pub fn add_facts_scores(
+        &self,
+        cluster: &Cluster,
+        class: &Class,
+        nodes: &[NodeIndex],
+        sums: &mut [i64],
+    ) {
+        for (score, weight) in self.scores.iter().filter(|(s, _)| s.reads() == Reads::Facts) {
+            let raw = nodes.iter().map(|node| score.score(cluster, class, *node));
+            let mut scores: Vec<i64> = raw.collect();
+            score.normalize(&mut scores);
+            for (sum, score) in sums.iter_mut().zip(scores) {
+                assert!((0..=SCORE_MAX).contains(&score), "a score is 0 to {SCORE_MAX}");
+                *sum += weight * score;
+            }
+        }
+    }
+
+    /// Names of the scores with their weights.
+    pub fn score_names(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.scores.iter().map(|(score, weight)| (score.name(), *weight))
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filters: Vec<_> = self.filters.iter().map(|filter| filter.name()).collect();
+        let scores: Vec<_> = self.score_names().collect();
+        f.debug_struct("Profile")
+            .field("scheduler_name", &self.scheduler_name)
+            .field("filters", &filters)
+            .field("scores", &scores)
+            .finish_non_exhaustive()
+    }
+}

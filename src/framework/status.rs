@@ -1,0 +1,95 @@
+//! Answers of plugins. "Does not fit" is a value, never an error.
+
+use crate::cluster::{Cluster, ResourceId, TaintId};
+use smallvec::SmallVec;
+
+/// Why a node cannot take a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Less is free than asked for.
+    Insufficient(ResourceId),
+    /// More is asked for than the node's `pods`.
+    TooManyPods,
+    /// A `NoSchedule` or `NoExecute` taint is not tolerated.
+    UntoleratedTaint(TaintId),
+    /// `spec.unschedulable` is set.
+    NodeUnschedulable,
+    /// Node selector or required node affinity does not match.
+    NodeAffinity,
+    /// `spec.nodeName` is another node.
+    NodeName,
+    /// A host port is taken.
+    NodePorts,
+    /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
+    UnknownResource(u8),
+}
+
+impl Reason {
+    /// Upstream's text. `unknown` are the names behind [`Reason::UnknownResource`].
+    #[must_use]
+    pub fn text(self, cluster: &Cluster, unknown: &[Box<str>]) -> String {
+        match self {
+            Self::Insufficient(resource) => {
+                format!("Insufficient {}", cluster.resources().name(resource))
+            }
+            Self::UnknownResource(place) => {
+                let name = unknown.get(usize::from(place)).map_or("resources", |name| &**name);
+                format!("Insufficient {name}")
+            }
+            Self::TooManyPods => "Too many pods".to_owned(),
+            Self::UntoleratedTaint(taint) => {
+                let taint = cluster.taint(taint);
+                format!("node(s) had untolerated taint {{{}: {}}}", taint.key, taint.value)
+            }
+            Self::NodeUnschedulable => "node(s) were unschedulable".to_owned(),
+            Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
+            Self::NodeName => "node(s) didn't match the requested node name".to_owned(),
+            Self::NodePorts => {
+                "node(s) didn't have free ports for the requested pod ports".to_owned()
+            }
+        }
+    }
+}
+
+/// Reasons of one node; several resources can be short at once.
+pub type Reasons = SmallVec<[Reason; 2]>;
+
+/// The answer of a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It may run there.
+    Success,
+    /// Not now; removing pods from the node might help.
+    Unschedulable(Reasons),
+    /// Not as long as the node is what it is: removing pods does not help.
+    UnschedulableAndUnresolvable(Reasons),
+}
+
+impl Status {
+    /// Not resolvable, for one reason.
+    #[must_use]
+    pub fn unresolvable(reason: Reason) -> Self {
+        Self::UnschedulableAndUnresolvable(SmallVec::from_slice(&[reason]))
+    }
+
+    /// Not now, for one reason.
+    #[must_use]
+    pub fn unschedulable(reason: Reason) -> Self {
+        Self::Unschedulable(SmallVec::from_slice(&[reason]))
+    }
+
+    /// Whether it may run there.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Success)
+    }
+
+    /// The reasons; none on success.
+    #[must_use]
+    pub fn reasons(&self) -> &[Reason] {
+        match self {
+            Self::Success => &[],
+            Self::Unschedulable(reasons) | Self::UnschedulableAndUnresolvable(reasons) => reasons,
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Parses Kubernetes objects into the nouns of [`crate::model`].
+//!
+//! Nothing here fails as a whole and nothing panics: a pod of ours that cannot be honoured carries
+//! the reason in [`Pod::group`] and harms nobody else; a foreign pod counts with what it occupies.
+//!
+//! What is accepted without being looked at: volumes (a claim that is not bound yet is bound by its
+//! own controller or keeps the pod from starting), preferred pod affinity, spreading that is only
+//! wished for (`ScheduleAnyway`), and all that concerns the kubelet alone.
+
+mod affinity;
+mod requests;
+
+#[cfg(test)]
+mod tests;
+
+use super::objects::{Meta, NodeObject, PodObject, PodStatus, TolerationObject};
+use crate::model::contract::{self, ContractError, GroupSpec};
+use crate::model::pod::{self, Protocol, TolerationOperator};
+use crate::model::{
+    HostPort, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Toleration, Uid, WallTime,
+};
+
+/// The scheduler name of pods that give none.
+const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
+/// Converts objects. Cheap to clone, has no state.
+#[derive(Clone, Debug)]
+pub struct Converter {
+    /// `schedulerName`s served; the index is the profile. At most 256.
+    pub profiles: Vec<Box<str>>,
+    /// Largest minimum a gang may ask for.
+    pub min_member_max: u32,
+    /// Most bytes of annotations under our prefix, keys included.
+    pub annotation_bytes_max: usize,
+}
+
+impl Default for Converter {
+    fn default() -> Self {
+        Self {
+            profiles: vec!["mss-scheduler".into()],
+            min_member_max: 10_000,
+            annotation_bytes_max: 4096,
+        }
+    }
+}
+
+impl Converter {
+    /// A pod. For pods of ours that wait, [`Pod::group`] is an error if any part of the pod cannot
+    /// be honoured; for pods that are bound already only if the annotations are malformed, as what
+    /// runs is counted whatever it asked for.
+    #[must_use]
+    pub fn pod(&self, object: &PodObject) -> Pod {
+        let (spec, status) = (&object.spec, &object.status);
+        let name = spec.scheduler_name.as_deref().filter(|name| !name.is_empty());
+        let profile = self.profile(name.unwrap_or(DEFAULT_SCHEDULER));
+        let node = spec.node_name.clone().filter(|node| !node.is_empty());
+        let (class, refused) = class(profile, node.is_some(), object);
+        let phase = phase(status);
+        Pod {
+            key: key(&object.meta),
+            uid: Uid::parse(object.meta.uid()),
+            profile,
+            node,
+            phase,
+            deleting: object.meta.deleting,
+            gated: spec.scheduling_gates.0,
+            priority: spec.priority.unwrap_or(0),
+            created: object.meta.created,
+            bound_at: bound_at(status),
+            finished_at: if phase == Phase::Live { None } else { finished_at(status) },
+            controller: object.meta.controller,
+            group: profile.and_then(|_| self.group(&object.meta, refused)),
+            told: told(status),
+            class,
+        }
+    }
+
+    /// A node. What cannot be parsed of its allocatable is taken as none, so that nothing is
+    /// placed on room that may not exist.
+    #[must_use]
+    pub fn node(&self, object: &NodeObject) -> Node {
+        let mut labels = object.meta.labels.clone();
+        labels.sort();
+        labels.dedup_by(|later, first| later.0 == first.0);
+        Node {
+            name: object.meta.name().into(),
+            labels,
+            taints: object.spec.taints.iter().filter_map(taint).collect(),
+            unschedulable: object.spec.unschedulable == Some(true),
+            allocatable: requests::allocatable(&object.status.allocatable),
+        }
+    }
+
+    fn profile(&self, name: &str) -> Option<u8> {
+        let index = self.profiles.iter().position(|profile| **profile == *name)?;
+        u8::try_from(index).ok()
+    }
+
+    fn group(
+        &self,
+        meta: &Meta,
+        refused: Option<ContractError>,
+    ) -> Option<Result<GroupSpec, ContractError>> {
+        let (bytes, limit) = (meta.annotation_bytes(), self.annotation_bytes_max);
+        if bytes > limit {
+            return Some(Err(ContractError::Oversize { bytes, limit }));
+        }
+        match contract::parse_group(|key| meta.annotation(key), self.min_member_max) {
+            Err(error) => Some(Err(error)),
+            Ok(group) => match refused {
+                Some(error) => Some(Err(error)),
+                None => group.map(Ok),
+            },
+        }
+    }
+}
+
+fn key(meta: &Meta) -> PodKey {
+    PodKey { namespace: meta.namespace().into(), name: meta.name().into() }
+}
+
+/// The class, and why a waiting pod of ours is refused. Selectors and tolerations of foreign pods
+/// are left out: they decide nothing here, and fewer classes are kept without them.
+fn class(
+    profile: Option<u8>,
+    bound: bool,
+    object: &PodObject,
+) -> (PodClass, Option<ContractError>) {
+    let spec = &object.spec;
+    let counted = requests::pod(spec, bound.then_some(&object.status));
+    let mut class = PodClass {
+        profile,
+        requests: counted.requests,
+        non_zero: counted.non_zero,
+        host_ports: host_ports(object),
+        ..PodClass::default()
+    };
+    if profile.is_none() {
+        return (class, None);
+    }
+    let selector = spec.node_selector.iter().flatten();
+    class.node_selector = selector.map(|(key, value)| (key.clone(), value.clone())).collect();
+    class.tolerations = spec.tolerations.iter().filter_map(toleration).collect();
+    let affinity = affinity::node(&spec.affinity.node_affinity).map(|(required, preferred)| {
+        class.required = required;
+        class.preferred = preferred;
+    });
+    if bound {
+        return (class, None);
+    }
+    let refused = counted.unrepresentable.then(|| requests::first_bad(spec));
+    let refused = refused.or_else(|| affinity.err()).or_else(|| unsupported(object));
+    (class, refused)
+}
+
+/// What would be wrong to ignore and is not honoured.
+fn unsupported(object: &PodObject) -> Option<ContractError> {
+    let spec = &object.spec;
+    let hard = |when: Option<&str>| when != Some("ScheduleAnyway");
+    let spread = &spec.topology_spread_constraints;
+    let field = if spec.affinity.pod_affinity.required.0 {
+        "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+    } else if spec.affinity.pod_anti_affinity.required.0 {
+        "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"
+    } else if spread.iter().any(|spread| hard(spread.when_unsatisfiable.as_deref())) {
+        "spec.topologySpreadConstraints with whenUnsatisfiable DoNotSchedule"
+    } else if spec.resource_claims.0 {
+        "spec.resourceClaims"
+    } else if spec.scheduling_group.0 {
+        "spec.schedulingGroup"
+    } else if spec.workload_ref.0 {
+        "spec.workloadRef"
+    } else {
+        return None;
+    };
+    Some(ContractError::Unsupported { field })
+}
+
+/// Upstream `GetHostPorts`: containers and sidecars. What is not a port number is ignored, as the
+/// kubelet could not open it either.
+fn host_ports(object: &PodObject) -> Vec<HostPort> {
+    let sidecars = object.spec.init_containers.iter().filter(|init| init.restartable());
+    let ports = sidecars.chain(&object.spec.containers).flat_map(|container| &container.ports);
+    let mut found: Vec<_> = ports
+        .filter_map(|port| {
+            let number = u16::try_from(port.host_port?).ok().filter(|number| *number > 0)?;
+            let protocol = match port.protocol.as_deref() {
+                None | Some("" | "TCP") => Protocol::Tcp,
+                Some("UDP") => Protocol::Udp,
+                Some("SCTP") => Protocol::Sctp,
+                Some(_) => return None,
+            };
+            let address = match port.host_ip.as_deref() {
+                None | Some("" | "0.0.0.0") => HostPort::ANY_ADDRESS,
+                Some(address) => pod::digest(address),
+            };
+            Some(HostPort { port: number, protocol, address })
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// `None`: it can match no taint, as upstream.
+fn toleration(object: &TolerationObject) -> Option<Toleration> {
+    let operator = match &*object.operator {
+        "" | "Equal" => TolerationOperator::Equal,
+        "Exists" => TolerationOperator::Exists,
+        "Gt" => TolerationOperator::Gt,
+        "Lt" => TolerationOperator::Lt,
+        _ => return None,
+    };
+    let effect = match &*object.effect {
+        "" => None,
+        text => Some(effect(text)?),
+    };
+    Some(Toleration { key: object.key.clone(), operator, value: object.value.clone(), effect })
+}
+
+/// `None`: an effect that means nothing to a scheduler.
+fn taint(object: &super::objects::TaintObject) -> Option<Taint> {
+    let effect = effect(&object.effect)?;
+    Some(Taint { key: object.key.clone(), value: object.value.clone(), effect })
+}
+
+fn effect(text: &str) -> Option<TaintEffect> {
+    match text {
+        "NoSchedule" => Some(TaintEffect::NoSchedule),
+        "PreferNoSchedule" => Some(TaintEffect::PreferNoSchedule),
+        "NoExecute" => Some(TaintEffect::NoExecute),
+        _ => None,
+    }
+}
+
+fn phase(status: &PodStatus) -> Phase {
+    match status.phase.as_deref() {
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        _ => Phase::Live,
+    }
+}
+
+fn bound_at(status: &PodStatus) -> Option<WallTime> {
+    let scheduled = |kind: &str, value: &str| kind == "PodScheduled" && value == "True";
+    let found = status.conditions.iter().find(|c| scheduled(&c.kind, &c.status))?;
+    found.last_transition_time.0
+}
+
+fn finished_at(status: &PodStatus) -> Option<WallTime> {
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let ended = containers.filter_map(|container| container.state.terminated.finished_at.0).max();
+    ended.or_else(|| status.conditions.iter().filter_map(|c| c.last_transition_time.0).max())
+}
+
+fn told(status: &PodStatus) -> u64 {
+    let refused = |kind: &str, value: &str| kind == "PodScheduled" && value == "False";
+    let found = status.conditions.iter().find(|c| refused(&c.kind, &c.status));
+    found.map_or(0, |condition| pod::digest(&condition.message))
+}

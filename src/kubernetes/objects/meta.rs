@@ -1,0 +1,263 @@
+//! Metadata, of which most is skipped.
+
+use super::scalar::Time;
+use crate::model::{Uid, WallTime};
+use kube::api::ObjectMeta;
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+
+/// Annotations under this prefix are kept, all others are skipped.
+pub(crate) const PREFIX: &str = "mss-scheduler.io/";
+
+/// What is kept of `metadata`.
+#[derive(Clone, Debug, Default)]
+pub struct Meta {
+    /// Only `name`, `namespace`, `uid` and `resourceVersion` are filled: what a watch needs.
+    pub object: ObjectMeta,
+    /// `creationTimestamp`.
+    pub created: WallTime,
+    /// `deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Annotations under `mss-scheduler.io/`.
+    pub annotations: Vec<(Box<str>, Box<str>)>,
+    /// Labels; empty for pods, whose labels decide nothing here.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// The owner reference that is the controller.
+    pub controller: Option<Uid>,
+}
+
+impl Meta {
+    /// `name`; empty if absent.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object.name.as_deref().unwrap_or_default()
+    }
+
+    /// `namespace`; empty if absent.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.object.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// `uid`; empty if absent.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.object.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Bytes of all annotations kept, keys included.
+    #[must_use]
+    pub fn annotation_bytes(&self) -> usize {
+        self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// The value of an annotation under `mss-scheduler.io/`.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.iter().find(|(k, _)| **k == *key).map(|(_, value)| &**value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Meta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::<Raw<true>>::deserialize(deserializer)?.map(Self::from).unwrap_or_default())
+    }
+}
+
+/// As [`Meta`]'s own, but labels are skipped.
+pub(super) fn without_labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Meta, D::Error> {
+    Ok(Option::<Raw<false>>::deserialize(deserializer)?.map(Meta::from).unwrap_or_default())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw<const LABELS: bool> {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    #[serde(default)]
+    creation_timestamp: Time,
+    deletion_timestamp: Option<IgnoredAny>,
+    #[serde(default)]
+    annotations: Pairs<Ours>,
+    #[serde(default)]
+    labels: Pairs<AllIf<LABELS>>,
+    #[serde(default)]
+    owner_references: Controller,
+}
+
+impl<const LABELS: bool> From<Raw<LABELS>> for Meta {
+    fn from(raw: Raw<LABELS>) -> Self {
+        Self {
+            object: ObjectMeta {
+                name: raw.name,
+                namespace: raw.namespace,
+                uid: raw.uid,
+                resource_version: raw.resource_version,
+                ..ObjectMeta::default()
+            },
+            created: raw.creation_timestamp.0.unwrap_or_default(),
+            deleting: raw.deletion_timestamp.is_some(),
+            annotations: raw.annotations.pairs,
+            labels: raw.labels.pairs,
+            controller: raw.owner_references.0,
+        }
+    }
+}
+
+/// Which keys of a string map are kept.
+trait Keep {
+    fn keep(key: &str) -> bool;
+}
+
+struct Ours;
+
+impl Keep for Ours {
+    fn keep(key: &str) -> bool {
+        key.starts_with(PREFIX)
+    }
+}
+
+struct AllIf<const KEEP: bool>;
+
+impl<const KEEP: bool> Keep for AllIf<KEEP> {
+    fn keep(_: &str) -> bool {
+        KEEP
+    }
+}
+
+/// A string map of which some entries are kept; the others are skipped without being copied.
+struct Pairs<K> {
+    pairs: Vec<(Box<str>, Box<str>)>,
+    keep: std::marker::PhantomData<K>,
+}
+
+impl<K> Default for Pairs<K> {
+    fn default() -> Self {
+        Self { pairs: Vec::new(), keep: std::marker::PhantomData }
+    }
+}
+
+impl<'de, K: Keep> Deserialize<'de> for Pairs<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PairsVisitor(Self::default()))
+    }
+}
+
+struct PairsVisitor<K>(Pairs<K>);
+
+impl<'de, K: Keep> Visitor<'de> for PairsVisitor<K> {
+    type Value = Pairs<K>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        while let Some(KeptKey { key, .. }) = map.next_key::<KeptKey<K>>()? {
+            match key {
+                Some(key) => {
+                    let value: Option<Box<str>> = map.next_value()?;
+                    self.0.pairs.push((key, value.unwrap_or_default()));
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(self.0)
+    }
+}
+
+/// A key, copied only if it is kept.
+struct KeptKey<K> {
+    key: Option<Box<str>>,
+    keep: std::marker::PhantomData<K>,
+}
+
+impl<'de, K: Keep> Deserialize<'de> for KeptKey<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor(std::marker::PhantomData))
+    }
+}
+
+struct KeyVisitor<K>(std::marker::PhantomData<K>);
+
+impl<K: Keep> Visitor<'_> for KeyVisitor<K> {
+    type Value = KeptKey<K>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(KeptKey { key: K::keep(text).then(|| text.into()), keep: self.0 })
+    }
+}
+
+/// The uid of the owner reference with `controller: true`.
+#[derive(Default)]
+struct Controller(Option<Uid>);
+
+impl<'de> Deserialize<'de> for Controller {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ControllerVisitor)
+    }
+}
+
+struct ControllerVisitor;
+
+#[derive(Deserialize)]
+struct OwnerReference {
+    uid: Option<UidText>,
+    controller: Option<bool>,
+}
+
+impl<'de> Visitor<'de> for ControllerVisitor {
+    type Value = Controller;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("owner references")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Controller, E> {
+        Ok(Controller(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Controller, A::Error> {
+        let mut found = None;
+        while let Some(owner) = seq.next_element::<OwnerReference>()? {
+            if owner.controller == Some(true) && found.is_none() {
+                found = owner.uid.map(|uid| uid.0);
+            }
+        }
+        Ok(Controller(found))
+    }
+}
+
+/// A uid parsed from its text in place.
+struct UidText(Uid);
+
+impl<'de> Deserialize<'de> for UidText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(UidVisitor)
+    }
+}
+
+struct UidVisitor;
+
+impl Visitor<'_> for UidVisitor {
+    type Value = UidText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a uid")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<UidText, E> {
+        Ok(UidText(Uid::parse(text)))
+    }
+}

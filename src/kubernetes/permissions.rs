@@ -1,0 +1,40 @@
+//! What this scheduler does to the API: the manifests grant this and nothing else.
+
+/// A permission: API group, resource, verbs, and whether it is needed in the whole cluster or only
+/// in the scheduler's own namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// API group; empty for core.
+    pub group: &'static str,
+    /// Resource, with subresource.
+    pub resource: &'static str,
+    /// Verbs.
+    pub verbs: &'static [&'static str],
+    /// In the whole cluster.
+    pub cluster_wide: bool,
+}
+
+const fn cluster(
+    group: &'static str,
+    resource: &'static str,
+    verbs: &'static [&'static str],
+) -> Permission {
+    Permission { group, resource, verbs, cluster_wide: true }
+}
+
+/// Every verb used.
+pub const PERMISSIONS: &[Permission] = &[
+    cluster("", "nodes", &["list", "watch"]),
+    cluster("", "namespaces", &["list", "watch"]),
+    // get: a bind whose fate is unknown is looked up; delete: half-bound gangs are rolled back
+    cluster("", "pods", &["delete", "get", "list", "watch"]),
+    cluster("", "pods/binding", &["create"]),
+    cluster("", "pods/status", &["patch"]),
+    cluster("events.k8s.io", "events", &["create"]),
+    Permission {
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["create", "get", "update"],
+        cluster_wide: false,
+    },
+];

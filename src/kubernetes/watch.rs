@@ -1,0 +1,95 @@
+//! Watches, from the API server into the scheduler's channel.
+//!
+//! The watcher gives no deletion for what vanished during a relist, so the beginning and end of
+//! every list go to the scheduler, which drops what a list lacked.
+
+use super::convert::Converter;
+use super::objects::{Meta, NamespaceObject, NodeObject, PodObject};
+use crate::model::Uid;
+use crate::scheduler::{Event, Kind};
+use futures::{Stream, StreamExt};
+use kube::Api;
+use kube_runtime::WatchStreamExt;
+use kube_runtime::watcher::{self, Event as Watched, watcher};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Objects asked for at once when listing.
+const PAGE: u32 = 500;
+
+/// What a watch has to say beside the objects.
+pub trait Observer: Send + Sync + 'static {
+    /// A list begins: the first one, or a relist.
+    fn listed(&self, kind: Kind);
+    /// The watch failed and is tried again after a while.
+    fn failed(&self, kind: Kind, error: &watcher::Error);
+}
+
+/// Starts the three watches; they end when the scheduler's end of the channel is gone.
+pub async fn run(
+    client: kube::Client,
+    converter: Converter,
+    events: mpsc::Sender<Event>,
+    observer: Arc<dyn Observer>,
+) {
+    let config = || watcher::Config::default().page_size(PAGE);
+    let nodes = watcher(Api::<NodeObject>::all(client.clone()), config()).default_backoff();
+    let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
+    let spaces = watcher(Api::<NamespaceObject>::all(client), config()).default_backoff();
+    let pod = |pod: PodObject, gone| match gone {
+        true => Event::PodDeleted(Uid::parse(uid(&pod.meta))),
+        false => Event::PodApplied(Box::new(converter.pod(&pod))),
+    };
+    let node = |node: NodeObject, gone| match gone {
+        true => Event::NodeDeleted(name(&node.meta)),
+        false => Event::NodeApplied(Box::new(converter.node(&node))),
+    };
+    let space = |space: NamespaceObject, gone| {
+        let name = name(&space.meta);
+        match gone {
+            true => Event::NamespaceDeleted(name),
+            false => Event::NamespaceApplied { name, terminating: space.meta.deleting },
+        }
+    };
+    tokio::join!(
+        forward(Kind::Node, nodes, node, &events, &*observer),
+        forward(Kind::Pod, pods, pod, &events, &*observer),
+        forward(Kind::Namespace, spaces, space, &events, &*observer),
+    );
+}
+
+fn uid(meta: &Meta) -> &str {
+    meta.object.uid.as_deref().unwrap_or_default()
+}
+
+fn name(meta: &Meta) -> Box<str> {
+    meta.object.name.as_deref().unwrap_or_default().into()
+}
+
+async fn forward<K>(
+    kind: Kind,
+    stream: impl Stream<Item = Result<Watched<K>, watcher::Error>>,
+    convert: impl Fn(K, bool) -> Event,
+    events: &mpsc::Sender<Event>,
+    observer: &dyn Observer,
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(item) = stream.next().await {
+        let event = match item {
+            Ok(Watched::Apply(object) | Watched::InitApply(object)) => convert(object, false),
+            Ok(Watched::Delete(object)) => convert(object, true),
+            Ok(Watched::Init) => {
+                observer.listed(kind);
+                Event::ListStarted(kind)
+            }
+            Ok(Watched::InitDone) => Event::ListEnded(kind),
+            Err(error) => {
+                observer.failed(kind, &error);
+                continue;
+            }
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}

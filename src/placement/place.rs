@@ -1,0 +1,100 @@
+//! Places a pod group in one statement, or says why not.
+
+use super::Rankings;
+use crate::cluster::{Assignment, ClassId, Cluster, PodIndex, Statement, is_gpu};
+use crate::framework::{Diagnosis, Profile};
+use std::sync::Arc;
+
+/// Pending members of one class, in the order they join.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// The class.
+    pub class: ClassId,
+    /// The pods.
+    pub pods: Vec<PodIndex>,
+}
+
+/// Why a group was not placed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Pending members that could be placed at once.
+    pub placeable: u32,
+    /// What the nodes said to the next one.
+    pub diagnosis: Arc<Diagnosis>,
+}
+
+/// Places as many pending members as fit, at least `needed` of them, or none.
+///
+/// For members of one class the answer is exact: how many fit on a node does not depend on the
+/// order, so taking the best node each time finds the largest number. For several classes the
+/// demanding ones go first; if that fails the order is turned round once. O(pods x log nodes) for
+/// a class whose ranking is up to date.
+///
+/// # Errors
+/// If fewer than `needed` members fit; the cluster is then as it was.
+pub fn place_group(
+    cluster: &mut Cluster,
+    rankings: &mut Rankings,
+    profile: &Profile,
+    demands: &[Demand],
+    needed: u32,
+) -> Result<Statement, Failure> {
+    if let [demand] = demands {
+        if let Some(known) = rankings.exhausted(cluster, demand.class) {
+            if known.placeable < needed.max(1) {
+                let diagnosis = known.diagnosis.clone();
+                return Err(Failure { placeable: known.placeable, diagnosis });
+            }
+        }
+    }
+    let mut order: Vec<&Demand> = demands.iter().collect();
+    order.sort_by_key(|demand| std::cmp::Reverse(weight(cluster, demand.class)));
+    let first = attempt(cluster, rankings, profile, &order, needed);
+    match first {
+        Err(_) if order.len() > 1 => {
+            order.reverse();
+            attempt(cluster, rankings, profile, &order, needed).or(first)
+        }
+        outcome => outcome,
+    }
+}
+
+/// How demanding a class is: GPUs, then CPU, then memory; the spec breaks ties.
+fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
+    let class_id = class;
+    let class = cluster.class(class);
+    let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));
+    (gpus.map(|(_, n)| n).sum(), class.scored_cpu, class.scored_memory, class_id)
+}
+
+fn attempt(
+    cluster: &mut Cluster,
+    rankings: &mut Rankings,
+    profile: &Profile,
+    order: &[&Demand],
+    needed: u32,
+) -> Result<Statement, Failure> {
+    let version = cluster.changes().version();
+    let mut statement = Statement::default();
+    let mut stuck = None;
+    for demand in order {
+        for pod in &demand.pods {
+            let Some(node) = rankings.best(cluster, profile, demand.class) else {
+                stuck = stuck.or(Some(demand.class));
+                break;
+            };
+            let assignment = Assignment { pod: *pod, class: demand.class, node };
+            statement.assume(cluster, assignment);
+        }
+    }
+    let placed = u32::try_from(statement.len()).expect("groups are bounded");
+    let Some(stuck) = stuck.filter(|_| placed < needed.max(1)) else {
+        return Ok(statement);
+    };
+    let diagnosis = Arc::new(Diagnosis::of(cluster, profile, stuck));
+    statement.rollback(cluster, Statement::default().checkpoint());
+    if order.len() == 1 {
+        rankings.set_exhausted(stuck, version, placed, diagnosis.clone());
+    }
+    Err(Failure { placeable: placed, diagnosis })
+}

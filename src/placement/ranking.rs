@@ -1,0 +1,245 @@
+//! The best node for a class, kept up to date by the change log.
+//!
+//! For every class in use, each node's weighted score is a leaf of a tree of maxima with a fan-out
+//! of [`FAN_OUT`]. A use of the class first rescores the nodes that changed since its last use, so
+//! a decision costs the nodes that changed, not all nodes: O(changes x (filters + log nodes)).
+
+use crate::cluster::{Change, ClassId, Cluster, NodeIndex};
+use crate::framework::{Diagnosis, Profile, Reads};
+use std::sync::Arc;
+
+/// Children per inner node of the tree: two cache lines.
+const FAN_OUT: usize = 16;
+/// Bits of a key: score, tie break, node.
+const NODE_BITS: u32 = 20;
+const TIE_BITS: u32 = 24;
+/// Most nodes that fit a key.
+const NODES_MAX: usize = 1 << NODE_BITS;
+/// Memory that rankings may take together, in bytes; the least recently used goes first. A class
+/// that is evicted costs one scan of the nodes when it is used again.
+const BYTES_MAX: usize = 48 << 20;
+
+/// Rankings of the classes in use.
+#[derive(Debug, Default)]
+pub struct Rankings {
+    by_class: Vec<Option<Box<Ranking>>>,
+    bytes: usize,
+    clock: u64,
+    /// marks nodes already rescored in one catch-up
+    stamps: Vec<u64>,
+    stamp: u64,
+}
+
+/// What one scan or catch-up established for a class.
+#[derive(Debug)]
+struct Ranking {
+    epoch: u32,
+    seen: u64,
+    used: u64,
+    /// weighted score of the plugins that read facts; -1: rejected by a filter that reads facts
+    facts: Vec<i64>,
+    /// `levels[0]` are the leaves, one key per node slot; the last level is the root
+    levels: Vec<Vec<u64>>,
+    exhausted: Option<Exhausted>,
+}
+
+/// At this state of the cluster no more than `placeable` pods of the class fit at once.
+#[derive(Clone, Debug)]
+pub(super) struct Exhausted {
+    version: u64,
+    pub(super) placeable: u32,
+    pub(super) diagnosis: Arc<Diagnosis>,
+}
+
+impl Ranking {
+    fn bytes(slots: usize) -> usize {
+        slots * (8 + 8 + 1) + 256
+    }
+}
+
+impl Rankings {
+    /// The best node for one more pod of the class.
+    pub fn best(
+        &mut self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+    ) -> Option<NodeIndex> {
+        self.catch_up(cluster, profile, class);
+        let ranking = self.by_class[class.index()].as_ref().expect("catch_up made it");
+        let root = *ranking.levels.last().and_then(|level| level.first())?;
+        let mask = (1u64 << NODE_BITS) - 1;
+        (root != 0).then(|| NodeIndex::at(usize::try_from(root & mask).expect("20 bits")))
+    }
+
+    /// What is known to be the limit for the class in the cluster's present state.
+    pub(super) fn exhausted(&self, cluster: &Cluster, class: ClassId) -> Option<&Exhausted> {
+        let ranking = self.by_class.get(class.index())?.as_ref()?;
+        let known = ranking.exhausted.as_ref()?;
+        let same_class = ranking.epoch == cluster.class(class).epoch;
+        (same_class && known.version == cluster.changes().version()).then_some(known)
+    }
+
+    /// Remembers that `placeable` pods of the class are all that fit at `version`.
+    pub(super) fn set_exhausted(
+        &mut self,
+        class: ClassId,
+        version: u64,
+        placeable: u32,
+        diagnosis: Arc<Diagnosis>,
+    ) {
+        if let Some(Some(ranking)) = self.by_class.get_mut(class.index()) {
+            ranking.exhausted = Some(Exhausted { version, placeable, diagnosis });
+        }
+    }
+
+    fn catch_up(&mut self, cluster: &Cluster, profile: &Profile, class: ClassId) {
+        self.clock += 1;
+        let slots = cluster.node_slots();
+        assert!(slots <= NODES_MAX, "at most {NODES_MAX} nodes are supported");
+        if self.by_class.len() <= class.index() {
+            self.by_class.resize_with(class.index() + 1, || None);
+        }
+        let position = cluster.changes().position();
+        let mut ranking = match self.by_class[class.index()].take() {
+            Some(ranking)
+                if ranking.seen == position && ranking.epoch == cluster.class(class).epoch =>
+            {
+                ranking
+            }
+            found => self.renewed(found, cluster, profile, class),
+        };
+        ranking.used = self.clock;
+        ranking.seen = position;
+        self.by_class[class.index()] = Some(ranking);
+    }
+
+    fn renewed(
+        &mut self,
+        found: Option<Box<Ranking>>,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+    ) -> Box<Ranking> {
+        let slots = cluster.node_slots();
+        let epoch = cluster.class(class).epoch;
+        let current = found.as_ref().is_some_and(|ranking| ranking.epoch == epoch);
+        if let Some(mut ranking) = found {
+            let count = cluster.changes().count_since(ranking.seen);
+            let few = count.filter(|count| current && *count <= 4 * slots + 64);
+            if let Some(count) = few {
+                if self.rescore_changed(&mut ranking, cluster, profile, class, count) {
+                    return ranking;
+                }
+            }
+            self.bytes -= Ranking::bytes(ranking.facts.len());
+        }
+        self.make_room(Ranking::bytes(slots));
+        Box::new(scan(cluster, profile, class))
+    }
+
+    /// Rescores the nodes of the last `count` changes, each once. `false`: a fact changed, which
+    /// moves the normalised scores of all nodes.
+    fn rescore_changed(
+        &mut self,
+        ranking: &mut Ranking,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+        count: usize,
+    ) -> bool {
+        if ranking.facts.len() != cluster.node_slots() {
+            return false;
+        }
+        self.stamp += 1;
+        self.stamps.resize(cluster.node_slots(), 0);
+        for (node, change) in cluster.changes().last(count) {
+            if change == Change::Facts {
+                return false;
+            }
+            if std::mem::replace(&mut self.stamps[node.index()], self.stamp) != self.stamp {
+                let key = key(cluster, profile, class, node, ranking.facts[node.index()]);
+                ranking.set(node.index(), key);
+            }
+        }
+        true
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes + bytes > BYTES_MAX {
+            let used = |ranking: &Option<Box<Ranking>>| ranking.as_ref().map(|r| r.used);
+            let places = self.by_class.iter().enumerate();
+            let oldest = places.filter_map(|(i, r)| Some((used(r)?, i))).min();
+            let Some((_, place)) = oldest else { break };
+            if let Some(ranking) = self.by_class[place].take() {
+                self.bytes -= Ranking::bytes(ranking.facts.len());
+            }
+        }
+        self.bytes += bytes;
+    }
+}
+
+/// Scores every node. O(nodes x plugins).
+fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
+    let class = cluster.class(class_id);
+    let passing = cluster.live_nodes().map(|(node, _)| node);
+    let passing: Vec<NodeIndex> =
+        passing.filter(|node| profile.passes(Reads::Facts, cluster, class, *node)).collect();
+    let mut sums = vec![0; passing.len()];
+    profile.add_facts_scores(cluster, class, &passing, &mut sums);
+    let mut facts = vec![-1; cluster.node_slots()];
+    for (node, sum) in passing.iter().zip(sums) {
+        facts[node.index()] = sum;
+    }
+    let mut leaves = vec![0; cluster.node_slots()];
+    for node in &passing {
+        leaves[node.index()] = key(cluster, profile, class_id, *node, facts[node.index()]);
+    }
+    let mut levels = vec![leaves];
+    while levels.last().is_some_and(|level| level.len() > 1) {
+        let below = levels.last().expect("there is a level");
+        let max = |keys: &[u64]| keys.iter().copied().max().unwrap_or(0);
+        levels.push(below.chunks(FAN_OUT).map(max).collect());
+    }
+    let seen = cluster.changes().position();
+    Ranking { epoch: class.epoch, seen, used: 0, facts, levels, exhausted: None }
+}
+
+impl Ranking {
+    /// Sets a leaf and brings the maxima above it up to date.
+    fn set(&mut self, leaf: usize, key: u64) {
+        let mut at = leaf;
+        let mut key = key;
+        for level in 0..self.levels.len() {
+            let old = std::mem::replace(&mut self.levels[level][at], key);
+            if old == key {
+                return;
+            }
+            let Some(above) = self.levels.get(level + 1) else { return };
+            at /= FAN_OUT;
+            let max = above[at];
+            key = if key >= max {
+                key
+            } else if old == max {
+                let from = at * FAN_OUT;
+                let to = (from + FAN_OUT).min(self.levels[level].len());
+                self.levels[level][from..to].iter().copied().max().unwrap_or(0)
+            } else {
+                return;
+            };
+        }
+    }
+}
+
+/// The key of a node: score, then a stable hash, then the slot; 0: it does not fit.
+fn key(cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex, facts: i64) -> u64 {
+    let class = cluster.class(class);
+    if facts < 0 || !profile.passes(Reads::Usage, cluster, class, node) {
+        return 0;
+    }
+    let score = facts + profile.usage_score(cluster, class, node) + 1;
+    let score = u64::try_from(score).expect("scores are not negative");
+    assert!(score < 1 << (64 - TIE_BITS - NODE_BITS), "weights are bounded by the configuration");
+    let tie = u64::from(cluster.node(node).tie >> (32 - TIE_BITS));
+    score << (TIE_BITS + NODE_BITS) | tie << NODE_BITS | u64::from(node.0)
+}

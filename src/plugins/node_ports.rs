@@ -1,0 +1,31 @@
+//! NodePorts: host ports of a node are given out once.
+
+use crate::cluster::{Class, Cluster, NodeIndex};
+use crate::framework::{Filter, Plugin, Reads, Reason, Status};
+
+#[derive(Debug)]
+pub(super) struct NodePorts;
+
+impl Plugin for NodePorts {
+    fn name(&self) -> &'static str {
+        "NodePorts"
+    }
+}
+
+impl Filter for NodePorts {
+    fn reads(&self) -> Reads {
+        Reads::Usage
+    }
+
+    fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
+        let wanted = &class.spec.host_ports;
+        if wanted.is_empty() {
+            return Status::Success;
+        }
+        let taken = cluster.ports(node);
+        if wanted.iter().any(|port| taken.iter().any(|other| port.conflicts(other))) {
+            return Status::unschedulable(Reason::NodePorts);
+        }
+        Status::Success
+    }
+}

@@ -1,0 +1,158 @@
+//! NodeResourcesFit: requests must fit what is left; nodes are scored by how full they are.
+
+use crate::cluster::{Class, Cluster, NodeIndex, PODS};
+use crate::framework::{Filter, Plugin, Reads, Reason, Reasons, SCORE_MAX, Score, Status};
+
+/// How fullness becomes a score; upstream `ScoringStrategyType`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScoringStrategy {
+    /// Emptier nodes first.
+    LeastAllocated,
+    /// Fuller nodes first.
+    MostAllocated,
+    /// A broken line through these points, utilization ascending.
+    RequestedToCapacityRatio(Vec<ShapePoint>),
+}
+
+/// A point of the broken line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShapePoint {
+    /// Utilization in per cent, 0 to 100.
+    pub utilization: i64,
+    /// Score, 0 to 100 (the configuration's 0 to 10, times ten, as upstream scales it).
+    pub score: i64,
+}
+
+/// The plugin with its arguments.
+#[derive(Clone, Debug)]
+pub struct NodeResourcesFit {
+    /// How fullness becomes a score.
+    pub strategy: ScoringStrategy,
+    /// Resources that count, with weights 1 to 100.
+    pub resources: Vec<(Box<str>, i64)>,
+}
+
+impl Default for NodeResourcesFit {
+    /// Packs, GPUs above all: on a GPU cluster room that is spread out is room that is lost.
+    fn default() -> Self {
+        let resources = [("cpu", 1), ("memory", 1), ("nvidia.com/gpu", 5)];
+        Self {
+            strategy: ScoringStrategy::MostAllocated,
+            resources: resources.map(|(name, weight)| (name.into(), weight)).into(),
+        }
+    }
+}
+
+impl Plugin for NodeResourcesFit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
+    }
+}
+
+impl Filter for NodeResourcesFit {
+    fn reads(&self) -> Reads {
+        Reads::Usage
+    }
+
+    fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
+        let short = |(resource, amount): &&(_, i64)| {
+            cluster.requested(*resource, node) + amount > cluster.allocatable(*resource, node)
+        };
+        if class.unknown.is_empty() && !class.requests.iter().any(|r| short(&r)) {
+            return Status::Success;
+        }
+        let mut reasons = Reasons::new();
+        // upstream names the pod count first, then cpu, memory, storage, then the others
+        if class.requests.iter().any(|(resource, _)| *resource == PODS)
+            && cluster.requested(PODS, node) >= cluster.allocatable(PODS, node)
+        {
+            reasons.push(Reason::TooManyPods);
+        }
+        let named = class.requests.iter().filter(|(resource, _)| *resource != PODS);
+        reasons.extend(named.filter(short).map(|(resource, _)| Reason::Insufficient(*resource)));
+        let unknown = u8::try_from(class.unknown.len()).unwrap_or(u8::MAX);
+        reasons.extend((0..unknown).map(Reason::UnknownResource));
+        let never = |(resource, amount): &(_, i64)| *amount > cluster.allocatable(*resource, node);
+        if unknown > 0 || class.requests.iter().any(never) {
+            return Status::UnschedulableAndUnresolvable(reasons);
+        }
+        Status::Unschedulable(reasons)
+    }
+}
+
+impl Score for NodeResourcesFit {
+    fn reads(&self) -> Reads {
+        Reads::Usage
+    }
+
+    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
+        let (mut sum, mut weights) = (0, 0);
+        for (name, weight) in &self.resources {
+            let Some((requested, capacity)) = utilization(cluster, class, node, name) else {
+                continue;
+            };
+            let score = self.resource_score(requested, capacity);
+            let counts = score > 0 || !self.is_ratio();
+            sum += if counts { score * weight } else { 0 };
+            weights += if counts { *weight } else { 0 };
+        }
+        match weights {
+            0 => 0,
+            _ if self.is_ratio() => (2 * sum + weights) / (2 * weights), // rounded, as upstream
+            _ => sum / weights,
+        }
+    }
+}
+
+impl NodeResourcesFit {
+    fn is_ratio(&self) -> bool {
+        matches!(self.strategy, ScoringStrategy::RequestedToCapacityRatio(_))
+    }
+
+    fn resource_score(&self, requested: i64, capacity: i64) -> i64 {
+        match &self.strategy {
+            ScoringStrategy::LeastAllocated if requested > capacity => 0,
+            ScoringStrategy::LeastAllocated => scaled(capacity - requested, capacity),
+            ScoringStrategy::MostAllocated => scaled(requested.min(capacity), capacity),
+            ScoringStrategy::RequestedToCapacityRatio(shape) => {
+                let full = requested > capacity;
+                let utilization = if full { SCORE_MAX } else { scaled(requested, capacity) };
+                broken_line(shape, utilization)
+            }
+        }
+    }
+}
+
+/// `part * 100 / whole` without overflow: parts are below 2^63 only by their sum.
+fn scaled(part: i64, whole: i64) -> i64 {
+    let percent = i128::from(part) * i128::from(SCORE_MAX) / i128::from(whole);
+    i64::try_from(percent).unwrap_or(SCORE_MAX)
+}
+
+/// `(requested with the pod, allocatable)` of a resource that counts for this pod on this node.
+pub(super) fn utilization(
+    cluster: &Cluster,
+    class: &Class,
+    node: NodeIndex,
+    name: &str,
+) -> Option<(i64, i64)> {
+    let resource = cluster.resources().find(name)?;
+    let capacity = cluster.allocatable(resource, node);
+    let asked = class.scored(resource);
+    let basic = matches!(name, "cpu" | "memory" | "ephemeral-storage");
+    let counts = capacity > 0 && (asked > 0 || basic);
+    counts.then(|| (cluster.scored(resource, node) + asked, capacity))
+}
+
+/// Upstream `helper.BuildBrokenLinearFunction`.
+fn broken_line(shape: &[ShapePoint], at: i64) -> i64 {
+    let Some(place) = shape.iter().position(|point| at <= point.utilization) else {
+        return shape.last().map_or(0, |point| point.score);
+    };
+    if place == 0 {
+        return shape[0].score;
+    }
+    let (low, high) = (shape[place - 1], shape[place]);
+    let (rise, run) = (high.score - low.score, high.utilization - low.utilization);
+    low.score + rise * (at - low.utilization) / run
+}

@@ -1,0 +1,173 @@
+//! Pod groups. A bare pod is a group of one, so there is one path.
+
+use super::Home;
+use crate::cluster::{ClassId, PodIndex};
+use crate::model::{Timestamp, WallTime};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Dense index of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupIndex(u32);
+
+impl GroupIndex {
+    pub(super) const MIN: Self = Self(0);
+    pub(super) const MAX: Self = Self(u32::MAX);
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Members by what they do, as of the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// To be placed.
+    pub waiting: u32,
+    /// Held by scheduling gates.
+    pub gated: u32,
+    /// Bind in flight.
+    pub assumed: u32,
+    /// Bound, running, not being deleted.
+    pub bound: u32,
+    /// Ended well and counted, see `scheduler::membership`.
+    pub succeeded: u32,
+}
+
+impl Counts {
+    /// Members that count towards the minimum without further placing.
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.assumed + self.bound + self.succeeded
+    }
+}
+
+/// A gang, or a bare pod.
+#[derive(Debug, Default)]
+pub struct PodGroup {
+    /// Namespace and group name; `None` for a bare pod.
+    pub name: Option<(Arc<str>, Box<str>)>,
+    /// Members; a pod knows its place here.
+    pub members: SmallVec<[PodIndex; 1]>,
+    /// Members that must run together.
+    pub min_member: u32,
+    /// `spec.priority` of the members.
+    pub priority: i32,
+    /// Profile that serves it.
+    pub profile: u8,
+    /// Creation of the oldest live member.
+    pub created: WallTime,
+    /// When the first member was seen, for waiting times.
+    pub first_seen: Timestamp,
+    /// Members by what they do.
+    pub counts: Counts,
+    /// Where it waits.
+    pub home: Home,
+    /// Tries so far.
+    pub attempts: u32,
+    /// API failures in a row, and until when to wait because of them.
+    pub failures: u32,
+    /// Not tried before this time.
+    pub backoff_until: Timestamp,
+    /// The minimum was bound for a while: losing members later never ends the gang.
+    pub satisfied: bool,
+    /// Since when the minimum is bound.
+    pub whole_since: Option<Timestamp>,
+    /// Since when it has bound members but fewer than the minimum, never having been satisfied.
+    pub partial_since: Option<Timestamp>,
+    /// What the last try said.
+    pub rejected_by: u32,
+    /// To be looked at again before the next decision.
+    pub(crate) dirty: bool,
+    pub(super) waits_for: SmallVec<[ClassId; 1]>,
+    pub(crate) wake_at: Option<Timestamp>,
+    /// Since when the gate holds it; telling waits a little, as members arrive one by one.
+    pub(crate) gated_since: Option<Timestamp>,
+    live: bool,
+}
+
+impl PodGroup {
+    /// Whether it is a gang, not a bare pod.
+    #[must_use]
+    pub fn is_gang(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// Members still needed.
+    #[must_use]
+    pub fn needed(&self) -> u32 {
+        self.min_member.saturating_sub(self.counts.settled())
+    }
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub struct GroupTable {
+    groups: Vec<PodGroup>,
+    free: Vec<GroupIndex>,
+    by_name: FxHashMap<(Arc<str>, Box<str>), GroupIndex>,
+}
+
+impl GroupTable {
+    /// A group.
+    #[must_use]
+    pub fn get(&self, group: GroupIndex) -> &PodGroup {
+        &self.groups[group.index()]
+    }
+
+    /// A group.
+    pub fn get_mut(&mut self, group: GroupIndex) -> &mut PodGroup {
+        &mut self.groups[group.index()]
+    }
+
+    /// The group of a name, or a new one; `None`: a new group for a bare pod.
+    pub fn intern(&mut self, name: Option<(Arc<str>, Box<str>)>, now: Timestamp) -> GroupIndex {
+        if let Some(found) = name.as_ref().and_then(|name| self.by_name.get(name)) {
+            return *found;
+        }
+        let group = PodGroup {
+            name: name.clone(),
+            first_seen: now,
+            min_member: 1,
+            live: true,
+            ..PodGroup::default()
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.groups[index.index()] = group;
+                index
+            }
+            None => {
+                self.groups.push(group);
+                GroupIndex(u32::try_from(self.groups.len() - 1).expect("fewer groups than pods"))
+            }
+        };
+        if let Some(name) = name {
+            self.by_name.insert(name, index);
+        }
+        index
+    }
+
+    /// Ends a group without members.
+    pub fn remove(&mut self, index: GroupIndex) {
+        let group = std::mem::take(&mut self.groups[index.index()]);
+        assert!(group.members.is_empty(), "I3: a group with members ends");
+        if let Some(name) = group.name {
+            self.by_name.remove(&name);
+        }
+        self.free.push(index);
+    }
+
+    /// The gang of a name.
+    #[must_use]
+    pub fn find(&self, namespace: &str, name: &str) -> Option<GroupIndex> {
+        self.by_name.get(&(Arc::from(namespace), name.into())).copied()
+    }
+
+    /// All groups.
+    pub fn iter(&self) -> impl Iterator<Item = (GroupIndex, &PodGroup)> {
+        let live = self.groups.iter().enumerate().filter(|(_, group)| group.live);
+        live.map(|(i, group)| (GroupIndex(u32::try_from(i).expect("indexes fit")), group))
+    }
+}

@@ -1,1 +1,0 @@
-//! Composition root: builds the parts, connects them with bounded channels, shuts down in order.

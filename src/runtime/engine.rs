@@ -1,0 +1,138 @@
+//! The one task that owns the scheduler.
+
+use super::observe::{count_attempts, show_gauges};
+use crate::kubernetes::Clock;
+use crate::model::Timestamp;
+use crate::scheduler::{ApiCall, Event, Scheduler};
+use crate::telemetry::Metrics;
+use crate::telemetry::http::Health;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Events taken in between two cycles at most.
+const BATCH: usize = 1024;
+/// How often the engine shows life when nothing happens, and brings gauges up to date when much
+/// does.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const GAUGES: Duration = Duration::from_secs(1);
+
+pub(super) struct Engine {
+    scheduler: Scheduler,
+    clock: Clock,
+    calls: mpsc::Sender<ApiCall>,
+    /// calls that the dispatcher had no room for
+    outgoing: VecDeque<ApiCall>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    /// gauges are behind since then
+    stale_since: Option<Instant>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        scheduler: Scheduler,
+        clock: Clock,
+        calls: mpsc::Sender<ApiCall>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+    ) -> Self {
+        let outgoing = VecDeque::new();
+        Self { scheduler, clock, calls, outgoing, metrics, health, stale_since: None }
+    }
+
+    /// Runs until nobody sends events any more or nobody takes calls.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let idle = self.outgoing.is_empty();
+            let busy = idle && self.scheduler.has_work();
+            let wake = self.wake_at();
+            let calls = self.calls.clone();
+            tokio::select! {
+                biased;
+                room = calls.reserve(), if !idle => match (room, self.outgoing.pop_front()) {
+                    (Ok(room), Some(call)) => room.send(call),
+                    _ => return self.see_out(events).await,
+                },
+                count = events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.take_in(&mut batch);
+                }
+                () = std::future::ready(()), if busy => {}
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            self.health.beat();
+            if self.outgoing.is_empty() {
+                self.decide();
+            }
+            self.show();
+        }
+    }
+
+    /// When to look again if nothing happens.
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let timer = self.scheduler.next_deadline().map(|at| self.clock.instant(at));
+        let gauges = self.stale_since.map(|since| since + GAUGES);
+        let times = [timer, gauges].into_iter().flatten();
+        times.min().map_or(now + HEARTBEAT, |at| at.min(now + HEARTBEAT))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn take_in(&mut self, batch: &mut Vec<Event>) {
+        let began = Instant::now();
+        let now = self.now();
+        for event in batch.drain(..) {
+            self.scheduler.handle(now, event);
+        }
+        self.metrics.handle_duration.observe(began.elapsed().as_secs_f64());
+        self.stale_since.get_or_insert(began);
+        self.health.set_synced(self.scheduler.is_synced());
+    }
+
+    fn decide(&mut self) {
+        let due = self.scheduler.next_deadline().is_some_and(|at| at <= self.now());
+        if !due && !self.scheduler.has_work() {
+            return;
+        }
+        let began = Instant::now();
+        let report = self.scheduler.cycle(self.now());
+        let took = began.elapsed();
+        self.metrics.cycle_duration.observe(took.as_secs_f64());
+        self.stale_since.get_or_insert(began);
+        if !report.attempts.is_empty() {
+            count_attempts(&self.metrics, &report, took);
+        }
+        self.outgoing.extend(report.calls);
+        while let Some(call) = self.outgoing.pop_front() {
+            if let Err(error) = self.calls.try_send(call) {
+                // full or closed: the next wait finds out which
+                self.outgoing.push_front(error.into_inner());
+                break;
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        if self.stale_since.is_some_and(|since| since.elapsed() >= GAUGES) {
+            self.stale_since = None;
+            show_gauges(&self.metrics, &self.scheduler.gauges());
+        }
+    }
+
+    /// The dispatcher has stopped taking calls: only its last answers are heard.
+    async fn see_out(mut self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            self.health.beat();
+            let now = self.now();
+            self.scheduler.handle(now, event);
+        }
+    }
+}

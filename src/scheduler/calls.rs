@@ -1,0 +1,160 @@
+//! What the scheduler asks of the world, and what is in flight.
+
+use crate::model::{PodKey, Uid};
+use crate::queue::GroupIndex;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// Identity of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// A pod as the API knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// Identity, sent as precondition.
+    pub uid: Uid,
+}
+
+/// Everything the scheduler can ask of the world. Each member of a `Bind` or `Delete` is answered
+/// exactly once; a `Tell` is not answered.
+#[derive(Clone, Debug)]
+pub enum ApiCall {
+    /// Bind the members, in parallel.
+    Bind {
+        /// Identity.
+        call: CallId,
+        /// Members with their nodes.
+        members: Vec<BindMember>,
+    },
+    /// Delete the bound members of a gang that did not come together.
+    Delete {
+        /// Identity.
+        call: CallId,
+        /// The members.
+        pods: Vec<PodRef>,
+        /// Why, for the event on each pod.
+        note: Arc<str>,
+    },
+    /// Set the `PodScheduled=False` condition of the pods and write an event on each.
+    Tell {
+        /// The pods.
+        pods: Vec<PodRef>,
+        /// What to say.
+        telling: Telling,
+        /// The pods had no such condition: it begins now.
+        first: bool,
+    },
+}
+
+/// A pod and the node it is to run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindMember {
+    /// The pod.
+    pub pod: PodRef,
+    /// The node.
+    pub node: Arc<str>,
+}
+
+/// What is said of pods that are not scheduled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// Reason of the condition.
+    pub reason: ConditionReason,
+    /// Message of the condition; the event carries the same, cut to the API's limit.
+    pub message: Arc<str>,
+}
+
+/// `PodScheduled=False` reasons. `Unschedulable` and `SchedulerError` are upstream's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionReason {
+    /// No node, or not enough nodes; autoscalers act on it.
+    Unschedulable,
+    /// The pod itself is refused.
+    SchedulerError,
+    /// Its gang is not complete or does not agree; more nodes would not help.
+    WaitingForGang,
+}
+
+impl ConditionReason {
+    /// The word in the condition.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unschedulable => "Unschedulable",
+            Self::SchedulerError => "SchedulerError",
+            Self::WaitingForGang => "WaitingForGang",
+        }
+    }
+}
+
+/// The answer to a bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindOutcome {
+    /// The pod is bound to the node that was asked for.
+    Bound,
+    /// The pod is bound to another node, by someone else.
+    BoundElsewhere(Box<str>),
+    /// The pod is gone, being deleted, or has been replaced by a namesake.
+    Gone,
+    /// The API refuses this bind and would again: forbidden, invalid, or stopped by a webhook.
+    Refused(Box<str>),
+    /// The call never left: shutting down, or the lease is not safely held.
+    NotSent,
+}
+
+/// The answer to a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// It is being deleted, or gone already.
+    Deleted,
+    /// The API refuses, or the call never left.
+    Failed,
+}
+
+/// Calls in flight.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    last: u64,
+    in_flight: FxHashMap<CallId, InFlight>,
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) group: GroupIndex,
+    pub(super) outstanding: u32,
+    pub(super) failed: u32,
+}
+
+impl Calls {
+    pub(super) fn begin(&mut self, group: GroupIndex, members: usize) -> CallId {
+        self.last += 1;
+        let id = CallId(self.last);
+        let outstanding = u32::try_from(members).expect("groups are bounded");
+        self.in_flight.insert(id, InFlight { group, outstanding, failed: 0 });
+        id
+    }
+
+    /// Counts an answer; the last one ends the call and returns it.
+    pub(super) fn answered(&mut self, call: CallId, failed: bool) -> Option<InFlight> {
+        let in_flight = self.in_flight.get_mut(&call)?;
+        in_flight.failed += u32::from(failed);
+        in_flight.outstanding =
+            in_flight.outstanding.checked_sub(1).expect("I4: each member is answered once");
+        if in_flight.outstanding > 0 {
+            return None;
+        }
+        self.in_flight.remove(&call)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    pub(super) fn contains(&self, call: CallId) -> bool {
+        self.in_flight.contains_key(&call)
+    }
+}

@@ -1,0 +1,133 @@
+//! One scheduling cycle.
+
+use super::Scheduler;
+use super::pods::PodState;
+use super::report::{Attempt, AttemptResult, Report};
+use crate::cluster::{Change, ClassId, NodeIndex};
+use crate::framework::Reads;
+use crate::model::Timestamp;
+use crate::placement::{Demand, place_group};
+use crate::queue::{GroupIndex, Home};
+
+impl Scheduler {
+    /// Looks at what changed, wakes what may be helped, then tries the active groups in order. A
+    /// group that does not fit is set aside and the next is tried, so none holds up another.
+    pub(super) fn decide(&mut self, now: Timestamp) -> Report {
+        while let Some(index) = self.queue.pop_due(now) {
+            self.groups.get_mut(index).wake_at = None;
+            self.mark(index);
+        }
+        for index in std::mem::take(&mut self.dirty) {
+            self.look_at(now, index);
+        }
+        self.wake_helped(now);
+        let mut report = Report::default();
+        let mut members = 0;
+        while members < self.options.members_per_cycle {
+            let Some(index) = self.queue.first_active() else { break };
+            members += self.groups.get(index).counts.waiting as usize;
+            let attempt = self.try_group(now, index);
+            report.attempts.push(attempt);
+        }
+        report.calls = std::mem::take(&mut self.outbox);
+        report
+    }
+
+    /// Wakes unschedulable groups of which a pod now fits a node that has improved.
+    fn wake_helped(&mut self, now: Timestamp) {
+        let improved = std::mem::take(&mut self.improved);
+        if improved.is_empty() || !self.queue.any_unschedulable() {
+            return;
+        }
+        for class in self.queue.waiting_classes() {
+            let strongest = self.helped(class, &improved);
+            let Some(change) = strongest else { continue };
+            for index in self.queue.waiting_for(class) {
+                let group = self.groups.get(index);
+                let profile = &self.profiles[usize::from(group.profile)];
+                if profile.queueing_hint(group.rejected_by, change) {
+                    self.mark(index);
+                    let group = self.groups.get_mut(index);
+                    self.queue.move_to(index, group, Home::Idle);
+                }
+            }
+        }
+        for index in std::mem::take(&mut self.dirty) {
+            self.look_at(now, index);
+        }
+    }
+
+    /// The strongest change of an improved node that takes a pod of the class.
+    fn helped(
+        &self,
+        class_id: ClassId,
+        improved: &rustc_hash::FxHashMap<NodeIndex, Change>,
+    ) -> Option<Change> {
+        let class = self.cluster.class(class_id);
+        let profile = &self.profiles[usize::from(class.spec.profile.unwrap_or(0))];
+        let mut strongest = None;
+        for (node, change) in improved {
+            let stronger = strongest.is_none() || *change == Change::Facts;
+            if stronger
+                && self.cluster.node(*node).node.is_some()
+                && profile.passes(Reads::Usage, &self.cluster, class, *node)
+                && profile.passes(Reads::Facts, &self.cluster, class, *node)
+            {
+                strongest = Some(*change);
+            }
+        }
+        strongest
+    }
+
+    fn try_group(&mut self, now: Timestamp, index: GroupIndex) -> Attempt {
+        let demands = self.demands(index);
+        let group = self.groups.get_mut(index);
+        group.attempts += 1;
+        let needed = group.needed();
+        let profile = &self.profiles[usize::from(group.profile)];
+        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, &demands, needed);
+        let group = self.groups.get_mut(index);
+        let mut attempt = Attempt {
+            profile: group.profile,
+            gang: group.is_gang(),
+            members: group.counts.waiting,
+            attempts: group.attempts,
+            waited_ms: now.since_ms(group.first_seen),
+            result: AttemptResult::Scheduled,
+        };
+        match outcome {
+            Ok(statement) => {
+                attempt.members = u32::try_from(statement.len()).expect("bounded");
+                self.commit(index, statement);
+            }
+            Err(failure) => {
+                group.rejected_by = failure.diagnosis.rejected_by;
+                attempt.result = AttemptResult::Unschedulable(failure.diagnosis.main_reason);
+                self.queue.move_to(index, group, Home::Unschedulable);
+                for demand in &demands {
+                    self.queue.wait_for(index, group, demand.class);
+                }
+                self.tell_unschedulable(index, &failure);
+            }
+        }
+        attempt
+    }
+
+    /// Pending members by class; within a class the oldest first, then by name.
+    fn demands(&self, index: GroupIndex) -> Vec<Demand> {
+        let members = self.groups.get(index).members.iter().copied();
+        let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
+        let mut pods: Vec<_> = members.filter(waiting).collect();
+        if pods.len() > 1 {
+            pods.sort_by(|a, b| {
+                let (a, b) = (self.pods.get(*a), self.pods.get(*b));
+                (a.class, a.created, &a.name).cmp(&(b.class, b.created, &b.name))
+            });
+        }
+        let same = |a: &_, b: &_| self.pods.get(*a).class == self.pods.get(*b).class;
+        let classes = pods.chunk_by(same);
+        classes
+            .map(|pods| Demand { class: self.pods.get(pods[0]).class, pods: pods.to_vec() })
+            .collect()
+    }
+}

@@ -1,0 +1,288 @@
+//! Takes in what the watches show. Level, not edge: what an object says now is what counts (I9).
+
+use super::pods::{PodEntry, PodState};
+use super::{Kind, Scheduler};
+use crate::cluster::{Change, ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
+
+impl Scheduler {
+    pub(super) fn list_started(&mut self, kind: Kind) {
+        match kind {
+            Kind::Pod => self.pods.list += 1,
+            Kind::Node => self.nodes_listed.clear(),
+            Kind::Namespace => self.namespaces_listed.clear(),
+        }
+    }
+
+    pub(super) fn list_ended(&mut self, kind: Kind) {
+        match kind {
+            Kind::Pod => {
+                let list = self.pods.list;
+                let gone = self.pods.iter().filter(|(_, pod)| pod.listed != list);
+                let gone: Vec<Uid> = gone.map(|(_, pod)| pod.uid).collect();
+                gone.into_iter().for_each(|uid| self.pod_deleted(uid));
+                self.synced.pods = true;
+            }
+            Kind::Node => {
+                let listed = std::mem::take(&mut self.nodes_listed);
+                let names = self.cluster.live_nodes().map(|(_, entry)| &entry.name);
+                let gone: Vec<Box<str>> =
+                    names.filter(|name| !listed.contains(*name)).cloned().collect();
+                gone.iter().for_each(|name| self.node_deleted(name));
+                self.synced.nodes = true;
+            }
+            Kind::Namespace => {
+                let listed = std::mem::take(&mut self.namespaces_listed);
+                let gone: Vec<Box<str>> =
+                    self.terminating.iter().filter(|n| !listed.contains(*n)).cloned().collect();
+                gone.into_iter().for_each(|name| self.namespace_applied(name, false));
+                self.synced.namespaces = true;
+            }
+        }
+    }
+
+    pub(super) fn node_applied(&mut self, node: Node) {
+        self.nodes_listed.insert(node.name.clone());
+        let name = node.name.clone();
+        match self.cluster.apply_node(node) {
+            NodeApplied::Unchanged => return,
+            NodeApplied::Changed => {}
+            NodeApplied::NewResources => {
+                let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
+                self.cluster.recount(placed);
+            }
+        }
+        if let Some(index) = self.cluster.find_node(&name) {
+            self.improved.insert(index, Change::Facts);
+        }
+    }
+
+    pub(super) fn node_deleted(&mut self, name: &str) {
+        self.nodes_listed.remove(name);
+        if let Some(index) = self.cluster.delete_node(name) {
+            self.improved.remove(&index);
+        }
+    }
+
+    pub(super) fn namespace_applied(&mut self, name: Box<str>, terminating: bool) {
+        self.namespaces_listed.insert(name.clone());
+        let changed = if terminating {
+            self.terminating.insert(name.clone())
+        } else {
+            self.terminating.remove(&name)
+        };
+        if changed {
+            let inside = self.pods.iter().filter(|(_, pod)| *pod.namespace == *name);
+            let groups: Vec<_> = inside.filter_map(|(_, pod)| pod.group).collect();
+            groups.into_iter().for_each(|group| self.mark(group));
+        }
+    }
+
+    pub(super) fn pod_applied(&mut self, now: Timestamp, pod: Pod) {
+        match self.pods.find(pod.uid) {
+            Some(index) => self.pod_modified(now, index, pod),
+            None => self.pod_added(now, pod),
+        }
+    }
+
+    fn pod_added(&mut self, now: Timestamp, mut pod: Pod) {
+        let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
+        let namespace = self.pods.namespace(&pod.key.namespace);
+        let index = self.pods.insert(PodEntry {
+            uid: pod.uid,
+            namespace,
+            name: pod.key.name.clone(),
+            class,
+            state: PodState::Foreign,
+            node: None,
+            group: None,
+            slot: 0,
+            min_member: 1,
+            priority: pod.priority,
+            created: pod.created,
+            finished: pod.finished_at,
+            bound_at: pod.bound_at,
+            controller: pod.controller.map_or(0, fold),
+            told: pod.told,
+            deleting: pod.deleting,
+            listed: self.pods.list,
+        });
+        if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended()) {
+            self.move_room(index, Some(node));
+        }
+        let state = state_of(&pod, None);
+        self.set_state(index, state);
+        self.join_group(now, index, &pod);
+        self.tell_refusal(index, &pod);
+    }
+
+    fn pod_modified(&mut self, now: Timestamp, index: PodIndex, mut pod: Pod) {
+        let list = self.pods.list;
+        let entry = self.pods.get_mut(index);
+        entry.listed = list;
+        entry.told = pod.told;
+        entry.bound_at = pod.bound_at.or(entry.bound_at);
+        let finished = entry.finished != pod.finished_at;
+        let leaving = entry.deleting != pod.deleting;
+        entry.finished = pod.finished_at;
+        entry.deleting = pod.deleting;
+        let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
+        let class = std::mem::take(&mut pod.class);
+        if *self.cluster.class(old_class).spec != class {
+            self.change_class(index, class);
+        }
+        match pod.node.as_deref() {
+            _ if pod.ended() => self.move_room(index, None),
+            Some(node) => self.move_room(index, Some(node)),
+            // a node name is never taken back: this event is older than the bind
+            None => {}
+        }
+        let state = state_of(&pod, Some(old_state));
+        self.set_state(index, state);
+        self.join_group(now, index, &pod);
+        self.tell_refusal(index, &pod);
+        if let Some(group) = group.filter(|_| finished || leaving || state != old_state) {
+            self.mark(group);
+        }
+    }
+
+    fn change_class(&mut self, index: PodIndex, class: crate::model::PodClass) {
+        let new = self.cluster.acquire_class(class);
+        let entry = self.pods.get_mut(index);
+        let old: ClassId = std::mem::replace(&mut entry.class, new);
+        let (node, group) = (entry.node, entry.group);
+        if let Some(node) = node {
+            self.cluster.place(new, node);
+            self.cluster.unplace(old, node);
+            self.improved.entry(node).or_insert(Change::Usage);
+        }
+        self.cluster.release_class(old);
+        if let Some(group) = group {
+            self.mark(group);
+        }
+    }
+
+    /// Makes the pod take room on a node, or none.
+    pub(super) fn move_room(&mut self, index: PodIndex, node: Option<&str>) {
+        let new = node.map(|name| self.cluster.intern_node(name));
+        let entry = self.pods.get_mut(index);
+        let class = entry.class;
+        let old: Option<NodeIndex> = std::mem::replace(&mut entry.node, new);
+        if old == new {
+            return;
+        }
+        if let Some(new) = new {
+            self.cluster.place(class, new);
+        }
+        if let Some(old) = old {
+            self.cluster.unplace(class, old);
+            self.improved.entry(old).or_insert(Change::Usage);
+        }
+    }
+
+    pub(super) fn set_state(&mut self, index: PodIndex, state: PodState) {
+        let entry = self.pods.get_mut(index);
+        if std::mem::replace(&mut entry.state, state) != state {
+            if let Some(group) = entry.group {
+                self.mark(group);
+            }
+        }
+    }
+
+    /// Has a group looked at before the next decision.
+    pub(super) fn mark(&mut self, group: crate::queue::GroupIndex) {
+        let entry = self.groups.get_mut(group);
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.dirty.push(group);
+        }
+    }
+
+    pub(super) fn pod_deleted(&mut self, uid: Uid) {
+        let Some(index) = self.pods.find(uid) else { return };
+        self.move_room(index, None);
+        self.leave_group(index);
+        let entry = self.pods.remove(index);
+        self.cluster.release_class(entry.class);
+    }
+
+    fn join_group(&mut self, now: Timestamp, index: PodIndex, pod: &Pod) {
+        let state = self.pods.get(index).state;
+        let joins = !matches!(state, PodState::Foreign | PodState::Refused);
+        // a bound pod whose annotations are refused is a bare pod: it holds up nobody
+        let spec = pod.group.as_ref().and_then(|group| group.as_ref().ok());
+        if !joins {
+            self.leave_group(index);
+            return;
+        }
+        let namespace = self.pods.get(index).namespace.clone();
+        let name = spec.map(|spec| (namespace, spec.name.clone()));
+        let current = self.pods.get(index).group;
+        let same = current.is_some_and(|group| self.groups.get(group).name == name);
+        let min_member = spec.map_or(1, |spec| spec.min_member);
+        let entry = self.pods.get_mut(index);
+        let altered = entry.min_member != min_member || entry.priority != pod.priority;
+        entry.min_member = min_member;
+        entry.priority = pod.priority;
+        let profile = pod.profile.unwrap_or(0);
+        if let Some(group) = current.filter(|_| same) {
+            if altered {
+                self.mark(group);
+            }
+            return;
+        }
+        self.leave_group(index);
+        let group = self.groups.intern(name, now);
+        let members = &mut self.groups.get_mut(group).members;
+        let slot = u32::try_from(members.len()).expect("fewer members than pods");
+        members.push(index);
+        self.groups.get_mut(group).profile = profile;
+        let entry = self.pods.get_mut(index);
+        (entry.group, entry.slot) = (Some(group), slot);
+        self.mark(group);
+    }
+
+    pub(super) fn leave_group(&mut self, index: PodIndex) {
+        let entry = self.pods.get_mut(index);
+        let slot = entry.slot as usize;
+        let Some(group) = entry.group.take() else { return };
+        let members = &mut self.groups.get_mut(group).members;
+        members.swap_remove(slot);
+        if let Some(moved) = members.get(slot).copied() {
+            self.pods.get_mut(moved).slot = u32::try_from(slot).expect("it was a u32");
+        }
+        self.mark(group);
+    }
+
+    fn tell_refusal(&mut self, index: PodIndex, pod: &Pod) {
+        if let (PodState::Refused, Some(Err(error))) = (self.pods.get(index).state, &pod.group) {
+            self.tell_refused(index, error);
+        }
+    }
+}
+
+/// What the object says a pod is, given what it was.
+fn state_of(pod: &Pod, old: Option<PodState>) -> PodState {
+    let refused = |group: &Option<Result<_, ContractError>>| matches!(group, Some(Err(_)));
+    match (pod.phase, pod.profile) {
+        (_, None) => PodState::Foreign,
+        (Phase::Succeeded, _) => PodState::Succeeded,
+        (Phase::Failed, _) => PodState::Failed,
+        (Phase::Live, Some(_)) => match old {
+            Some(PodState::Bound) => PodState::Bound,
+            Some(rolling @ PodState::RollingBack(_)) => rolling,
+            _ if pod.node.is_some() => PodState::Bound,
+            Some(assumed @ PodState::Assumed(_)) => assumed,
+            _ if pod.deleting => PodState::Leaving,
+            _ if refused(&pod.group) => PodState::Refused,
+            _ if pod.gated => PodState::Gated,
+            _ => PodState::Waiting,
+        },
+    }
+}
+
+/// A uid folded to 64 bits, never 0.
+fn fold(uid: Uid) -> u64 {
+    #[allow(clippy::cast_possible_truncation)] // folding is the point
+    let folded = (uid.0 ^ (uid.0 >> 64)) as u64;
+    folded.max(1)
+}

@@ -1,0 +1,213 @@
+//! Who counts as a member, and where a group belongs.
+//!
+//! A gang lives in incarnations. A member that has ended well counts as long as it belongs to the
+//! present one: it has the controller of a live member, or it ended after the oldest live member
+//! was created. So a Job index that is done counts while another is replaced, and leftovers of an
+//! earlier run under the same name do not.
+
+use super::Scheduler;
+use super::pods::{PodEntry, PodState};
+use crate::framework::{GroupFacts, OrderFacts};
+use crate::model::pod::digest;
+use crate::model::{Timestamp, WallTime};
+use crate::queue::{Counts, GroupIndex, Home, OrderKey};
+use smallvec::SmallVec;
+
+/// What one pass over the members found.
+struct Look {
+    counts: Counts,
+    min_member: u32,
+    priority: i32,
+    created: WallTime,
+    conflict: Option<String>,
+    /// the youngest bind of a bound member; `None` without any
+    last_bound: Option<WallTime>,
+    rolling_back: bool,
+}
+
+impl Scheduler {
+    /// Brings a group's counts up to date and moves it to its home.
+    pub(super) fn look_at(&mut self, now: Timestamp, index: GroupIndex) {
+        let look = self.look(index);
+        let group = self.groups.get_mut(index);
+        group.dirty = false;
+        if group.members.is_empty() {
+            if group.home != Home::Committing {
+                self.queue.remove(index, group);
+                self.groups.remove(index);
+            }
+            return;
+        }
+        group.counts = look.counts;
+        group.min_member = look.min_member;
+        group.priority = look.priority;
+        group.created = look.created;
+        if group.home == Home::Committing {
+            return;
+        }
+        if self.is_stranded(now, index, &look) {
+            self.roll_back(index);
+            return;
+        }
+        let home = self.home_of(now, index, &look);
+        let group = self.groups.get_mut(index);
+        if home != group.home {
+            self.queue.move_to(index, group, home);
+        }
+    }
+
+    fn look(&self, index: GroupIndex) -> Look {
+        let group = self.groups.get(index);
+        let mut look = Look {
+            counts: Counts::default(),
+            min_member: group.min_member,
+            priority: group.priority,
+            created: WallTime(i64::MAX),
+            conflict: None,
+            last_bound: None,
+            rolling_back: false,
+        };
+        let mut controllers: SmallVec<[u64; 4]> = SmallVec::new();
+        let mut first = true;
+        for pod in group.members.iter().map(|member| self.pods.get(*member)) {
+            let counted = match pod.state {
+                PodState::Waiting => &mut look.counts.waiting,
+                PodState::Gated => &mut look.counts.gated,
+                PodState::Assumed(_) => &mut look.counts.assumed,
+                PodState::Bound if !pod.deleting => {
+                    let bound_at = pod.bound_at.unwrap_or(WallTime(i64::MAX));
+                    look.last_bound = look.last_bound.max(Some(bound_at));
+                    &mut look.counts.bound
+                }
+                PodState::RollingBack(_) => {
+                    look.rolling_back = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            *counted += 1;
+            look.created = look.created.min(pod.created);
+            if pod.controller != 0 && !controllers.contains(&pod.controller) {
+                controllers.push(pod.controller);
+            }
+            if first {
+                (look.min_member, look.priority, first) = (pod.min_member, pod.priority, false);
+            }
+            look.note_conflict(pod);
+        }
+        let ended = group.members.iter().map(|member| self.pods.get(*member));
+        let counts = |pod: &&PodEntry| {
+            pod.state == PodState::Succeeded
+                && (controllers.contains(&pod.controller)
+                    || pod.finished.is_some_and(|finished| finished >= look.created))
+        };
+        look.counts.succeeded = u32::try_from(ended.filter(counts).count()).expect("bounded");
+        look
+    }
+
+    /// Whether the gang is half bound past its deadline. Decides, on the way, whether a gang with
+    /// fewer bound members than its minimum was ever whole.
+    fn is_stranded(&mut self, now: Timestamp, index: GroupIndex, look: &Look) -> bool {
+        let window = self.options.takeover_window_ms;
+        let renewal = self.leadership.map_or(WallTime(i64::MIN), |lead| lead.previous_renewal);
+        let deadline = self.options.partial_deadline_ms;
+        let group = self.groups.get_mut(index);
+        let whole = look.counts.settled() >= group.min_member;
+        let Some(last_bound) = look.last_bound.filter(|_| !whole) else {
+            group.partial_since = None;
+            if look.last_bound.is_none() {
+                // an incarnation ends when nothing of it is bound
+                (group.satisfied, group.whole_since) = (false, None);
+            } else {
+                group.whole_since.get_or_insert(now);
+                group.failures = 0;
+            }
+            return false;
+        };
+        let long_ago = last_bound.0.saturating_add(window) < renewal.0;
+        // news of a loss may be older than the bind that seemed to make the gang whole
+        let whole_for = group.whole_since.take().map_or(0, |since| now.since_ms(since));
+        group.satisfied |= whole_for >= self.options.whole_after_ms;
+        group.satisfied |= long_ago && group.partial_since.is_none();
+        if group.satisfied {
+            return false;
+        }
+        let since = *group.partial_since.get_or_insert(now);
+        let due = since.plus_ms(deadline).max(group.backoff_until);
+        if due > now {
+            self.queue.wake_at(index, group, due);
+        }
+        due <= now && !look.rolling_back
+    }
+
+    fn home_of(&mut self, now: Timestamp, index: GroupIndex, look: &Look) -> Home {
+        let group = self.groups.get(index);
+        if look.counts.waiting == 0 {
+            return if look.counts.gated > 0 { Home::Gate } else { Home::Idle };
+        }
+        let facts = GroupFacts {
+            min_member: look.min_member,
+            countable: look.counts.settled() + look.counts.waiting,
+            gated: look.counts.gated,
+            conflict: look.conflict.as_deref(),
+        };
+        let profile = &self.profiles[usize::from(group.profile)];
+        let first = self.pods.get(group.members[0]);
+        let held = if self.terminating.contains(&*first.namespace) {
+            Some("the namespace is being deleted".to_owned())
+        } else {
+            profile.pre_enqueue().find_map(|plugin| plugin.pre_enqueue(&facts))
+        };
+        if let Some(reason) = held {
+            self.hold(now, index, &reason);
+            return Home::Gate;
+        }
+        let key = self.order_key(index);
+        let group = self.groups.get_mut(index);
+        group.gated_since = None;
+        if group.backoff_until > now {
+            return Home::Backoff(group.backoff_until);
+        }
+        Home::Active(key)
+    }
+
+    /// Keeps a group in the gate, and says so once it has been there for a while.
+    fn hold(&mut self, now: Timestamp, index: GroupIndex, reason: &str) {
+        let delay = self.options.gate_tell_delay_ms;
+        let group = self.groups.get_mut(index);
+        let since = *group.gated_since.get_or_insert(now);
+        if since.plus_ms(delay) <= now {
+            self.tell_held(index, reason);
+        } else {
+            self.queue.wake_at(index, group, since.plus_ms(delay));
+        }
+    }
+
+    /// Half-bound gangs first, then the profile's order, then a stable hash.
+    fn order_key(&self, index: GroupIndex) -> OrderKey {
+        let group = self.groups.get(index);
+        let profile = &self.profiles[usize::from(group.profile)];
+        let facts = OrderFacts { priority: group.priority, created: group.created };
+        let name = match &group.name {
+            Some((_, name)) => name,
+            None => &self.pods.get(group.members[0]).name,
+        };
+        let urgent = group.partial_since.is_some();
+        (!urgent, profile.queue_sort().key(&facts), digest(name))
+    }
+}
+
+impl Look {
+    fn note_conflict(&mut self, pod: &PodEntry) {
+        let found = if pod.min_member != self.min_member {
+            Some(("min-member", i64::from(self.min_member), i64::from(pod.min_member)))
+        } else if pod.priority != self.priority {
+            Some(("priority", i64::from(self.priority), i64::from(pod.priority)))
+        } else {
+            None
+        };
+        if let (None, Some((what, one, other))) = (&self.conflict, found) {
+            self.conflict = Some(format!("{what} is {one} and {other}"));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The table of pods, kept small: a scheduler holds every pod of the cluster.
+
+use super::CallId;
+use crate::cluster::{ClassId, NodeIndex, PodIndex};
+use crate::model::{PodKey, Uid, WallTime};
+use crate::queue::GroupIndex;
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// What a pod is to this scheduler (I3: exactly one of these).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PodState {
+    /// Another scheduler's; if it has a node its room counts.
+    Foreign,
+    /// Ours, but its annotations or requests are refused.
+    Refused,
+    /// Ours, held by scheduling gates.
+    Gated,
+    /// Ours, to be placed.
+    Waiting,
+    /// Ours, decided; the bind of this call is in flight.
+    Assumed(CallId),
+    /// Ours, bound.
+    Bound,
+    /// Ours, bound, and being deleted by a rollback.
+    RollingBack(CallId),
+    /// Ours, unbound, and being deleted by its owner.
+    Leaving,
+    /// Ended well.
+    Succeeded,
+    /// Ended otherwise.
+    Failed,
+}
+
+#[derive(Debug)]
+pub(super) struct PodEntry {
+    pub(super) uid: Uid,
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Box<str>,
+    pub(super) class: ClassId,
+    pub(super) state: PodState,
+    /// node whose room it takes
+    pub(super) node: Option<NodeIndex>,
+    pub(super) group: Option<GroupIndex>,
+    /// place in the group's member list
+    pub(super) slot: u32,
+    pub(super) min_member: u32,
+    pub(super) priority: i32,
+    pub(super) created: WallTime,
+    pub(super) finished: Option<WallTime>,
+    pub(super) bound_at: Option<WallTime>,
+    /// uid of the controller, folded; 0: none
+    pub(super) controller: u64,
+    pub(super) told: u64,
+    pub(super) deleting: bool,
+    pub(super) listed: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PodTable {
+    entries: Vec<Option<Box<PodEntry>>>,
+    free: Vec<PodIndex>,
+    by_uid: FxHashMap<Uid, PodIndex>,
+    namespaces: FxHashMap<Arc<str>, ()>,
+    /// number of the present list; entries that it lacked are gone at its end
+    pub(super) list: u32,
+}
+
+impl PodTable {
+    pub(super) fn find(&self, uid: Uid) -> Option<PodIndex> {
+        self.by_uid.get(&uid).copied()
+    }
+
+    pub(super) fn get(&self, pod: PodIndex) -> &PodEntry {
+        self.entries[pod.index()].as_ref().expect("indexes are of live entries")
+    }
+
+    pub(super) fn get_mut(&mut self, pod: PodIndex) -> &mut PodEntry {
+        self.entries[pod.index()].as_mut().expect("indexes are of live entries")
+    }
+
+    pub(super) fn insert(&mut self, entry: PodEntry) -> PodIndex {
+        let uid = entry.uid;
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.entries[index.index()] = Some(Box::new(entry));
+                index
+            }
+            None => {
+                self.entries.push(Some(Box::new(entry)));
+                PodIndex(u32::try_from(self.entries.len() - 1).expect("fewer than 2^32 pods"))
+            }
+        };
+        self.by_uid.insert(uid, index);
+        index
+    }
+
+    pub(super) fn remove(&mut self, pod: PodIndex) -> PodEntry {
+        let entry = self.entries[pod.index()].take().expect("indexes are of live entries");
+        self.by_uid.remove(&entry.uid);
+        self.free.push(pod);
+        *entry
+    }
+
+    pub(super) fn namespace(&mut self, name: &str) -> Arc<str> {
+        if let Some((namespace, ())) = self.namespaces.get_key_value(name) {
+            return namespace.clone();
+        }
+        let namespace: Arc<str> = name.into();
+        self.namespaces.insert(namespace.clone(), ());
+        namespace
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_uid.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PodIndex, &PodEntry)> {
+        let entries = self.entries.iter().enumerate();
+        entries.filter_map(|(i, entry)| {
+            Some((PodIndex(u32::try_from(i).expect("indexes fit")), &**entry.as_ref()?))
+        })
+    }
+}
+
+impl PodEntry {
+    pub(super) fn key(&self) -> PodKey {
+        PodKey { namespace: (*self.namespace).into(), name: self.name.clone() }
+    }
+}

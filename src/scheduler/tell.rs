@@ -1,0 +1,80 @@
+//! What users are told, and only when it changes.
+
+use super::Scheduler;
+use super::calls::{ApiCall, ConditionReason, PodRef, Telling};
+use super::pods::PodState;
+use crate::cluster::PodIndex;
+use crate::framework::GangProgress;
+use crate::model::ContractError;
+use crate::model::pod::digest;
+use crate::placement::Failure;
+use crate::queue::GroupIndex;
+use std::sync::Arc;
+
+impl Scheduler {
+    /// Says on each pending member why the group was not placed.
+    pub(super) fn tell_unschedulable(&mut self, index: GroupIndex, failure: &Failure) {
+        let group = self.groups.get(index);
+        let message: Arc<str> = match &group.name {
+            None => failure.diagnosis.message.as_str().into(),
+            Some((_, name)) => {
+                let progress = GangProgress {
+                    placeable: group.counts.settled() + failure.placeable,
+                    members: group.counts.settled() + group.counts.waiting,
+                    min_member: group.min_member,
+                };
+                format!("{} {}", failure.diagnosis.message, progress.sentence(name)).into()
+            }
+        };
+        self.tell_waiting(index, ConditionReason::Unschedulable, &message);
+    }
+
+    /// Says on each pending member why the gate holds the group.
+    pub(super) fn tell_held(&mut self, index: GroupIndex, reason: &str) {
+        let name = self.groups.get(index).name.as_ref().map(|(_, name)| name.clone());
+        let message = match name {
+            Some(name) => format!("gang {name} waits: {reason}."),
+            None => format!("pod waits: {reason}."),
+        };
+        self.tell_waiting(index, ConditionReason::WaitingForGang, &message.into());
+    }
+
+    /// Says on a pod of ours why it is refused.
+    pub(super) fn tell_refused(&mut self, index: PodIndex, error: &ContractError) {
+        let message = format!("pod refused: {error}.").into();
+        self.tell(&[index], ConditionReason::SchedulerError, &message);
+    }
+
+    /// Says on a pod that the API refused its bind.
+    pub(super) fn tell_bind_refused(&mut self, index: PodIndex, error: &str) {
+        let message = format!("binding rejected: {error}").into();
+        self.tell(&[index], ConditionReason::SchedulerError, &message);
+    }
+
+    fn tell_waiting(&mut self, index: GroupIndex, reason: ConditionReason, message: &Arc<str>) {
+        let members = self.groups.get(index).members.clone();
+        let waiting = |pod: &&PodIndex| self.pods.get(**pod).state == PodState::Waiting;
+        let waiting: Vec<PodIndex> = members.iter().filter(waiting).copied().collect();
+        self.tell(&waiting, reason, message);
+    }
+
+    /// Tells the pods that were not told just this already.
+    fn tell(&mut self, pods: &[PodIndex], reason: ConditionReason, message: &Arc<str>) {
+        let digest = digest(message);
+        let (mut fresh, mut again) = (Vec::new(), Vec::new());
+        for pod in pods {
+            let pod = self.pods.get_mut(*pod);
+            let told = std::mem::replace(&mut pod.told, digest);
+            if told != digest {
+                let list = if told == 0 { &mut fresh } else { &mut again };
+                list.push(PodRef { key: pod.key(), uid: pod.uid });
+            }
+        }
+        for (pods, first) in [(fresh, true), (again, false)] {
+            if !pods.is_empty() {
+                let telling = Telling { reason, message: message.clone() };
+                self.outbox.push(ApiCall::Tell { pods, telling, first });
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Read-only answers about the scheduler's beliefs.
+
+use super::Scheduler;
+use super::pods::PodState;
+use crate::cluster::Cluster;
+use crate::model::Uid;
+use crate::queue::HomeCounts;
+
+/// Numbers for metrics. O(nodes) for the GPU sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Groups by home.
+    pub groups: HomeCounts,
+    /// Pods known, of all schedulers.
+    pub pods: usize,
+    /// Nodes that exist.
+    pub nodes: usize,
+    /// Calls in flight.
+    pub calls: usize,
+    /// `(resource, allocatable, requested)` of every GPU resource.
+    pub gpus: Vec<(Box<str>, i64, i64)>,
+}
+
+/// What a node offers and what is requested of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeUse {
+    /// Node name.
+    pub node: Box<str>,
+    /// Resource name.
+    pub resource: Box<str>,
+    /// Allocatable.
+    pub allocatable: i64,
+    /// Requested, assumed pods included.
+    pub requested: i64,
+}
+
+impl Scheduler {
+    /// The cluster as believed.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Numbers for metrics.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let resources = self.cluster.resources();
+        let gpus = resources.iter().filter(|r| crate::cluster::is_gpu(resources.name(*r)));
+        let gpus = gpus.map(|resource| {
+            let (allocatable, requested) = self.cluster.totals(resource);
+            (resources.name(resource).into(), allocatable, requested)
+        });
+        Gauges {
+            groups: self.queue.counts(),
+            pods: self.pods.len(),
+            nodes: self.cluster.node_count(),
+            calls: self.calls.len(),
+            gpus: gpus.collect(),
+        }
+    }
+
+    /// The node a pod of ours takes room on, assumed or bound.
+    #[must_use]
+    pub fn node_of(&self, pod: Uid) -> Option<&str> {
+        let pod = self.pods.get(self.pods.find(pod)?);
+        pod.node.map(|node| &*self.cluster.node(node).name)
+    }
+
+    /// Whether a pod of ours is decided and its bind not answered yet.
+    #[must_use]
+    pub fn is_assumed(&self, pod: Uid) -> bool {
+        let pod = self.pods.find(pod).map(|pod| self.pods.get(pod).state);
+        matches!(pod, Some(PodState::Assumed(_)))
+    }
+
+    /// Nodes on which more is requested than allocatable.
+    #[must_use]
+    pub fn oversubscribed(&self) -> Vec<NodeUse> {
+        let mut found = Vec::new();
+        for (node, entry) in self.cluster.live_nodes() {
+            for resource in self.cluster.resources().iter() {
+                let allocatable = self.cluster.allocatable(resource, node);
+                let requested = self.cluster.requested(resource, node);
+                if requested > allocatable {
+                    let resource = self.cluster.resources().name(resource).into();
+                    let node = entry.name.clone();
+                    found.push(NodeUse { node, resource, allocatable, requested });
+                }
+            }
+        }
+        found
+    }
+}

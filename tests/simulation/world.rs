@@ -1,0 +1,535 @@
+//! A world: what is true, what the scheduler has been told so far, and what is under way.
+
+use mss_scheduler::model::{
+    GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Timestamp, Uid,
+    WallTime,
+};
+use mss_scheduler::plugins::default_profile;
+use mss_scheduler::scheduler::{
+    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, Kind, Leadership, Options, Scheduler,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// SplitMix64: small, seeded, the same everywhere.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// 0 to `bound - 1`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// How often each thing of interest happened.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) gangs: u64,
+    pub(crate) binds: u64,
+    pub(crate) refused: u64,
+    pub(crate) rollbacks: u64,
+    pub(crate) restarts: u64,
+    pub(crate) restarts_in_commit: u64,
+    pub(crate) half_bound_at_restart: u64,
+    pub(crate) relists: u64,
+    pub(crate) nodes_lost: u64,
+    pub(crate) told: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.gangs += other.gangs;
+        self.binds += other.binds;
+        self.refused += other.refused;
+        self.rollbacks += other.rollbacks;
+        self.restarts += other.restarts;
+        self.restarts_in_commit += other.restarts_in_commit;
+        self.half_bound_at_restart += other.half_bound_at_restart;
+        self.relists += other.relists;
+        self.nodes_lost += other.nodes_lost;
+        self.told += other.told;
+    }
+
+    /// The run means something only if it went where the trouble is.
+    pub(crate) fn assert_reached(&self) {
+        let floors = [
+            ("gangs", self.gangs, 1000),
+            ("binds", self.binds, 10_000),
+            ("refused binds", self.refused, 500),
+            ("rollbacks", self.rollbacks, 50),
+            ("restarts in mid-commit", self.restarts_in_commit, 500),
+            ("gangs half bound at a restart", self.half_bound_at_restart, 200),
+            ("relists", self.relists, 500),
+            ("nodes lost", self.nodes_lost, 200),
+        ];
+        for (what, reached, floor) in floors {
+            assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");
+        }
+    }
+}
+
+/// What a pod truly is.
+#[derive(Clone)]
+pub(crate) struct Truth {
+    pub(crate) pod: Pod,
+    /// binds it had: more than one is a double bind
+    pub(crate) binds: u32,
+}
+
+/// A gang as it was made.
+#[derive(Clone, Default)]
+pub(crate) struct Gang {
+    pub(crate) min: u32,
+    /// at some time the minimum was bound
+    pub(crate) whole: bool,
+    /// since when it has been half bound without ever having been whole
+    pub(crate) half_since: Option<i64>,
+}
+
+enum Task {
+    Bind(CallId, Uid, Box<str>),
+    Delete(CallId, Uid),
+}
+
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) now: i64,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) pods: BTreeMap<Uid, Truth>,
+    pub(crate) nodes: BTreeMap<Box<str>, Node>,
+    pub(crate) gangs: BTreeMap<Box<str>, Gang>,
+    pub(crate) tally: Tally,
+    /// every call, for comparing runs
+    pub(crate) log: Vec<String>,
+    /// foreign pods and shrunk nodes may oversubscribe; then only our own binds are judged
+    watch: VecDeque<(i64, Event)>,
+    tasks: Vec<Task>,
+    serial: u64,
+    faults: bool,
+}
+
+/// News arrives within this time: less than what makes a gang count as having been whole.
+const LAG_MS_MAX: i64 = 5_000;
+
+const GPU: &str = "nvidia.com/gpu";
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut world = World {
+            random: Random(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            now: 1_000,
+            scheduler: scheduler(),
+            pods: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            gangs: BTreeMap::new(),
+            tally: Tally::default(),
+            log: Vec::new(),
+            watch: VecDeque::new(),
+            tasks: Vec::new(),
+            serial: 0,
+            faults: true,
+        };
+        let nodes = 2 + world.random.below(6);
+        (0..nodes).for_each(|_| world.add_node());
+        world.start();
+        world
+    }
+
+    /// A new process: everything is listed, then it leads.
+    fn start(&mut self) {
+        self.scheduler = scheduler();
+        self.watch.clear();
+        self.tasks.clear();
+        self.relist();
+        let previous_renewal = WallTime(self.now);
+        self.send(Event::Leading(Leadership { previous_renewal }));
+    }
+
+    fn relist(&mut self) {
+        // what was on its way is overtaken by the list
+        let kinds = [Kind::Node, Kind::Pod, Kind::Namespace];
+        self.watch.retain(|(_, event)| matches!(event, Event::Leading(_)));
+        for kind in kinds {
+            self.send(Event::ListStarted(kind));
+            let nodes = self.nodes.values().filter(|_| kind == Kind::Node);
+            let nodes = nodes.map(|node| Event::NodeApplied(Box::new(node.clone())));
+            let pods = self.pods.values().filter(|_| kind == Kind::Pod);
+            let pods = pods.map(|truth| Event::PodApplied(Box::new(truth.pod.clone())));
+            let objects: Vec<Event> = nodes.chain(pods).collect();
+            objects.into_iter().for_each(|event| self.send(event));
+            self.send(Event::ListEnded(kind));
+        }
+    }
+
+    /// One random thing happens, then the scheduler hears some of the news and decides.
+    pub(crate) fn step(&mut self) {
+        self.now += i64::try_from(self.random.below(400)).expect("small");
+        match self.random.below(100) {
+            0..=15 => self.add_gang(),
+            16..=20 => self.add_bare(),
+            21..=23 => self.add_foreign(),
+            24..=31 => self.end_some_pod(),
+            32..=35 => self.delete_some_pod(),
+            36..=37 => self.add_node(),
+            38 => self.lose_node(),
+            39..=40 => self.cordon(),
+            41..=42 => self.restart(),
+            43..=44 => {
+                self.tally.relists += 1;
+                self.relist();
+            }
+            45..=70 => self.answer_some(),
+            _ => {}
+        }
+        let news = self.random.below(8);
+        for _ in 0..news {
+            self.hear();
+        }
+        while self.watch.front().is_some_and(|(sent, _)| sent + LAG_MS_MAX < self.now) {
+            self.hear();
+        }
+        self.decide();
+        self.note_gangs();
+    }
+
+    /// Faults stop; everything is heard and answered until nothing happens any more.
+    pub(crate) fn settle(&mut self) {
+        self.faults = false;
+        for _ in 0..600 {
+            self.now += 200;
+            while !self.watch.is_empty() {
+                self.hear();
+            }
+            while !self.tasks.is_empty() {
+                self.answer(0);
+            }
+            self.finish_deletions();
+            self.decide();
+            self.scheduler.check_invariants();
+        }
+        self.note_gangs();
+    }
+
+    fn send(&mut self, event: Event) {
+        self.watch.push_back((self.now, event));
+    }
+
+    fn hear(&mut self) {
+        if let Some((_, event)) = self.watch.pop_front() {
+            self.scheduler.handle(Timestamp(self.now), event);
+        }
+    }
+
+    fn decide(&mut self) {
+        let report = self.scheduler.cycle(Timestamp(self.now));
+        for call in report.calls {
+            self.log.push(format!("{} {call:?}", self.now));
+            match call {
+                ApiCall::Bind { call, members } => {
+                    let bind = |m: mss_scheduler::scheduler::BindMember| {
+                        Task::Bind(call, m.pod.uid, (*m.node).into())
+                    };
+                    self.tasks.extend(members.into_iter().map(bind));
+                }
+                ApiCall::Delete { call, pods, .. } => {
+                    self.tally.rollbacks += 1;
+                    self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
+                }
+                ApiCall::Tell { pods, telling, .. } => {
+                    self.tally.told += pods.len() as u64;
+                    for pod in pods {
+                        let digest = mss_scheduler::model::pod::digest(&telling.message);
+                        self.modify(pod.uid, |pod| pod.told = digest);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer_some(&mut self) {
+        for _ in 0..self.random.below(6) {
+            if !self.tasks.is_empty() {
+                let at = self.random.below(self.tasks.len() as u64);
+                self.answer(usize::try_from(at).expect("small"));
+            }
+        }
+    }
+
+    fn answer(&mut self, at: usize) {
+        match self.tasks.remove(at) {
+            Task::Bind(call, uid, node) => {
+                let refused = self.faults && self.random.below(10) == 0;
+                let outcome = if refused { refusal() } else { self.bind(uid, &node) };
+                self.tally.refused += u64::from(refused);
+                self.scheduler
+                    .handle(Timestamp(self.now), Event::BindFinished { call, pod: uid, outcome });
+            }
+            Task::Delete(call, uid) => {
+                let failed = self.faults && self.random.below(6) == 0;
+                let outcome = if failed { DeleteOutcome::Failed } else { DeleteOutcome::Deleted };
+                if !failed {
+                    self.modify(uid, |pod| pod.deleting = true);
+                }
+                self.scheduler
+                    .handle(Timestamp(self.now), Event::DeleteFinished { call, pod: uid, outcome });
+            }
+        }
+    }
+
+    /// What the API server does with a bind.
+    fn bind(&mut self, uid: Uid, node: &str) -> BindOutcome {
+        let now = WallTime(self.now);
+        let Some(truth) = self.pods.get_mut(&uid) else { return BindOutcome::Gone };
+        if truth.pod.deleting {
+            return BindOutcome::Gone;
+        }
+        if truth.pod.node.is_some() {
+            panic!("I4: {uid} is bound twice");
+        }
+        truth.binds += 1;
+        self.tally.binds += 1;
+        self.modify(uid, |pod| {
+            pod.node = Some(node.into());
+            pod.bound_at = Some(now);
+        });
+        BindOutcome::Bound
+    }
+
+    fn modify(&mut self, uid: Uid, change: impl FnOnce(&mut Pod)) {
+        if let Some(truth) = self.pods.get_mut(&uid) {
+            change(&mut truth.pod);
+            let pod = truth.pod.clone();
+            self.send(Event::PodApplied(Box::new(pod)));
+        }
+    }
+
+    fn restart(&mut self) {
+        self.tally.restarts += 1;
+        self.tally.restarts_in_commit += u64::from(!self.tasks.is_empty());
+        // some calls of the old process still arrive
+        for _ in 0..self.random.below(4) {
+            if self.tasks.is_empty() {
+                break;
+            }
+            if let Task::Bind(_, uid, node) = self.tasks.remove(0) {
+                self.bind(uid, &node);
+            }
+        }
+        self.note_gangs();
+        let half = self.gangs.values().filter(|gang| gang.half_since.is_some()).count();
+        self.tally.half_bound_at_restart += half as u64;
+        self.start();
+    }
+
+    fn uid(&mut self) -> Uid {
+        self.serial += 1;
+        Uid(u128::from(self.serial))
+    }
+
+    fn class(&mut self, ours: bool) -> PodClass {
+        let gpus = [1, 1, 2, 4, 8][usize::try_from(self.random.below(5)).expect("small")];
+        let port = (self.random.below(12) == 0).then_some(HostPort {
+            port: 80,
+            protocol: Default::default(),
+            address: 0,
+        });
+        PodClass {
+            profile: ours.then_some(0),
+            requests: vec![("cpu".into(), 1000), (GPU.into(), gpus)],
+            host_ports: port.into_iter().collect(),
+            ..PodClass::default()
+        }
+    }
+
+    fn add_pod(&mut self, class: PodClass, group: Option<GroupSpec>, node: Option<Box<str>>) {
+        let uid = self.uid();
+        let pod = Pod {
+            key: PodKey { namespace: "ns".into(), name: format!("pod-{}", uid.0).into() },
+            uid,
+            profile: class.profile,
+            node,
+            created: WallTime(self.now),
+            group: group.map(Ok),
+            class,
+            ..Pod::default()
+        };
+        self.pods.insert(uid, Truth { pod: pod.clone(), binds: 0 });
+        self.send(Event::PodApplied(Box::new(pod)));
+    }
+
+    fn add_gang(&mut self) {
+        if self.pods.len() > 80 {
+            return;
+        }
+        self.tally.gangs += 1;
+        self.serial += 1;
+        let name: Box<str> = format!("gang-{}", self.serial).into();
+        let size = 2 + self.random.below(6);
+        let min = 1 + u32::try_from(self.random.below(size)).expect("small");
+        self.gangs.insert(name.clone(), Gang { min, ..Gang::default() });
+        let class = self.class(true);
+        let other = self.class(true);
+        let mixed = self.random.below(4) == 0;
+        for member in 0..size {
+            let class = if mixed && member == 0 { other.clone() } else { class.clone() };
+            let group = GroupSpec { name: name.clone(), min_member: min };
+            self.add_pod(class, Some(group), None);
+        }
+    }
+
+    fn add_bare(&mut self) {
+        let class = self.class(true);
+        self.add_pod(class, None, None);
+    }
+
+    fn add_foreign(&mut self) {
+        let class = self.class(false);
+        let names: Vec<Box<str>> = self.nodes.keys().cloned().collect();
+        if !names.is_empty() {
+            let at = usize::try_from(self.random.below(names.len() as u64)).expect("small");
+            self.add_pod(class, None, Some(names[at].clone()));
+        }
+    }
+
+    fn some_pod(&mut self, fits: impl Fn(&Pod) -> bool) -> Option<Uid> {
+        let found: Vec<Uid> =
+            self.pods.values().filter(|t| fits(&t.pod)).map(|t| t.pod.uid).collect();
+        let at = self.random.below(found.len().max(1) as u64);
+        found.get(usize::try_from(at).expect("small")).copied()
+    }
+
+    fn end_some_pod(&mut self) {
+        let running = |pod: &Pod| pod.node.is_some() && !pod.ended() && !pod.deleting;
+        let Some(uid) = self.some_pod(running) else { return };
+        let (now, failed) = (WallTime(self.now), self.random.below(3) == 0);
+        self.modify(uid, |pod| {
+            pod.phase = if failed { Phase::Failed } else { Phase::Succeeded };
+            pod.finished_at = Some(now);
+        });
+        if failed {
+            self.replace(uid);
+        }
+    }
+
+    /// A controller replaces a member that is lost.
+    fn replace(&mut self, uid: Uid) {
+        let Some(truth) = self.pods.get(&uid) else { return };
+        let (class, group) = (truth.pod.class.clone(), truth.pod.group.clone());
+        if let (Some(0), Some(Ok(group))) = (class.profile, group) {
+            self.add_pod(class, Some(group), None);
+        }
+    }
+
+    fn delete_some_pod(&mut self) {
+        let Some(uid) = self.some_pod(|pod| !pod.deleting) else { return };
+        let replaced = self.random.below(2) == 0;
+        if replaced && self.pods.get(&uid).is_some_and(|truth| !truth.pod.ended()) {
+            self.replace(uid);
+        }
+        if self.random.below(2) == 0 {
+            self.modify(uid, |pod| pod.deleting = true);
+        } else {
+            self.remove(uid);
+        }
+    }
+
+    fn remove(&mut self, uid: Uid) {
+        self.pods.remove(&uid);
+        self.send(Event::PodDeleted(uid));
+    }
+
+    fn finish_deletions(&mut self) {
+        let leaving = self.pods.values().filter(|truth| truth.pod.deleting);
+        let leaving: Vec<Uid> = leaving.map(|truth| truth.pod.uid).collect();
+        leaving.into_iter().for_each(|uid| self.remove(uid));
+    }
+
+    fn add_node(&mut self) {
+        self.serial += 1;
+        let name: Box<str> = format!("node-{}", self.serial).into();
+        let gpus = if self.random.below(4) == 0 { 4 } else { 8 };
+        let allocatable = vec![("cpu".into(), 16_000), (GPU.into(), gpus), ("pods".into(), 12)];
+        let node = Node { name: name.clone(), allocatable, ..Node::default() };
+        self.nodes.insert(name, node.clone());
+        self.send(Event::NodeApplied(Box::new(node)));
+    }
+
+    fn lose_node(&mut self) {
+        if self.nodes.len() < 3 {
+            return;
+        }
+        let Some(name) = self.nodes.keys().next().cloned() else { return };
+        self.tally.nodes_lost += 1;
+        self.nodes.remove(&name);
+        self.send(Event::NodeDeleted(name.clone()));
+        let there = self.pods.values().filter(|t| t.pod.node.as_deref() == Some(&*name));
+        let there: Vec<Uid> = there.map(|truth| truth.pod.uid).collect();
+        there.into_iter().for_each(|uid| self.remove(uid));
+    }
+
+    fn cordon(&mut self) {
+        let at = self.random.below(self.nodes.len() as u64);
+        let at = usize::try_from(at).expect("small");
+        let Some(node) = self.nodes.values_mut().nth(at) else { return };
+        node.unschedulable = !node.unschedulable;
+        node.taints = match node.taints.is_empty() {
+            true => vec![Taint {
+                key: "maintenance".into(),
+                value: "".into(),
+                effect: TaintEffect::NoSchedule,
+            }],
+            false => Vec::new(),
+        };
+        let node = node.clone();
+        self.send(Event::NodeApplied(Box::new(node)));
+    }
+
+    /// Bound members of a gang that count.
+    pub(crate) fn bound(&self, gang: &str) -> u32 {
+        let counts = |truth: &&Truth| {
+            let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
+            named
+                && truth.pod.node.is_some()
+                && !truth.pod.deleting
+                && truth.pod.phase == Phase::Live
+        };
+        u32::try_from(self.pods.values().filter(counts).count()).expect("small")
+    }
+
+    fn succeeded(&self, gang: &str) -> u32 {
+        let counts = |truth: &&Truth| {
+            let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
+            named && truth.pod.phase == Phase::Succeeded
+        };
+        u32::try_from(self.pods.values().filter(counts).count()).expect("small")
+    }
+
+    fn note_gangs(&mut self) {
+        let names: Vec<Box<str>> = self.gangs.keys().cloned().collect();
+        for name in names {
+            let (bound, ended, now) = (self.bound(&name), self.succeeded(&name), self.now);
+            let gang = self.gangs.get_mut(&name).expect("it was listed");
+            gang.whole |= bound + ended >= gang.min;
+            gang.half_since = match bound {
+                0 => None,
+                _ if gang.whole => None,
+                _ => gang.half_since.or(Some(now)),
+            };
+        }
+    }
+}
+
+fn refusal() -> BindOutcome {
+    BindOutcome::Refused("admission webhook denied the request".into())
+}
+
+fn scheduler() -> Scheduler {
+    Scheduler::new(Options::default(), vec![default_profile("mss-scheduler")])
+}

@@ -1,0 +1,137 @@
+//! The built scheduler as a process, as a user would run it.
+
+use super::children::Process;
+use super::control_plane::{ControlPlane, User};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The lease that the tests' schedulers share.
+pub(crate) const LEASE: &str = "mss-scheduler-test";
+
+/// What a test may want different from the defaults of the configuration file.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) lease: Duration,
+    pub(crate) renew: Duration,
+    pub(crate) retry: Duration,
+    /// `spec.schedulerName` of the pods that are served.
+    pub(crate) names: Vec<String>,
+}
+
+impl Default for Settings {
+    /// The shortest lease that the configuration allows: a killed leader's successor waits it out.
+    fn default() -> Self {
+        Settings {
+            lease: Duration::from_secs(2),
+            renew: Duration::from_millis(1500),
+            retry: Duration::from_millis(200),
+            names: vec![super::objects::SCHEDULER.to_owned()],
+        }
+    }
+}
+
+impl Settings {
+    fn file(&self, port: u16) -> String {
+        let profiles: Vec<String> =
+            self.names.iter().map(|name| format!("- schedulerName: {name}\n")).collect();
+        format!(
+            "apiVersion: mss-scheduler.io/v1alpha1\nkind: MssSchedulerConfiguration\n\
+             leaderElection:\n  resourceName: {LEASE}\n  resourceNamespace: kube-system\n  \
+             leaseDuration: {}ms\n  renewDeadline: {}ms\n  retryPeriod: {}ms\n\
+             healthBindAddress: 127.0.0.1:{port}\nprofiles:\n{}",
+            self.lease.as_millis(),
+            self.renew.as_millis(),
+            self.retry.as_millis(),
+            profiles.concat()
+        )
+    }
+}
+
+/// A running scheduler; killed when dropped. If the test is failing then, its log is shown.
+pub(crate) struct Scheduler {
+    pub(crate) process: Process,
+    /// Where health and metrics are served.
+    pub(crate) port: u16,
+    // what to start again with
+    kubeconfig: PathBuf,
+    settings: Settings,
+    folder: PathBuf,
+}
+
+impl Scheduler {
+    /// Starts the scheduler against the API server itself.
+    pub(crate) fn start(servers: &ControlPlane, settings: &Settings) -> Scheduler {
+        Self::start_via(servers, servers.url(), settings)
+    }
+
+    /// Starts the scheduler against another address, such as a proxy's.
+    pub(crate) fn start_via(servers: &ControlPlane, url: &str, settings: &Settings) -> Scheduler {
+        let kubeconfig = servers.kubeconfig_via(User::Scheduler, url);
+        Self::launch(kubeconfig, settings.clone(), servers.folder().to_owned())
+    }
+
+    fn launch(kubeconfig: PathBuf, settings: Settings, folder: PathBuf) -> Scheduler {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [port] = super::servers::free_ports();
+        let config = folder.join(format!("scheduler-{number}.yaml"));
+        std::fs::write(&config, settings.file(port)).expect("the data folder is writable");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mss-scheduler"));
+        command.arg("run").arg("--config").arg(&config).arg("--kubeconfig").arg(&kubeconfig);
+        let log = folder.join(format!("scheduler-{number}.log"));
+        let process =
+            Process::start("mss-scheduler", command, log).expect("the built binary can be started");
+        Scheduler { process, port, kubeconfig, settings, folder }
+    }
+
+    /// Kills this one if it still runs and starts another with the same settings at once.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        let (kubeconfig, folder) = (self.kubeconfig.clone(), self.folder.clone());
+        *self = Self::launch(kubeconfig, self.settings.clone(), folder);
+    }
+
+    /// Waits until `/readyz` answers 200: as leader, or as a standby that knows the cluster.
+    pub(crate) async fn wait_ready(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        while !self.is_ready().await {
+            assert!(Instant::now() < deadline, "not ready within {within:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else {
+            return false;
+        };
+        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        stream.write_all(request).await.is_ok()
+            && stream.read_to_string(&mut answer).await.is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+    }
+
+    /// Processor time used so far, in user and kernel mode.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.process.id());
+        let text = std::fs::read_to_string(path).expect("the scheduler runs on Linux");
+        // the name in parentheses may hold spaces; times are the 12th and 13th field after it
+        let after = text.rsplit(')').next().expect("split gives at least one part");
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<u64>().expect("a number of ticks");
+        // Linux reports in hundredths of a second on every architecture
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.process.last_words());
+        }
+    }
+}
