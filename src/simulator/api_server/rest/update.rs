@@ -1,0 +1,309 @@
+//! PUT and PATCH: new versions of objects.
+
+use super::super::kinds::Kind;
+use super::super::patch::{self, Apply};
+use super::super::status::{ApiError, FieldError, Reason};
+use super::super::store::Object;
+use super::super::{admission, crd};
+use super::create::invalid_one;
+use super::decode::decode;
+use super::query::FieldValidation;
+use super::{Api, Query, Target, Written, modified, now, served};
+use serde_json::{Value, json};
+
+/// Kinds that PUT creates when they are absent.
+fn creates_on_update(kind: &Kind) -> bool {
+    kind.is("coordination.k8s.io", "leases")
+        || kind.resource == "events"
+        || kind.is("node.k8s.io", "runtimeclasses")
+}
+
+impl Api {
+    pub(crate) fn update(
+        &self,
+        target: &Target,
+        body: Value,
+        query: &Query,
+    ) -> Result<Written, ApiError> {
+        let kind = &target.kind;
+        let (object, warnings) = decode(kind, body, query.field_validation)?;
+        check_place(target, &object)?;
+        let key = kind.key(&target.namespace, &target.name);
+        if creates_on_update(kind) && self.store.get(kind.collection, &key).is_none() {
+            let body = served(kind, &object);
+            return self.create(&Target { name: String::new(), ..target.clone() }, body, query);
+        }
+        let mut written = self.replace(target, query, |_| Ok(object.clone()))?;
+        written.warnings = warnings;
+        Ok(written)
+    }
+
+    pub(crate) fn patch(
+        &self,
+        target: &Target,
+        content_type: &str,
+        body: &[u8],
+        query: &Query,
+    ) -> Result<Written, ApiError> {
+        if content_type == "application/apply-patch+yaml" {
+            return self.apply(target, body, query);
+        }
+        let kind = &target.kind;
+        let patch: Value = serde_json::from_slice(body)
+            .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
+        let mut warnings = Vec::new();
+        let mut written = self.replace(target, query, |old| {
+            let mut object = served(kind, &old.value);
+            match content_type {
+                "application/merge-patch+json" => patch::merge(&mut object, &patch),
+                "application/json-patch+json" => patch::json_patch(&mut object, patch.clone())?,
+                "application/strategic-merge-patch+json" if kind.custom.is_none() => {
+                    patch::strategic_merge(&kind.type_name, &mut object, &patch)?;
+                }
+                _ => return Err(unsupported(content_type)),
+            }
+            let (object, told) = decode(kind, object, query.field_validation)?;
+            warnings = told;
+            check_place(target, &object)?;
+            Ok(object)
+        })?;
+        written.warnings = warnings;
+        Ok(written)
+    }
+
+    fn apply(&self, target: &Target, body: &[u8], query: &Query) -> Result<Written, ApiError> {
+        let kind = &target.kind;
+        let text = std::str::from_utf8(body)
+            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+        let config: Value = serde_saphyr::from_str(text)
+            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+        if query.field_manager.is_empty() {
+            let error = FieldError::required("fieldManager", "is required for apply patch");
+            return Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+        }
+        let stamp = now();
+        let version = kind.api_version();
+        let how = Apply {
+            type_name: &kind.type_name,
+            api_version: &version,
+            manager: &query.field_manager,
+            force: query.force,
+            now: &stamp,
+        };
+        // unknown fields are told once, about the configuration rather than about the result
+        let (_, warnings) = decode(kind, config.clone(), query.field_validation)?;
+        let key = kind.key(&target.namespace, &target.name);
+        if self.store.get(kind.collection, &key).is_none() && target.subresource.is_empty() {
+            let mut fresh = config.clone();
+            fresh["metadata"]["name"] = json!(target.name);
+            patch::apply(&how, &mut fresh, &config)?;
+            let collection = Target { name: String::new(), ..target.clone() };
+            return self.create(&collection, fresh, query);
+        }
+        let mut written = self.replace(target, query, |old| {
+            let mut object = served(kind, &old.value);
+            patch::apply(&how, &mut object, &config)?;
+            let (object, _) = decode(kind, object, FieldValidation::Ignore)?;
+            check_place(target, &object)?;
+            Ok(object)
+        })?;
+        written.warnings = warnings;
+        Ok(written)
+    }
+
+    fn replace(
+        &self,
+        target: &Target,
+        query: &Query,
+        mut make: impl FnMut(&Object) -> Result<Value, ApiError>,
+    ) -> Result<Written, ApiError> {
+        let kind = &target.kind;
+        if query.dry_run {
+            let old = self.get(target)?;
+            let next = self.next(target, &old, make(&old)?)?;
+            return Ok(Written { code: 200, body: served(kind, &next), warnings: Vec::new() });
+        }
+        let stored = self.guaranteed_update(target, |old| {
+            let next = make(old)?;
+            self.next(target, old, next)
+        })?;
+        if is_released(&stored.value) {
+            let key = kind.key(&target.namespace, &target.name);
+            self.store.delete(kind.collection, &key, &stored, stored.value.clone()).ok();
+        }
+        self.written(target, &stored.value);
+        Ok(Written { code: 200, body: served(kind, &stored.value), warnings: Vec::new() })
+    }
+
+    /// The value to store for an update from `old` to what the client sent.
+    fn next(&self, target: &Target, old: &Object, mut new: Value) -> Result<Value, ApiError> {
+        let kind = &target.kind;
+        check_preconditions(target, old, &new)?;
+        let old_value = &old.value;
+        if target.subresource == "status" {
+            let status = new["status"].take();
+            let metadata = new["metadata"].take();
+            new = old_value.clone();
+            set_or_remove(&mut new, "status", status);
+            if kind.custom.is_none() && !metadata.is_null() {
+                let owners = old_value["metadata"]["ownerReferences"].clone();
+                new["metadata"] = metadata;
+                set_or_remove(&mut new["metadata"], "ownerReferences", owners);
+            }
+        } else if kind.status {
+            set_or_remove(&mut new, "status", old_value["status"].clone());
+        }
+        keep_metadata(kind, old_value, &mut new);
+        if kind.is_pod() && target.subresource.is_empty() {
+            let errors = admission::validate_pod_update(old_value, &new);
+            if !errors.is_empty() {
+                return Err(ApiError::invalid("", "Pod", &target.name, &errors));
+            }
+            settle_gates(old_value, &mut new);
+        }
+        let mut errors = admission::validate_meta(kind, &new);
+        if let Some(custom) = &kind.custom {
+            crd::validate(&custom.schema, &new, "", &mut errors);
+        }
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&kind.group, &kind.kind, &target.name, &errors));
+        }
+        if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            crd::establish(&mut new, &now());
+        }
+        Ok(new)
+    }
+}
+
+/// When the last gate is gone the condition that told of it is gone too.
+fn settle_gates(old: &Value, new: &mut Value) {
+    if admission::has_gates(&old["spec"])
+        && !admission::has_gates(&new["spec"])
+        && let Some(list) = new["status"]["conditions"].as_array_mut()
+    {
+        list.retain(|c| c["reason"] != "SchedulingGated");
+        if list.is_empty() {
+            set_or_remove(&mut new["status"], "conditions", Value::Null);
+        }
+    }
+}
+
+fn unsupported(content_type: &str) -> ApiError {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media \
+        types include: application/json-patch+json, application/merge-patch+json, \
+        application/strategic-merge-patch+json, application/apply-patch+yaml; it was \
+        {content_type:?}"
+    );
+    ApiError::new(Reason::UnsupportedMediaType, message)
+}
+
+fn set_or_remove(object: &mut Value, field: &str, value: Value) {
+    let Some(map) = object.as_object_mut() else { return };
+    if value.is_null() {
+        map.remove(field);
+    } else {
+        map.insert(field.to_owned(), value);
+    }
+}
+
+fn check_place(target: &Target, object: &Value) -> Result<(), ApiError> {
+    let name = object["metadata"]["name"].as_str().unwrap_or("");
+    if name != target.name {
+        return Err(ApiError::bad_request(match name {
+            "" => "name must be provided".to_owned(),
+            _ => format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                target.name
+            ),
+        }));
+    }
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
+    if !namespace.is_empty() && namespace != target.namespace {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the URL \
+             ({})",
+            target.namespace
+        )));
+    }
+    Ok(())
+}
+
+fn check_preconditions(target: &Target, old: &Object, new: &Value) -> Result<(), ApiError> {
+    let kind = &target.kind;
+    let uid = new["metadata"]["uid"].as_str().unwrap_or("");
+    if !uid.is_empty() && uid != old.meta("uid") {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old.meta("uid")
+        );
+        return Err(ApiError::conflict(&kind.group, &kind.resource, &target.name, &why));
+    }
+    let conditional = needs_version(kind);
+    match new["metadata"]["resourceVersion"].as_str().unwrap_or("") {
+        "" if conditional => {
+            let detail = "must be specified for an update";
+            let error = FieldError::invalid("metadata.resourceVersion", &json!(0), detail);
+            Err(ApiError::invalid(&kind.group, &kind.resource, &target.name, &[error]))
+        }
+        "" if kind.custom.is_some() => {
+            let error = FieldError::invalid(
+                "metadata.resourceVersion",
+                &json!(0),
+                "must be specified for an update",
+            );
+            Err(invalid_one(target, error))
+        }
+        "" => Ok(()),
+        version if version == old.meta("resourceVersion") => Ok(()),
+        _ => Err(modified(target)),
+    }
+}
+
+/// Fields of `metadata` that clients do not write, and the generation that counts their changes.
+fn keep_metadata(kind: &Kind, old: &Value, new: &mut Value) {
+    let before = &old["metadata"];
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "namespace",
+        "resourceVersion",
+        "generateName",
+    ] {
+        set_or_remove(&mut new["metadata"], field, before[field].clone());
+    }
+    let specification = |value: &Value| -> Vec<(String, Value)> {
+        let fields = value.as_object().into_iter().flatten();
+        let own = fields.filter(|(key, _)| !["metadata", "status"].contains(&key.as_str()));
+        own.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    if kind.generation && specification(old) != specification(new) {
+        let generation = before["generation"].as_i64().unwrap_or(0);
+        new["metadata"]["generation"] = json!(generation + 1);
+    }
+}
+
+/// Whether an object being deleted has lost its last finalizer and its grace.
+fn is_released(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    metadata["deletionTimestamp"].is_string()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// Kinds whose updates must name the version that they replace, as upstream's strategies say.
+fn needs_version(kind: &Kind) -> bool {
+    matches!(
+        kind.resource.as_str(),
+        "leases"
+            | "runtimeclasses"
+            | "poddisruptionbudgets"
+            | "csidrivers"
+            | "csinodes"
+            | "csistoragecapacities"
+            | "volumeattachments"
+    ) && kind.custom.is_none()
+}
