@@ -133,7 +133,7 @@ impl Run {
         allow_all(&client).await;
         let auditor = Auditor::start(client.clone()).await;
         let fleet = Fleet::start(client, FleetOptions::default());
-        let scheduler = Scheduler::start(servers, &Settings::default());
+        let scheduler = Scheduler::start(servers, &Settings::default()).await;
         Run { fleet, auditor, scheduler }
     }
 
