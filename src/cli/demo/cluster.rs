@@ -31,9 +31,8 @@ impl Cluster {
         create_nodes(&client, NODES, &shape).await.context("cannot create the nodes")?;
         let fleet = Fleet::start(client.clone(), FleetOptions::default());
 
-        let mut configuration = Configuration::default();
-        configuration.health_bind_address = None;
-        configuration.leader_election.resource_namespace = "kube-system".to_owned();
+        let configuration =
+            Configuration { health_bind_address: None, ..Configuration::default() };
         let url = server.url().parse().context("cannot read the server's own URL")?;
         let connection = Connection::of(kube::Config::new(url))?;
         let (stop, stopped) = oneshot::channel();
