@@ -228,6 +228,46 @@ async fn custom_kinds_are_served_at_once() {
     assert_eq!(made["spec"], json!({ "size": 2, "queue": "main" }));
 }
 
+/// Binds in flight at once.
+const IN_FLIGHT: usize = 64;
+const BINDS: usize = 2_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn binds_are_counted_and_all_are_watched() {
+    use futures::{StreamExt, TryStreamExt, stream};
+    let server = start().await;
+    for index in 0..BINDS {
+        let mut object = pod(&format!("p{index}"));
+        object["metadata"]["namespace"] = json!("default");
+        server.create(&object).expect("valid");
+    }
+    let pods: Api<Pod> = Api::namespaced(server.client(), "default");
+    let begin = server.store().revision().to_string();
+    let events = pods.watch(&WatchParams::default().timeout(60), &begin).await.expect("watches");
+    let watcher = tokio::spawn(events.take(BINDS).try_collect::<Vec<_>>());
+    let client = server.client();
+    let started = std::time::Instant::now();
+    stream::iter(0..BINDS)
+        .for_each_concurrent(IN_FLIGHT, |index| {
+            let client = client.clone();
+            async move {
+                let name = format!("p{index}");
+                let body = json!({ "metadata": { "name": name }, "target": { "name": "n" } });
+                let request = Request::post(format!("{PODS}/{name}/binding"))
+                    .header("content-type", "application/json")
+                    .body(body.to_string().into_bytes())
+                    .expect("a valid request");
+                let done: Value = client.request(request).await.expect("bound");
+                assert_eq!(done["status"], "Success");
+            }
+        })
+        .await;
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{BINDS} binds in {seconds:.2} s: {:.0}/s", BINDS as f64 / seconds);
+    let seen = watcher.await.expect("no panic").expect("no error in the stream");
+    assert_eq!(seen.len(), BINDS);
+}
+
 /// The newest kubectl programs of this machine; the one built for the tests comes first.
 fn kubectls() -> Vec<PathBuf> {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control_plane/build.sh");

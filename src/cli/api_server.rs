@@ -1,6 +1,7 @@
 //! Serves the embedded Kubernetes API.
 
 use crate::simulator::api_server::{ApiServer, FaultRule, Handle, Options};
+use crate::simulator::kubelet::{Fleet, FleetOptions, NodeShape, create_nodes};
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,16 +15,19 @@ pub(super) struct Args {
     bind: SocketAddr,
     /// Create so many nodes.
     #[arg(long, default_value_t = 0)]
-    nodes: u32,
+    nodes: usize,
     /// GPUs of each node (`nvidia.com/gpu`).
     #[arg(long, default_value_t = 8)]
     gpus_per_node: u32,
     /// Processors of each node.
-    #[arg(long, default_value = "96")]
-    cpus: String,
-    /// Memory of each node.
-    #[arg(long, default_value = "1Ti")]
-    memory: String,
+    #[arg(long, default_value_t = 96)]
+    cpus: u64,
+    /// Memory of each node in GiB.
+    #[arg(long, default_value_t = 1024)]
+    memory: u64,
+    /// Let no fake kubelets run the pods of the nodes.
+    #[arg(long)]
+    no_kubelets: bool,
     /// Fault rules, a YAML list.
     #[arg(long)]
     faults: Option<PathBuf>,
@@ -48,9 +52,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let faults = args.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
     let options = Options { bind: args.bind, seed: args.seed, faults, ..Options::default() };
     let server = ApiServer::start(options).await?;
-    for index in 0..args.nodes {
-        server.create(&node(&args, index)).with_context(|| format!("creating node {index}"))?;
-    }
+    let shape = NodeShape {
+        cpu_milli: args.cpus * 1000,
+        memory_mib: args.memory * 1024,
+        gpus: args.gpus_per_node,
+        ..NodeShape::default()
+    };
+    create_nodes(&server.client(), args.nodes, &shape).await.context("creating the nodes")?;
+    // held until the end: the kubelets stop when it is dropped
+    let _kubelets =
+        (!args.no_kubelets).then(|| Fleet::start(server.client(), FleetOptions::default()));
     if let Some(path) = &args.load {
         load(&server, path)?;
     }
@@ -85,18 +96,6 @@ fn load(server: &Handle, path: &Path) -> anyhow::Result<()> {
         server.create(object).with_context(|| format!("creating {} {name:?}", object["kind"]))?;
     }
     Ok(())
-}
-
-fn node(args: &Args, index: u32) -> serde_json::Value {
-    let name = format!("node-{index:04}");
-    let capacity = serde_json::json!({ "cpu": args.cpus, "memory": args.memory, "pods": "110",
-        "nvidia.com/gpu": args.gpus_per_node.to_string() });
-    serde_json::json!({
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
-        "status": { "capacity": capacity, "allocatable": capacity,
-            "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady" }] },
-    })
 }
 
 /// Returns at SIGINT or SIGTERM.

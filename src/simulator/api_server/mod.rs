@@ -142,9 +142,9 @@ impl Handle {
     /// A kubeconfig file for kubectl and the scheduler; there are no credentials.
     pub fn kubeconfig(&self) -> String {
         format!(
-            "apiVersion: v1\nkind: Config\nclusters:\n- name: embedded\n  cluster:\n    server: \
-             {}\nusers:\n- name: embedded\n  user: {{}}\ncontexts:\n- name: embedded\n  context:\n    \
-             cluster: embedded\n    user: embedded\ncurrent-context: embedded\n",
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: embedded\n  cluster:\n    \
+             server: {}\nusers:\n- name: embedded\n  user: {{}}\ncontexts:\n- name: embedded\n  \
+             context:\n    cluster: embedded\n    user: embedded\ncurrent-context: embedded\n",
             self.url()
         )
     }

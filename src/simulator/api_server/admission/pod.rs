@@ -15,7 +15,7 @@ pub(super) fn prepare_create(context: &Context<'_>, pod: &mut Value) -> Result<(
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "lastProbeTime": null, "lastTransitionTime": null,
+            "lastProbeTime": null, "lastTransitionTime": super::super::rest::now(),
         }]);
     }
     pod["status"] = status;

@@ -159,7 +159,6 @@ impl Api {
             if !errors.is_empty() {
                 return Err(ApiError::invalid("", "Pod", &target.name, &errors));
             }
-            settle_gates(old_value, &mut new);
         }
         let mut errors = admission::validate_meta(kind, &new);
         if let Some(custom) = &kind.custom {
@@ -172,19 +171,6 @@ impl Api {
             crd::establish(&mut new, &now());
         }
         Ok(new)
-    }
-}
-
-/// When the last gate is gone the condition that told of it is gone too.
-fn settle_gates(old: &Value, new: &mut Value) {
-    if admission::has_gates(&old["spec"])
-        && !admission::has_gates(&new["spec"])
-        && let Some(list) = new["status"]["conditions"].as_array_mut()
-    {
-        list.retain(|c| c["reason"] != "SchedulingGated");
-        if list.is_empty() {
-            set_or_remove(&mut new["status"], "conditions", Value::Null);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The columns of everything but pods.
 
 use super::super::kinds::Kind;
+use super::workloads;
 use serde_json::{Value, json};
 
 pub(super) fn text(value: &Value) -> &str {
@@ -17,7 +18,7 @@ pub(super) fn age(timestamp: &Value) -> String {
     human((jiff::Timestamp::now().as_second() - then.as_second()).max(0))
 }
 
-fn human(seconds: i64) -> String {
+pub(super) fn human(seconds: i64) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
     const DAY: i64 = 24 * HOUR;
@@ -45,12 +46,12 @@ fn human(seconds: i64) -> String {
     }
 }
 
-fn number(value: &Value) -> Value {
+pub(super) fn number(value: &Value) -> Value {
     json!(value.as_i64().unwrap_or(0))
 }
 
 /// A scalar as text; absent ones as upstream prints a nil pointer.
-fn plain(value: &Value, absent: &str) -> Value {
+pub(super) fn plain(value: &Value, absent: &str) -> Value {
     match value {
         Value::Null => json!(absent),
         Value::String(text) => json!(text),
@@ -59,14 +60,22 @@ fn plain(value: &Value, absent: &str) -> Value {
 }
 
 pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
+    match kind.group.as_str() {
+        "" | "events.k8s.io" => core(kind, object),
+        "apps" | "batch" => workloads::cells(kind, object),
+        _ => other(kind, object),
+    }
+}
+
+fn core(kind: &Kind, object: &Value) -> Vec<Value> {
     let name = object["metadata"]["name"].clone();
     let created = json!(age(&object["metadata"]["creationTimestamp"]));
-    let (spec, status) = (&object["spec"], &object["status"]);
+    let spec = &object["spec"];
     let or = |value: &Value| json!(or_none(text(value)));
     match kind.resource.as_str() {
         "nodes" => node(object, name, created),
         "events" => event(object, name),
-        "namespaces" => vec![name, status["phase"].clone(), created],
+        "namespaces" => vec![name, object["status"]["phase"].clone(), created],
         "configmaps" => vec![name, count(&[&object["data"], &object["binaryData"]]), created],
         "secrets" => vec![name, object["type"].clone(), count(&[&object["data"]]), created],
         "services" => vec![
@@ -78,6 +87,16 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
             created,
             json!(labels(&spec["selector"])),
         ],
+        "persistentvolumes" | "persistentvolumeclaims" => volume(kind, object, name, created),
+        "replicationcontrollers" => workloads::cells(kind, object),
+        "endpoints" => vec![name, json!("<none>"), created],
+        _ => vec![name, created],
+    }
+}
+
+fn volume(kind: &Kind, object: &Value, name: Value, created: Value) -> Vec<Value> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    match kind.resource.as_str() {
         "persistentvolumes" => vec![
             name,
             plain(&spec["capacity"]["storage"], ""),
@@ -91,7 +110,7 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
             created,
             plain(&spec["volumeMode"], "<unset>"),
         ],
-        "persistentvolumeclaims" => vec![
+        _ => vec![
             name,
             plain(&status["phase"], ""),
             plain(&spec["volumeName"], ""),
@@ -102,6 +121,15 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
             created,
             plain(&spec["volumeMode"], "<unset>"),
         ],
+    }
+}
+
+fn other(kind: &Kind, object: &Value) -> Vec<Value> {
+    let name = object["metadata"]["name"].clone();
+    let created = json!(age(&object["metadata"]["creationTimestamp"]));
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let or = |value: &Value| json!(or_none(text(value)));
+    match kind.resource.as_str() {
         "leases" => vec![name, plain(&spec["holderIdentity"], ""), created],
         "priorityclasses" => vec![
             name,
@@ -117,34 +145,6 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
             number(&status["disruptionsAllowed"]),
             created,
         ],
-        "replicasets" | "replicationcontrollers" => {
-            let counts = [&spec["replicas"], &status["replicas"], &status["readyReplicas"]];
-            let row = [name].into_iter().chain(counts.map(number)).chain([created]);
-            row.chain(template(spec, true)).collect()
-        }
-        "statefulsets" => {
-            let row = [name, ready(spec, status), created];
-            row.into_iter().chain(template(spec, false)).collect()
-        }
-        "deployments" => {
-            let updated = plain(&status["updatedReplicas"], "0");
-            let available = plain(&status["availableReplicas"], "0");
-            let row = [name, ready(spec, status), updated, available, created];
-            row.into_iter().chain(template(spec, true)).collect()
-        }
-        "daemonsets" => {
-            let counts = [
-                "desiredNumberScheduled",
-                "currentNumberScheduled",
-                "numberReady",
-                "updatedNumberScheduled",
-                "numberAvailable",
-            ];
-            let selector = json!(labels(&spec["template"]["spec"]["nodeSelector"]));
-            let row = [name].into_iter().chain(counts.map(|c| number(&status[c])));
-            row.chain([selector, created]).chain(template(spec, true)).collect()
-        }
-        "jobs" => job(object, name, created),
         "storageclasses" => vec![
             name,
             object["provisioner"].clone(),
@@ -172,7 +172,6 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
             created,
         ],
         "runtimeclasses" => vec![name, object["handler"].clone(), created],
-        "endpoints" => vec![name, json!("<none>"), created],
         "customresourcedefinitions" => {
             let versions = spec["versions"].as_array().into_iter().flatten();
             let names: Vec<_> = versions.map(|v| text(&v["name"])).collect();
@@ -188,12 +187,7 @@ fn count(parts: &[&Value]) -> Value {
     json!(parts.iter().map(size).sum::<usize>())
 }
 
-fn ready(spec: &Value, status: &Value) -> Value {
-    let ready = status["readyReplicas"].as_i64().unwrap_or(0);
-    json!(format!("{ready}/{}", spec["replicas"].as_i64().unwrap_or(0)))
-}
-
-fn labels(selector: &Value) -> String {
+pub(super) fn labels(selector: &Value) -> String {
     let pairs = selector.as_object().into_iter().flatten();
     let list: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", text(value))).collect();
     or_none(&list.join(",")).to_owned()
@@ -221,43 +215,6 @@ fn claim(reference: &Value) -> String {
         "" => String::new(),
         name => format!("{}/{name}", text(&reference["namespace"])),
     }
-}
-
-/// Containers, images, and the selector of a workload's pods.
-fn template(spec: &Value, selector: bool) -> impl Iterator<Item = Value> {
-    let containers = spec["template"]["spec"]["containers"].as_array();
-    let of = |field: &str| {
-        let list = containers.into_iter().flatten().map(|c| text(&c[field]));
-        json!(list.collect::<Vec<_>>().join(","))
-    };
-    let chosen = match &spec["selector"]["matchLabels"] {
-        Value::Null => &spec["selector"],
-        labels => labels,
-    };
-    let last = selector.then(|| json!(labels(chosen)));
-    [of("name"), of("image")].into_iter().chain(last)
-}
-
-fn job(object: &Value, name: Value, created: Value) -> Vec<Value> {
-    let (spec, status) = (&object["spec"], &object["status"]);
-    let has = |kind: &str| {
-        let conditions = status["conditions"].as_array().into_iter().flatten();
-        conditions.clone().any(|c| c["type"] == kind && c["status"] == "True")
-    };
-    let state = [("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended")];
-    let found = state.iter().find(|(kind, _)| has(kind)).map_or("Running", |(_, shown)| shown);
-    let done = status["succeeded"].as_i64().unwrap_or(0);
-    let completions = match spec["completions"].as_i64() {
-        Some(wanted) => format!("{done}/{wanted}"),
-        None => format!("{done}/1 of {}", spec["parallelism"].as_i64().unwrap_or(1)),
-    };
-    let seconds = |v: &Value| text(v).parse::<jiff::Timestamp>().ok().map(|t| t.as_second());
-    let duration = seconds(&status["startTime"]).map_or_else(String::new, |begin| {
-        let end = seconds(&status["completionTime"]);
-        human(end.unwrap_or_else(|| jiff::Timestamp::now().as_second()) - begin)
-    });
-    let row = [name, json!(found), json!(completions), json!(duration), created];
-    row.into_iter().chain(template(spec, true)).collect()
 }
 
 fn node(object: &Value, name: Value, created: Value) -> Vec<Value> {

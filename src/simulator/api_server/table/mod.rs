@@ -2,6 +2,7 @@
 
 mod cells;
 mod pods;
+mod workloads;
 
 use super::kinds::Kind;
 use serde_json::{Value, json};
