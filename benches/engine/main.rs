@@ -24,7 +24,7 @@ fn node(index: usize) -> Node {
 
 /// One of 64 shapes: CPU and memory differ, some ask for a GPU.
 fn shape(index: usize, gpus: i64) -> PodClass {
-    let (cpu, memory) = (500 + 50 * (index as i64 % 8), (1 << 30) + (index as i64 / 8 % 8 << 27));
+    let (cpu, memory) = (500 + 50 * (index as i64 % 8), (1 << 30) + ((index as i64 / 8 % 8) << 27));
     let mut requests = vec![("cpu".into(), cpu), ("memory".into(), memory)];
     if gpus > 0 {
         requests.push((GPU.into(), gpus));
@@ -103,7 +103,7 @@ fn gang(size: usize, from: usize, class: &PodClass) -> Vec<Event> {
 }
 
 fn benches(criterion: &mut Criterion) {
-    let one_gpu = |i: usize| shape(i % 64, i64::from(i % 2 == 0));
+    let one_gpu = |i: usize| shape(i % 64, i64::from(i.is_multiple_of(2)));
     let bare = || (0..50_000).map(|i| pod(i, one_gpu(i), None)).collect();
     measure(criterion, "5000 nodes, 50000 pods of 64 shapes", 5_000, bare, 50_000);
     let small = || (0..3_000).flat_map(|g| gang(8, g * 8, &shape(0, 1))).collect();

@@ -3,7 +3,7 @@
 //! One task owns all queues, so at most one call per pod is in flight: a bind waits for a condition
 //! patch of the same pod that is on its way, and drops one that is still queued. An event costs the
 //! API server as much as a bind; events and conditions therefore leave when no bind waits, or when
-//! the oldest of them has waited [`PATIENCE`].
+//! the oldest of them has waited a while.
 
 use super::bind::Binder;
 use super::client::Connection;
