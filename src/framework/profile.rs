@@ -89,6 +89,12 @@ impl Profile {
             || rejecting.any(|(at, f)| rejected_by & 1 << at != 0 && f.queueing_hint(change))
     }
 
+    /// Names of the filters behind the bits of a diagnosis.
+    pub fn rejecting(&self, rejected_by: u32) -> impl Iterator<Item = &'static str> {
+        let places = self.filters.iter().enumerate();
+        places.filter(move |(at, _)| rejected_by & 1 << at != 0).map(|(_, filter)| filter.name())
+    }
+
     /// Whether the filters of one kind let the class on the node.
     #[must_use]
     pub fn passes(&self, reads: Reads, cluster: &Cluster, class: &Class, node: NodeIndex) -> bool {

@@ -25,6 +25,20 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// One of a closed set of words, for metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Insufficient(_) | Self::UnknownResource(_) => "InsufficientResources",
+            Self::TooManyPods => "TooManyPods",
+            Self::UntoleratedTaint => "UntoleratedTaint",
+            Self::NodeUnschedulable => "NodeUnschedulable",
+            Self::NodeAffinity => "NodeAffinity",
+            Self::NodeName => "NodeName",
+            Self::NodePorts => "NodePorts",
+        }
+    }
+
     /// Upstream's text. `unknown` are the names behind [`Reason::UnknownResource`].
     #[must_use]
     pub fn text(self, cluster: &Cluster, unknown: &[Box<str>]) -> String {

@@ -4,14 +4,17 @@
 //! 409 for a success, and may run for minutes; so that layer is off, and each caller repeats what
 //! it knows to be safe.
 
+use crate::telemetry::{Metrics, RestClientLayer};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Largest reply that is read, in bytes: a pod is at most 1.5 MiB.
 const REPLY_MAX: usize = 4 << 20;
@@ -42,6 +45,26 @@ pub struct Connection {
     pub calls: kube::Client,
     /// For watches.
     pub watches: kube::Client,
+    limiter: Option<Arc<Limiter>>,
+}
+
+/// A token bucket: so many calls a second, and so many at once after a pause.
+#[derive(Debug)]
+struct Limiter {
+    every: Duration,
+    burst: u32,
+    /// when the bucket would be full again; behind now if it is
+    full_at: Mutex<Instant>,
+}
+
+impl Limiter {
+    /// How long the next call has to wait for its token, which is taken.
+    fn take(&self, now: Instant) -> Duration {
+        let mut full_at = self.full_at.lock();
+        *full_at = (*full_at).max(now) + self.every;
+        let empty_at = *full_at - self.every * self.burst;
+        empty_at.saturating_duration_since(now)
+    }
 }
 
 /// What came back of a call.
@@ -68,34 +91,42 @@ pub struct StatusBody {
     pub message: String,
 }
 
-impl Connection {
-    /// Connects with a kubeconfig file, or as the environment suggests: `KUBECONFIG`, the home
-    /// folder's file, or the service account of the pod this runs in.
-    ///
-    /// # Errors
-    /// See [`enum@Error`].
-    pub async fn open(kubeconfig: Option<&Path>) -> Result<Self, Error> {
-        let config = match kubeconfig {
-            Some(path) => {
-                let error = |source| Error::Kubeconfig { path: path.display().to_string(), source };
-                let file = Kubeconfig::read_from(path).map_err(error)?;
-                let options = KubeConfigOptions::default();
-                kube::Config::from_custom_kubeconfig(file, &options).await.map_err(error)?
-            }
-            None => kube::Config::infer().await.map_err(Error::NoCredentials)?,
-        };
-        Self::of(config)
-    }
+/// Reads a kubeconfig file, or what the environment suggests: `KUBECONFIG`, the home folder's
+/// file, or the service account of the pod this runs in.
+///
+/// # Errors
+/// [`Error::Kubeconfig`] or [`Error::NoCredentials`].
+pub async fn configure(kubeconfig: Option<&Path>) -> Result<kube::Config, Error> {
+    let Some(path) = kubeconfig else {
+        return kube::Config::infer().await.map_err(Error::NoCredentials);
+    };
+    let error = |source| Error::Kubeconfig { path: path.display().to_string(), source };
+    let file = Kubeconfig::read_from(path).map_err(error)?;
+    kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(error)
+}
 
-    /// Connects with a client configuration.
+impl Connection {
+    /// Connects. `qps` and `burst` bound the calls, not the watches; `None`: no bound.
     ///
     /// # Errors
     /// [`Error::Client`].
-    pub fn of(mut config: kube::Config) -> Result<Self, Error> {
+    pub fn of(
+        mut config: kube::Config,
+        metrics: &Arc<Metrics>,
+        (qps, burst): (Option<u32>, Option<u32>),
+    ) -> Result<Self, Error> {
         config.default_retry = false;
-        let calls = kube::Client::try_from(config.clone()).map_err(Error::Client)?;
-        let watches = kube::Client::try_from(config).map_err(Error::Client)?;
-        Ok(Self { calls, watches })
+        let counted = RestClientLayer::new(metrics.clone());
+        let client = || -> Result<kube::Client, Error> {
+            let builder = ClientBuilder::try_from(config.clone()).map_err(Error::Client)?;
+            Ok(builder.with_layer(&counted).build())
+        };
+        let limiter = qps.filter(|qps| *qps > 0).map(|qps| {
+            let every = Duration::from_secs(1) / qps;
+            let burst = burst.unwrap_or(qps).max(1);
+            Arc::new(Limiter { every, burst, full_at: Mutex::new(Instant::now()) })
+        });
+        Ok(Self { calls: client()?, watches: client()?, limiter })
     }
 
     /// Sends one request and reads the whole answer, within a deadline.
@@ -117,6 +148,9 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return Reply::Unknown(format!("cannot build a request: {error}")),
         };
+        if let Some(limiter) = &self.limiter {
+            tokio::time::sleep(limiter.take(Instant::now())).await;
+        }
         match tokio::time::timeout(deadline, self.exchange(request)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Reply::Unknown(error),
@@ -141,5 +175,20 @@ pub fn message(body: &[u8]) -> String {
     match serde_json::from_slice::<StatusBody>(body) {
         Ok(status) if !status.message.is_empty() => status.message,
         _ => String::from_utf8_lossy(&body[..body.len().min(512)]).into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_the_rest_waits_its_turn() {
+        let now = Instant::now();
+        let every = Duration::from_millis(100);
+        let limiter = Limiter { every, burst: 3, full_at: Mutex::new(now) };
+        let waits: Vec<u128> = (0..5).map(|_| limiter.take(now).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 100, 200]);
+        assert_eq!(limiter.take(now + Duration::from_secs(10)).as_millis(), 0);
     }
 }

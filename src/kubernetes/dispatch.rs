@@ -55,7 +55,7 @@ pub struct Identity {
 /// What the dispatcher counts.
 pub trait Observer: Send + Sync + 'static {
     /// A bind has its answer, after so long.
-    fn bound(&self, outcome: &BindOutcome, took: Duration);
+    fn bound(&self, profile: u8, outcome: &BindOutcome, took: Duration);
     /// An answer was lost and the bind is repeated.
     fn bind_unknown(&self);
     /// Events that were dropped, as too many waited.
@@ -77,7 +77,7 @@ pub struct Dispatcher {
     limits: Limits,
     observer: Arc<dyn Observer>,
     replies: mpsc::Sender<Event>,
-    binds: VecDeque<(CallId, BindMember)>,
+    binds: VecDeque<(CallId, u8, BindMember)>,
     deletes: VecDeque<(CallId, PodRef)>,
     conditions: VecDeque<Uid>,
     condition_of: FxHashMap<Uid, (PodRef, Telling, bool)>,
@@ -85,7 +85,7 @@ pub struct Dispatcher {
     waiting_since: Option<Instant>,
     /// pods with a condition patch in flight, and the bind that waits for it
     telling: FxHashSet<Uid>,
-    held_binds: FxHashMap<Uid, (CallId, BindMember)>,
+    held_binds: FxHashMap<Uid, (CallId, u8, BindMember)>,
     calls_in_flight: usize,
     writes_in_flight: usize,
     in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -158,15 +158,15 @@ impl Dispatcher {
 
     fn accept(&mut self, call: ApiCall) {
         match call {
-            ApiCall::Bind { call, members } => {
+            ApiCall::Bind { call, profile, members } => {
                 for member in members {
                     let uid = member.pod.uid;
                     // what was to be said of the pod is not true any more
                     self.condition_of.remove(&uid);
                     if self.telling.contains(&uid) {
-                        self.held_binds.insert(uid, (call, member));
+                        self.held_binds.insert(uid, (call, profile, member));
                     } else {
-                        self.binds.push_back((call, member));
+                        self.binds.push_back((call, profile, member));
                     }
                 }
             }
@@ -222,8 +222,8 @@ impl Dispatcher {
         while self.calls_in_flight < self.limits.binds_in_flight {
             if let Some((call, pod)) = self.deletes.pop_front() {
                 self.start_delete(call, pod);
-            } else if let Some((call, member)) = self.binds.pop_front() {
-                self.start_bind(call, member);
+            } else if let Some((call, profile, member)) = self.binds.pop_front() {
+                self.start_bind(call, profile, member);
             } else {
                 break;
             }
@@ -243,13 +243,13 @@ impl Dispatcher {
         while self.writes_in_flight < room && self.start_write() {}
     }
 
-    fn start_bind(&mut self, call: CallId, member: BindMember) {
+    fn start_bind(&mut self, call: CallId, profile: u8, member: BindMember) {
         let (binder, observer) = (self.binder.clone(), self.observer.clone());
         self.calls_in_flight += 1;
         self.in_flight.push(Box::pin(async move {
             let began = Instant::now();
             let outcome = binder.bind(&member, || observer.bind_unknown()).await;
-            observer.bound(&outcome, began.elapsed());
+            observer.bound(profile, &outcome, began.elapsed());
             Done::Bind { call, member, outcome }
         }));
     }

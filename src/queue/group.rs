@@ -76,8 +76,10 @@ pub struct PodGroup {
     pub whole_since: Option<Timestamp>,
     /// Since when it has bound members but fewer than the minimum, never having been satisfied.
     pub partial_since: Option<Timestamp>,
-    /// What the last try said.
+    /// What the last try said: filters that rejected, and the reason most nodes gave.
     pub rejected_by: u32,
+    /// See `rejected_by`; a word for metrics.
+    pub main_reason: &'static str,
     /// To be looked at again before the next decision.
     pub(crate) dirty: bool,
     pub(super) waits_for: SmallVec<[ClassId; 1]>,

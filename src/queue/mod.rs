@@ -40,9 +40,10 @@ pub struct Queue {
     unschedulable: BTreeSet<(ClassId, GroupIndex)>,
     timers: BTreeSet<(Timestamp, GroupIndex)>,
     counts: HomeCounts,
+    entered: HomeCounts,
 }
 
-/// Groups and pending pods per home, for metrics and [`Queue::check`].
+/// Numbers per home.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HomeCounts {
     /// Groups in the gate.
@@ -58,6 +59,13 @@ pub struct HomeCounts {
 }
 
 impl HomeCounts {
+    /// Adds to the number of a home.
+    pub fn add(&mut self, home: Home, more: usize) {
+        if let Some(count) = self.of(home) {
+            *count += more;
+        }
+    }
+
     fn of(&mut self, home: Home) -> Option<&mut usize> {
         match home {
             Home::Idle => None,
@@ -87,9 +95,8 @@ impl Queue {
         if let Some(count) = self.counts.of(group.home) {
             *count -= 1;
         }
-        if let Some(count) = self.counts.of(home) {
-            *count += 1;
-        }
+        self.counts.add(home, 1);
+        self.entered.add(home, group.counts.waiting as usize);
         match home {
             Home::Active(key) => {
                 self.active.insert((key, index));
@@ -169,6 +176,12 @@ impl Queue {
         if let Some(at) = group.wake_at.take() {
             self.timers.remove(&(at, index));
         }
+    }
+
+    /// Pending pods of groups that ever entered a home.
+    #[must_use]
+    pub fn entered(&self) -> HomeCounts {
+        self.entered
     }
 
     /// Groups per home.

@@ -1,9 +1,9 @@
 //! The one task that owns the scheduler.
 
-use super::observe::{count_attempts, show_gauges};
+use super::observe::{add_tallies, count_attempts, show_gauges};
 use crate::kubernetes::Clock;
 use crate::model::Timestamp;
-use crate::scheduler::{ApiCall, Event, Scheduler};
+use crate::scheduler::{ApiCall, Event, Scheduler, Tallies};
 use crate::telemetry::Metrics;
 use crate::telemetry::http::Health;
 use std::collections::VecDeque;
@@ -28,6 +28,8 @@ pub(super) struct Engine {
     health: Arc<Health>,
     /// gauges are behind since then
     stale_since: Option<Instant>,
+    /// what the counters show already
+    tallies: Tallies,
 }
 
 impl Engine {
@@ -39,7 +41,8 @@ impl Engine {
         health: Arc<Health>,
     ) -> Self {
         let outgoing = VecDeque::new();
-        Self { scheduler, clock, calls, outgoing, metrics, health, stale_since: None }
+        let tallies = Tallies::default();
+        Self { scheduler, clock, calls, outgoing, metrics, health, stale_since: None, tallies }
     }
 
     /// Runs until nobody sends events any more or nobody takes calls.
@@ -124,6 +127,9 @@ impl Engine {
         if self.stale_since.is_some_and(|since| since.elapsed() >= GAUGES) {
             self.stale_since = None;
             show_gauges(&self.metrics, &self.scheduler.gauges());
+            let tallies = self.scheduler.tallies();
+            add_tallies(&self.metrics, &self.tallies, &tallies);
+            self.tallies = tallies;
         }
     }
 

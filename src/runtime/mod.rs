@@ -13,6 +13,7 @@ mod engine;
 mod observe;
 
 use crate::config::{self, Configuration};
+use crate::kubernetes::client::configure;
 use crate::kubernetes::dispatch::{self, Dispatcher};
 use crate::kubernetes::lease::{Elector, Fence, Settings};
 use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
@@ -53,23 +54,26 @@ pub async fn run(
 ) -> anyhow::Result<End> {
     let configured = &configuration.client_connection.kubeconfig;
     let configured = (!configured.is_empty()).then(|| Path::new(configured));
-    let connection = Connection::open(kubeconfig.or(configured)).await?;
-    run_on(configuration, connection, stop).await
+    let cluster = configure(kubeconfig.or(configured)).await?;
+    run_on(configuration, cluster, stop).await
 }
 
-/// As [`run`], on a given connection.
+/// As [`run`], on a given cluster.
 ///
 /// # Errors
-/// If the health address cannot be listened on.
+/// As [`run`].
 pub async fn run_on(
     configuration: Configuration,
-    connection: Connection,
+    cluster: kube::Config,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<End> {
     let clock = Clock::default();
     let names = configuration.profiles.iter().map(|profile| &*profile.scheduler_name);
     let metrics = Arc::new(Metrics::new(names));
     let health = Arc::new(Health::new(configuration.ready_when_standby));
+    let limits_of_calls =
+        (configuration.client_connection.qps, configuration.client_connection.burst);
+    let connection = Connection::of(cluster, &metrics, limits_of_calls)?;
     serve_endpoints(&configuration, &metrics, &health).await?;
 
     let (events, inbox) = mpsc::channel(configuration.limits.watch_events_queued);

@@ -1,7 +1,7 @@
 //! Turns what the parts report into metrics and log lines.
 
 use crate::kubernetes::{dispatch, watch};
-use crate::scheduler::{AttemptResult, BindOutcome, Gauges, Kind, Report};
+use crate::scheduler::{AttemptResult, BindOutcome, Gauges, Kind, Report, Tallies};
 use crate::telemetry::{Metrics, Outcome};
 use kube_runtime::watcher;
 use std::sync::Arc;
@@ -37,12 +37,17 @@ impl watch::Observer for Observations {
 }
 
 impl dispatch::Observer for Observations {
-    fn bound(&self, outcome: &BindOutcome, _took: Duration) {
+    fn bound(&self, profile: u8, outcome: &BindOutcome, took: Duration) {
+        let profile = self.metrics.profile(usize::from(profile));
         match outcome {
-            BindOutcome::Bound => self.metrics.binds_bound.inc(),
+            BindOutcome::Bound => {
+                self.metrics.binds_bound.inc();
+                profile.bind_success.observe(took.as_secs_f64());
+            }
             BindOutcome::NotSent => {}
             BindOutcome::Gone | BindOutcome::BoundElsewhere(_) | BindOutcome::Refused(_) => {
                 self.metrics.binds_refused.inc();
+                profile.bind_error.observe(took.as_secs_f64());
             }
         }
     }
@@ -96,12 +101,42 @@ fn number(count: usize) -> i64 {
 
 /// Brings the gauges up to date.
 pub(super) fn show_gauges(metrics: &Metrics, gauges: &Gauges) {
-    metrics.pending_active.set(number(gauges.groups.active));
-    metrics.pending_backoff.set(number(gauges.groups.backoff));
-    metrics.pending_unschedulable.set(number(gauges.groups.unschedulable));
-    metrics.pending_gated.set(number(gauges.groups.gate));
+    metrics.pending_active.set(number(gauges.pending.active));
+    metrics.pending_backoff.set(number(gauges.pending.backoff));
+    metrics.pending_unschedulable.set(number(gauges.pending.unschedulable));
+    metrics.pending_gated.set(number(gauges.pending.gate));
     metrics.cache_nodes.set(number(gauges.nodes));
     metrics.cache_pods.set(number(gauges.pods));
+    metrics.cache_assumed_pods.set(number(gauges.assumed));
     metrics.gpu_allocatable.set_all(gauges.gpus.iter().map(|(name, all, _)| (&**name, *all)));
     metrics.gpu_allocated.set_all(gauges.gpus.iter().map(|(name, _, used)| (&**name, *used)));
+    let gangs = gauges.unschedulable_gangs.iter();
+    metrics.unschedulable_gangs.set_all(gangs.map(|(word, count)| (*word, *count)));
+    for index in 0..metrics.profiles() {
+        for plugin in crate::plugins::FILTERS {
+            let key = (u8::try_from(index).unwrap_or(u8::MAX), *plugin);
+            let pods = gauges.rejected_pods.get(&key).copied().unwrap_or(0);
+            metrics.profile(index).unschedulable_pods(plugin).set(pods);
+        }
+    }
+}
+
+/// Adds what the scheduler has counted since `before`.
+pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
+    metrics.gang_partial_bind.inc_by(now.half_bound - before.half_bound);
+    metrics.gang_rollback.inc_by(now.rolled_back - before.rolled_back);
+    for (reason, count) in &now.refused {
+        let counted = before.refused.get(reason).copied().unwrap_or(0);
+        metrics.contract_errors.of(reason).inc_by(count - counted);
+    }
+    let (old, new) = (&before.entered, &now.entered);
+    for (queue, event, more) in [
+        ("active", "GroupReady", new.active - old.active),
+        ("unschedulable", "ScheduleAttemptFailure", new.unschedulable - old.unschedulable),
+        ("backoff", "BindFailure", new.backoff - old.backoff),
+        ("gated", "PreEnqueue", new.gate - old.gate),
+    ] {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        metrics.queue_incoming.with_label_values(&[queue, event]).inc_by(more);
+    }
 }

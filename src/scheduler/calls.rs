@@ -26,6 +26,8 @@ pub enum ApiCall {
     Bind {
         /// Identity.
         call: CallId,
+        /// Index of the profile that decided.
+        profile: u8,
         /// Members with their nodes.
         members: Vec<BindMember>,
     },

@@ -23,6 +23,7 @@ impl Scheduler {
             "I2: a gang is committed below its minimum"
         );
         self.queue.move_to(index, group, Home::Committing);
+        let profile = group.profile;
         let call = self.calls.begin(index, statement.len());
         let mut members = Vec::with_capacity(statement.len());
         for assignment in statement.commit() {
@@ -34,7 +35,7 @@ impl Scheduler {
             members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });
         }
         self.mark(index);
-        self.outbox.push(ApiCall::Bind { call, members });
+        self.outbox.push(ApiCall::Bind { call, profile, members });
     }
 
     pub(super) fn bind_finished(
@@ -88,6 +89,7 @@ impl Scheduler {
             group.min_member
         );
         self.queue.move_to(index, group, Home::Committing);
+        self.tallies.rolled_back += 1;
         let call = self.calls.begin(index, bound.len());
         let mut pods = Vec::with_capacity(bound.len());
         for member in bound {

@@ -4,7 +4,7 @@ use super::Scheduler;
 use super::pods::PodState;
 use super::report::{Attempt, AttemptResult, Report};
 use crate::cluster::{Change, ClassId, NodeIndex};
-use crate::framework::Reads;
+use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::placement::{Demand, place_group};
 use crate::queue::{GroupIndex, Home};
@@ -102,6 +102,8 @@ impl Scheduler {
             }
             Err(failure) => {
                 group.rejected_by = failure.diagnosis.rejected_by;
+                let reason = failure.diagnosis.main_reason;
+                group.main_reason = reason.map_or("NoNodes", Reason::word);
                 attempt.result = AttemptResult::Unschedulable(failure.diagnosis.main_reason);
                 self.queue.move_to(index, group, Home::Unschedulable);
                 for demand in &demands {

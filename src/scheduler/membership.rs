@@ -132,6 +132,7 @@ impl Scheduler {
         if group.satisfied {
             return false;
         }
+        self.tallies.half_bound += u64::from(group.partial_since.is_none());
         let since = *group.partial_since.get_or_insert(now);
         let due = since.plus_ms(deadline).max(group.backoff_until);
         if due > now {

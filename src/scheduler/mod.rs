@@ -21,7 +21,7 @@ pub use calls::{
     ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, PodRef, Telling,
 };
 pub use report::{Attempt, AttemptResult, Report};
-pub use view::{Gauges, NodeUse};
+pub use view::{Gauges, NodeUse, Tallies};
 
 use crate::cluster::{Change, Cluster, NodeIndex};
 use crate::framework::Profile;
@@ -153,6 +153,7 @@ pub struct Scheduler {
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashMap<NodeIndex, Change>,
     outbox: Vec<ApiCall>,
+    tallies: Tallies,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -183,6 +184,7 @@ impl Scheduler {
             dirty: Vec::new(),
             improved: FxHashMap::default(),
             outbox: Vec::new(),
+            tallies: Tallies::default(),
         }
     }
 

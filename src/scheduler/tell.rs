@@ -42,7 +42,9 @@ impl Scheduler {
     /// Says on a pod of ours why it is refused.
     pub(super) fn tell_refused(&mut self, index: PodIndex, error: &ContractError) {
         let message = format!("pod refused: {error}.").into();
-        self.tell(&[index], ConditionReason::SchedulerError, &message);
+        if self.tell(&[index], ConditionReason::SchedulerError, &message) > 0 {
+            *self.tallies.refused.entry(error.reason()).or_default() += 1;
+        }
     }
 
     /// Says on a pod that the API refused its bind.
@@ -58,8 +60,8 @@ impl Scheduler {
         self.tell(&waiting, reason, message);
     }
 
-    /// Tells the pods that were not told just this already.
-    fn tell(&mut self, pods: &[PodIndex], reason: ConditionReason, message: &Arc<str>) {
+    /// Tells the pods that were not told just this already; returns how many.
+    fn tell(&mut self, pods: &[PodIndex], reason: ConditionReason, message: &Arc<str>) -> usize {
         let digest = digest(message);
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for pod in pods {
@@ -70,11 +72,13 @@ impl Scheduler {
                 list.push(PodRef { key: pod.key(), uid: pod.uid });
             }
         }
+        let told = fresh.len() + again.len();
         for (pods, first) in [(fresh, true), (again, false)] {
             if !pods.is_empty() {
                 let telling = Telling { reason, message: message.clone() };
                 self.outbox.push(ApiCall::Tell { pods, telling, first });
             }
         }
+        told
     }
 }

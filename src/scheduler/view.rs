@@ -4,13 +4,18 @@ use super::Scheduler;
 use super::pods::PodState;
 use crate::cluster::Cluster;
 use crate::model::Uid;
-use crate::queue::HomeCounts;
+use crate::queue::{Home, HomeCounts, PodGroup};
+use std::collections::BTreeMap;
 
-/// Numbers for metrics. O(nodes) for the GPU sums.
+/// Numbers for metrics, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gauges {
     /// Groups by home.
     pub groups: HomeCounts,
+    /// Pending pods by the home of their group.
+    pub pending: HomeCounts,
+    /// Pods decided, whose bind is not answered yet.
+    pub assumed: usize,
     /// Pods known, of all schedulers.
     pub pods: usize,
     /// Nodes that exist.
@@ -19,6 +24,23 @@ pub struct Gauges {
     pub calls: usize,
     /// `(resource, allocatable, requested)` of every GPU resource.
     pub gpus: Vec<(Box<str>, i64, i64)>,
+    /// Unschedulable gangs by the reason most nodes gave.
+    pub unschedulable_gangs: BTreeMap<&'static str, i64>,
+    /// `(profile, plugin)`: unschedulable pods that the plugin rejected at their last attempt.
+    pub rejected_pods: BTreeMap<(u8, &'static str), i64>,
+}
+
+/// Numbers that only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Times a gang was found half bound.
+    pub half_bound: u64,
+    /// Half-bound gangs that were rolled back.
+    pub rolled_back: u64,
+    /// Pods refused, by the word for why.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Pending pods of groups that entered a home.
+    pub entered: HomeCounts,
 }
 
 /// What a node offers and what is requested of it.
@@ -41,7 +63,13 @@ impl Scheduler {
         &self.cluster
     }
 
-    /// Numbers for metrics.
+    /// Numbers that only grow.
+    #[must_use]
+    pub fn tallies(&self) -> Tallies {
+        Tallies { entered: self.queue.entered(), ..self.tallies.clone() }
+    }
+
+    /// Numbers for metrics. O(groups + nodes).
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         let resources = self.cluster.resources();
@@ -50,12 +78,32 @@ impl Scheduler {
             let (allocatable, requested) = self.cluster.totals(resource);
             (resources.name(resource).into(), allocatable, requested)
         });
-        Gauges {
+        let mut gauges = Gauges {
             groups: self.queue.counts(),
             pods: self.pods.len(),
             nodes: self.cluster.node_count(),
             calls: self.calls.len(),
             gpus: gpus.collect(),
+            ..Gauges::default()
+        };
+        for (_, group) in self.groups.iter() {
+            gauges.assumed += group.counts.assumed as usize;
+            gauges.pending.add(group.home, group.counts.waiting as usize);
+            if group.home == Home::Unschedulable {
+                self.count_rejection(group, &mut gauges);
+            }
+        }
+        gauges
+    }
+
+    fn count_rejection(&self, group: &PodGroup, gauges: &mut Gauges) {
+        if group.is_gang() {
+            *gauges.unschedulable_gangs.entry(group.main_reason).or_default() += 1;
+        }
+        let profile = &self.profiles[usize::from(group.profile)];
+        for plugin in profile.rejecting(group.rejected_by) {
+            let pods = gauges.rejected_pods.entry((group.profile, plugin)).or_default();
+            *pods += i64::from(group.counts.waiting);
         }
     }
 

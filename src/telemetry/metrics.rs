@@ -119,7 +119,6 @@ pub struct ProfileMetrics {
     /// The same, refused or failed.
     pub bind_error: Histogram,
     unschedulable: IntGaugeVec,
-    evaluations: IntCounterVec,
     name: String,
 }
 
@@ -152,12 +151,6 @@ impl ProfileMetrics {
     #[must_use]
     pub fn unschedulable_pods(&self, plugin: &str) -> IntGauge {
         self.unschedulable.with_label_values(&[plugin, &self.name])
-    }
-
-    /// `scheduler_plugin_evaluation_total`; both names are registered ones. Keep the handle.
-    #[must_use]
-    pub fn evaluations(&self, plugin: &str, extension_point: &str) -> IntCounter {
-        self.evaluations.with_label_values(&[plugin, extension_point, &self.name])
     }
 }
 
@@ -221,6 +214,12 @@ impl Metrics {
             ),
             registry: families.registry,
         }
+    }
+
+    /// Number of profiles.
+    #[must_use]
+    pub fn profiles(&self) -> usize {
+        self.profiles.len()
     }
 
     /// The handles of a profile, by its place in the configuration.
@@ -330,7 +329,6 @@ impl Families {
             self.histogram_vec("scheduler_podgroup_scheduling_attempt_duration_seconds");
         let points = self.histogram_vec("scheduler_framework_extension_point_duration_seconds");
         let unschedulable = self.gauge_vec("scheduler_unschedulable_pods");
-        let evaluations = self.counter_vec("scheduler_plugin_evaluation_total");
         let counters = |vec: &IntCounterVec, name: &str| {
             Outcome::ALL.map(|outcome| vec.with_label_values(&[outcome.word(), name])).to_vec()
         };
@@ -345,7 +343,6 @@ impl Families {
             bind_success: points.with_label_values(&["Bind", "Success", name]),
             bind_error: points.with_label_values(&["Bind", "Error", name]),
             unschedulable: unschedulable.clone(),
-            evaluations: evaluations.clone(),
             name: name.to_owned(),
         };
         names.into_iter().map(profile).collect()

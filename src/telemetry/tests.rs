@@ -17,7 +17,6 @@ fn exposed(metrics: &Metrics) -> String {
     metrics.watch_relists.of("pods").inc();
     metrics.contract_errors.of("quantity").inc();
     metrics.profile(0).unschedulable_pods("NodeResourcesFit").set(1);
-    metrics.profile(0).evaluations("NodeResourcesFit", "Filter").inc();
     metrics.encode()
 }
 

@@ -232,7 +232,7 @@ impl World {
         for call in report.calls {
             self.log.push(format!("{} {call:?}", self.now));
             match call {
-                ApiCall::Bind { call, members } => {
+                ApiCall::Bind { call, members, .. } => {
                     let bind = |m: mss_scheduler::scheduler::BindMember| {
                         Task::Bind(call, m.pod.uid, (*m.node).into())
                     };

@@ -1,7 +1,6 @@
 //! The demo's cluster: API server, fake nodes, scheduler.
 
 use crate::config::Configuration;
-use crate::kubernetes::Connection;
 use crate::runtime;
 use crate::simulator::api_server::{ApiServer, Handle, Options};
 use crate::simulator::kubelet::{Fleet, FleetOptions, NodeShape, create_nodes};
@@ -33,12 +32,12 @@ impl Cluster {
 
         let configuration = Configuration { health_bind_address: None, ..Configuration::default() };
         let url = server.url().parse().context("cannot read the server's own URL")?;
-        let connection = Connection::of(kube::Config::new(url))?;
+        let config = kube::Config::new(url);
         let (stop, stopped) = oneshot::channel();
         let stopped = async move {
             stopped.await.ok();
         };
-        let scheduler = tokio::spawn(runtime::run_on(configuration, connection, stopped));
+        let scheduler = tokio::spawn(runtime::run_on(configuration, config, stopped));
         Ok(Self { server, client, _fleet: fleet, stop, scheduler })
     }
 
