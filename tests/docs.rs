@@ -3,8 +3,9 @@
 //! `MSS_UPDATE_DOCS=1 cargo test --test docs` rewrites the generated parts.
 
 use clap::CommandFactory as _;
+use k8s_openapi::api::core::v1::Pod;
 use mss_scheduler::cli::Cli;
-use mss_scheduler::config::explain;
+use mss_scheduler::config::{Configuration, explain};
 use mss_scheduler::kubernetes::permissions::PERMISSIONS;
 use mss_scheduler::model::contract;
 use mss_scheduler::telemetry::{catalogue, http};
@@ -82,6 +83,38 @@ fn command_line() {
     let mut text = String::new();
     describe(&Cli::command(), "mss-scheduler", &mut text);
     generated("docs/command-line.md", "commands", &text);
+}
+
+/// The first block of YAML in a file.
+fn yaml(file: &str) -> String {
+    let text = std::fs::read_to_string(path(file)).unwrap();
+    let (_, rest) = text.split_once("```yaml\n").unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn examples_are_understood() {
+    let config = yaml("docs/configuration.md");
+    Configuration::parse(&config, "example").unwrap_or_else(|error| panic!("{error}"));
+
+    let text = yaml("README.md");
+    assert!(text.lines().count() <= 12, "the README promises a short pod");
+    let pod: Pod = serde_saphyr::from_str(&text).unwrap();
+    let annotations = pod.metadata.annotations.unwrap();
+    let annotation = |key: &str| annotations.get(key).map(String::as_str);
+    let group = contract::parse_group(annotation, 10_000).unwrap().unwrap();
+    assert_eq!((&*group.name, group.min_member), ("llama-ft", 4));
+    assert_eq!(pod.spec.unwrap().scheduler_name.as_deref(), Some("mss-scheduler"));
+}
+
+#[test]
+fn the_error_that_the_docs_show_is_the_error() {
+    let text = std::fs::read_to_string(path("docs/configuration.md")).unwrap();
+    let shown = text.lines().find(|line| line.starts_with("config.yaml:7: ")).unwrap();
+    let file = "apiVersion: mss-scheduler.io/v1alpha1\nkind: MssSchedulerConfiguration\n\n\n\n\
+                leaderElection:\n  leaseDuratoin: 15s\n";
+    let error = Configuration::parse(file, "config.yaml").unwrap_err().to_string();
+    assert_eq!(error, shown);
 }
 
 /// The names in backticks of a text that look like tests: words joined by three or more `_`.

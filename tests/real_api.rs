@@ -41,7 +41,7 @@ fn bound(ledger: &Ledger, namespace: &str, group: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn gangs_of_many_shapes_bind_whole() {
     let Some(story) = Story::begin("shapes", 16, 8).await else { return };
-    let _scheduler = Scheduler::start(story.servers, &Settings::default());
+    let _scheduler = Scheduler::start(story.servers, &Settings::default()).await;
     // members, minimum, GPUs of each
     let shapes = [
         (1, 1, 8),
@@ -74,7 +74,7 @@ async fn gangs_of_many_shapes_bind_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gang_of_which_all_but_one_fit_binds_none() {
     let Some(story) = Story::begin("all-but-one", 2, 8).await else { return };
-    let _scheduler = Scheduler::start(story.servers, &Settings::default());
+    let _scheduler = Scheduler::start(story.servers, &Settings::default()).await;
     let ns = &story.namespace;
     // 16 GPUs hold four members of five
     create_gangs(&story.client, &[Gang::new(ns, "five", 5, 4)]).await;
@@ -105,7 +105,7 @@ async fn a_gang_of_which_all_but_one_fit_binds_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gang_waits_for_its_last_member() {
     let Some(story) = Story::begin("last-member", 4, 8).await else { return };
-    let _scheduler = Scheduler::start(story.servers, &Settings::default());
+    let _scheduler = Scheduler::start(story.servers, &Settings::default()).await;
     let ns = &story.namespace;
     let mut members = Gang::new(ns, "late", 4, 8).pods();
     let last = members.pop().expect("the gang has four members");
@@ -130,7 +130,7 @@ async fn a_gang_waits_for_its_last_member() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_joins_a_gang_of_which_one_member_is_done() {
     let Some(story) = Story::begin("replacement", 2, 8).await else { return };
-    let _scheduler = Scheduler::start(story.servers, &Settings::default());
+    let _scheduler = Scheduler::start(story.servers, &Settings::default()).await;
     let ns = &story.namespace;
     let mut members = Gang::new(ns, "team", 4, 4).pods();
     for (member, outcome) in [(0, "succeeded"), (1, "failed")] {

@@ -52,7 +52,7 @@ async fn openb_fills_its_cluster() {
     assert_eq!((totals.nodes, totals.gpus, totals.pods), (1523, 6212, 8152));
     plan.load(&client, PARALLEL_DEFAULT, || ()).await.expect("the API server takes the trace");
 
-    let run = Run::begin(&servers, client.clone()).await;
+    let mut run = Run::begin(&servers, client.clone()).await;
     let bound = run.settle().await;
     run.report("openb", &totals, bound);
     // shares counted as whole GPUs ask for more than there is, so some pods have to wait; none may
@@ -85,7 +85,7 @@ async fn philly_gangs_are_whole() {
     let pods = gangs.iter().flat_map(|gang| objects::gang(gang, &options));
     create_all(&client, pods, PARALLEL_DEFAULT, || ()).await.expect("pods are taken");
 
-    let run = Run::begin(&servers, client).await;
+    let mut run = Run::begin(&servers, client).await;
     let bound = run.settle().await;
     run.report("philly", &totals, bound);
     assert_eq!(bound, totals.pods, "the slice leaves room, so that every gang fits");
@@ -133,15 +133,19 @@ impl Run {
         allow_all(&client).await;
         let auditor = Auditor::start(client.clone()).await;
         let fleet = Fleet::start(client, FleetOptions::default());
-        let scheduler = Scheduler::start(servers, &Settings::default());
+        let scheduler = Scheduler::start(servers, &Settings::default()).await;
         Run { fleet, auditor, scheduler }
     }
 
     /// Waits until nothing is bound any more; returns how many pods are.
-    async fn settle(&self) -> usize {
+    async fn settle(&mut self) -> usize {
         let deadline = Instant::now() + PATIENCE;
-        let first = self.auditor.wait_for(PATIENCE, |ledger| ledger.binds > 0).await;
-        assert!(first, "nothing was bound\n{}", self.scheduler.process.last_words());
+        while !self.auditor.wait_for(QUIET, |ledger| ledger.binds > 0).await {
+            let ended = self.scheduler.process.exited();
+            let words = self.scheduler.process.last_words();
+            assert!(ended.is_none(), "the scheduler ended by itself\n{words}");
+            assert!(Instant::now() < deadline, "nothing was bound in {PATIENCE:?}\n{words}");
+        }
         loop {
             let binds = self.auditor.read(|ledger| ledger.binds);
             if !self.auditor.wait_for(QUIET, |ledger| ledger.binds > binds).await {

@@ -56,6 +56,16 @@ pub(crate) enum Scenario {
 impl Scenario {
     pub(crate) const ALL: [Scenario; 3] = [Scenario::Fill, Scenario::Gang, Scenario::Rest];
 
+    /// Whether the binder does here what no other does: a gang is a gang for both forms of this
+    /// scheduler, and without binds there are no events to write.
+    pub(crate) fn has(self, binder: Binder) -> bool {
+        match self {
+            Scenario::Fill => true,
+            Scenario::Gang => binder != Binder::Mss,
+            Scenario::Rest => binder != Binder::BareEvents,
+        }
+    }
+
     pub(crate) fn slug(self) -> &'static str {
         match self {
             Scenario::Fill => "fill",

@@ -55,7 +55,7 @@ async fn run(args: Args) {
     let mut samples = report::Samples::new();
     for round in 0..args.rounds {
         for scenario in &args.scenarios {
-            for binder in &args.binders {
+            for binder in args.binders.iter().filter(|binder| scenario.has(**binder)) {
                 let sample = bench.measure(*scenario, *binder).await;
                 eprintln!("round {round} {} {}: {sample:?}", scenario.slug(), binder.slug());
                 samples.push((round, *scenario, *binder, sample));

@@ -64,8 +64,11 @@ pub(crate) fn print(samples: &Samples, args: &Args) {
             .collect();
         print!("{:16}", "");
         used.iter().for_each(|column| print!("{:>18}", column.title));
-        println!("{:>18}{:>20}", "x bare loop", "range");
-        for binder in &args.binders {
+        match compared(*scenario) {
+            Some(_) => println!("{:>18}{:>20}", "x bare loop", "range"),
+            None => println!(),
+        }
+        for binder in args.binders.iter().filter(|binder| scenario.has(**binder)) {
             print!("{:16}", binder.slug());
             for column in &used {
                 let median = median(values(samples, *scenario, Some(*binder), column.read));

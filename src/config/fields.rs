@@ -178,7 +178,7 @@ pub static FIELDS: &[Field] = &[
         "Its arguments: a section of the type named after the plugin, such as NodeResourcesFitArgs."),
 
     field("limits", Section, "",
-        "Bounds on everything that could grow with what others do. Each has a metric beside it."),
+        "Bounds on everything that could grow with what others do."),
     field("limits.bindsInFlight", Integer(1, 1_024), "64",
         "Bind requests sent and not yet answered. 64 keep an API server with a round trip of \
          30 ms busy at 2,000 binds a second; more only queue there."),
@@ -217,8 +217,8 @@ pub static FIELDS: &[Field] = &[
         "LeastAllocated spreads, MostAllocated packs, RequestedToCapacityRatio follows a shape. \
          (Upstream's default is LeastAllocated; GPU clusters lose room for gangs by spreading.)"),
     field("NodeResourcesFitArgs.scoringStrategy.resources", List(64),
-        "[{name: cpu, weight: 1}, {name: memory, weight: 1}]",
-        "Resources that count, each with a weight."),
+        "[{name: cpu, weight: 1}, {name: memory, weight: 1}, {name: nvidia.com/gpu, weight: 5}]",
+        "Resources that count, each with a weight. GPUs weigh most: they are what runs out."),
     field("NodeResourcesFitArgs.scoringStrategy.resources[].name", Text(Resource), "",
         "Name of a resource. Required."),
     field("NodeResourcesFitArgs.scoringStrategy.resources[].weight", Integer(1, 100), "1",

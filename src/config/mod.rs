@@ -21,7 +21,6 @@ pub use profile::{
 
 use section::Section;
 use serde::Serialize;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -228,13 +227,6 @@ impl Default for Configuration {
     fn default() -> Self {
         let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
         Self::parse(&text, "default").expect("the defaults of the table are valid")
-    }
-}
-
-impl fmt::Display for Configuration {
-    /// JSON, as `/configz` serves it.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -46,6 +46,18 @@ fn the_default_file_parses_to_the_defaults() {
 }
 
 #[test]
+fn defaults_are_those_of_the_plugins() {
+    let profile = &Configuration::default().profiles[0];
+    let fit = crate::plugins::NodeResourcesFit::default();
+    let weights = profile.fit.resources.iter().map(|r| (r.name.as_str(), i64::from(r.weight)));
+    assert!(weights.eq(fit.resources.iter().map(|(name, weight)| (&**name, *weight))));
+    assert!(matches!(fit.strategy, crate::plugins::ScoringStrategy::MostAllocated));
+    let balanced = crate::plugins::NodeResourcesBalancedAllocation::default().resources;
+    let names = profile.balanced_allocation.resources.iter().map(String::as_str);
+    assert!(names.eq(balanced.iter().map(|name| &**name)));
+}
+
+#[test]
 fn an_unknown_field_names_path_line_and_nearest() {
     refuses(
         "leaderElection:\n  leaderElect: true\n  leaseDuratoin: 15s\n",
@@ -263,8 +275,7 @@ fn table_defaults_keep_their_own_rules() {
 
 #[test]
 fn the_effective_configuration_is_json() {
-    let text = Configuration::default().to_string();
-    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let json = serde_json::to_value(Configuration::default()).unwrap();
     assert_eq!(json["leaderElection"]["leaseDuration"], "15s");
     assert_eq!(json["limits"]["bindsInFlight"], 64);
 }

@@ -1,6 +1,6 @@
 //! Answers of plugins. "Does not fit" is a value, never an error.
 
-use crate::cluster::{Cluster, ResourceId, TaintId};
+use crate::cluster::{Cluster, ResourceId};
 use smallvec::SmallVec;
 
 /// Why a node cannot take a pod.
@@ -11,7 +11,7 @@ pub enum Reason {
     /// More is asked for than the node's `pods`.
     TooManyPods,
     /// A `NoSchedule` or `NoExecute` taint is not tolerated.
-    UntoleratedTaint(TaintId),
+    UntoleratedTaint,
     /// `spec.unschedulable` is set.
     NodeUnschedulable,
     /// Node selector or required node affinity does not match.
@@ -37,10 +37,7 @@ impl Reason {
                 format!("Insufficient {name}")
             }
             Self::TooManyPods => "Too many pods".to_owned(),
-            Self::UntoleratedTaint(taint) => {
-                let taint = cluster.taint(taint);
-                format!("node(s) had untolerated taint {{{}: {}}}", taint.key, taint.value)
-            }
+            Self::UntoleratedTaint => "node(s) had untolerated taint(s)".to_owned(),
             Self::NodeUnschedulable => "node(s) were unschedulable".to_owned(),
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
             Self::NodeName => "node(s) didn't match the requested node name".to_owned(),

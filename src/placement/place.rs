@@ -39,13 +39,12 @@ pub fn place_group(
     demands: &[Demand],
     needed: u32,
 ) -> Result<Statement, Failure> {
-    if let [demand] = demands {
-        if let Some(known) = rankings.exhausted(cluster, demand.class) {
-            if known.placeable < needed.max(1) {
-                let diagnosis = known.diagnosis.clone();
-                return Err(Failure { placeable: known.placeable, diagnosis });
-            }
-        }
+    if let [demand] = demands
+        && let Some(known) = rankings.exhausted(cluster, demand.class)
+        && known.placeable < needed.max(1)
+    {
+        let diagnosis = known.diagnosis.clone();
+        return Err(Failure { placeable: known.placeable, diagnosis });
     }
     let mut order: Vec<&Demand> = demands.iter().collect();
     order.sort_by_key(|demand| std::cmp::Reverse(weight(cluster, demand.class)));

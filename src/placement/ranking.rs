@@ -127,10 +127,10 @@ impl Rankings {
         if let Some(mut ranking) = found {
             let count = cluster.changes().count_since(ranking.seen);
             let few = count.filter(|count| current && *count <= 4 * slots + 64);
-            if let Some(count) = few {
-                if self.rescore_changed(&mut ranking, cluster, profile, class, count) {
-                    return ranking;
-                }
+            if let Some(count) = few
+                && self.rescore_changed(&mut ranking, cluster, profile, class, count)
+            {
+                return ranking;
             }
             self.bytes -= Ranking::bytes(ranking.facts.len());
         }

@@ -1,12 +1,11 @@
 //! NodeResourcesBalancedAllocation: prefers nodes whose resources would be used evenly.
 
-use super::node_resources_fit::utilization;
-use crate::cluster::{Class, Cluster, NodeIndex};
+use crate::cluster::{CPU, Class, Cluster, EPHEMERAL_STORAGE, MEMORY, NodeIndex, ResourceId};
 use crate::framework::{Plugin, Reads, SCORE_MAX, Score};
 use smallvec::SmallVec;
 
 /// Fractions are whole numbers of this part.
-const UNIT: i64 = 1_000_000;
+const UNIT: i64 = 1_000_000_000;
 
 /// The plugin with its arguments.
 #[derive(Clone, Debug)]
@@ -32,25 +31,51 @@ impl Score for NodeResourcesBalancedAllocation {
         Reads::Usage
     }
 
-    /// `100 * (1 - standard deviation of the used fractions)`, in integers.
+    /// How much the pod improves the balance: 50 for not at all, above for better. The balance is
+    /// `100 * (1 - standard deviation of the requested fractions)`, here in integers.
     fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
-        let fraction = |(requested, capacity): (i64, i64)| {
-            let parts = i128::from(requested) * i128::from(UNIT) / i128::from(capacity);
-            i64::try_from(parts).unwrap_or(UNIT).min(UNIT)
-        };
-        let names = self.resources.iter();
-        let fractions: SmallVec<[i64; 4]> =
-            names.filter_map(|n| utilization(cluster, class, node, n)).map(fraction).collect();
-        (UNIT - deviation(&fractions)) * SCORE_MAX / UNIT
+        let known = self.resources.iter().filter_map(|name| cluster.resources().find(name));
+        let known: SmallVec<[ResourceId; 4]> = known.collect();
+        if known.iter().all(|resource| class.request(*resource) == 0) {
+            return 0;
+        }
+        let (mut with, mut without) = (Fractions::new(), Fractions::new());
+        for resource in known {
+            let capacity = cluster.allocatable(resource, node);
+            let asked = class.request(resource);
+            let basic = matches!(resource, CPU | MEMORY | EPHEMERAL_STORAGE);
+            if capacity > 0 && (basic || asked > 0) {
+                let requested = cluster.requested(resource, node);
+                with.push(fraction(requested + asked, capacity));
+                without.push(fraction(requested, capacity));
+            }
+        }
+        50 + (50 + balance(&with) - balance(&without)) / 2
     }
+}
+
+type Fractions = SmallVec<[i64; 4]>;
+
+/// In parts of [`UNIT`], at most all of it.
+fn fraction(requested: i64, capacity: i64) -> i64 {
+    let parts = i128::from(requested) * i128::from(UNIT) / i128::from(capacity);
+    i64::try_from(parts).unwrap_or(UNIT).min(UNIT)
+}
+
+fn balance(fractions: &[i64]) -> i64 {
+    (UNIT - deviation(fractions)) * SCORE_MAX / UNIT
 }
 
 fn deviation(fractions: &[i64]) -> i64 {
     let count = i64::try_from(fractions.len()).unwrap_or(i64::MAX);
+    if let [one, other] = fractions {
+        return (one - other).abs() / 2;
+    }
     if count < 2 {
         return 0;
     }
     let mean = fractions.iter().sum::<i64>() / count;
-    let squares: i64 = fractions.iter().map(|f| (f - mean) * (f - mean)).sum();
-    (squares / count).isqrt()
+    let squares = fractions.iter().map(|f| i128::from(f - mean) * i128::from(f - mean));
+    let variance = squares.sum::<i128>() / i128::from(count);
+    i64::try_from(variance.isqrt()).unwrap_or(UNIT)
 }

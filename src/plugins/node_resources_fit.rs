@@ -72,7 +72,9 @@ impl Filter for NodeResourcesFit {
         reasons.extend(named.filter(short).map(|(resource, _)| Reason::Insufficient(*resource)));
         let unknown = u8::try_from(class.unknown.len()).unwrap_or(u8::MAX);
         reasons.extend((0..unknown).map(Reason::UnknownResource));
-        let never = |(resource, amount): &(_, i64)| *amount > cluster.allocatable(*resource, node);
+        let never = |(resource, amount): &(_, i64)| {
+            *resource != PODS && *amount > cluster.allocatable(*resource, node)
+        };
         if unknown > 0 || class.requests.iter().any(never) {
             return Status::UnschedulableAndUnresolvable(reasons);
         }
@@ -130,7 +132,7 @@ fn scaled(part: i64, whole: i64) -> i64 {
 }
 
 /// `(requested with the pod, allocatable)` of a resource that counts for this pod on this node.
-pub(super) fn utilization(
+fn utilization(
     cluster: &Cluster,
     class: &Class,
     node: NodeIndex,

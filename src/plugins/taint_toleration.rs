@@ -23,10 +23,10 @@ impl Filter for TaintToleration {
         let mut hard =
             taints.filter(|id| cluster.taint(**id).effect != TaintEffect::PreferNoSchedule);
         let tolerations = &class.spec.tolerations;
-        match hard.find(|id| !tolerations.iter().any(|t| t.tolerates(cluster.taint(**id)))) {
-            None => Status::Success,
-            Some(taint) => Status::unresolvable(Reason::UntoleratedTaint(*taint)),
+        if hard.all(|id| tolerations.iter().any(|t| t.tolerates(cluster.taint(*id)))) {
+            return Status::Success;
         }
+        Status::unresolvable(Reason::UntoleratedTaint)
     }
 }
 

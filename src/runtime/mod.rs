@@ -114,10 +114,10 @@ pub async fn run_on(
         tracing::info!("stopping: waiting for calls in flight");
         stop_dispatch.send(()).ok();
         keep_renewing(&mut elector, dispatcher).await;
-        if let Some(elector) = &mut elector {
-            if let Err(error) = elector.release().await {
-                tracing::warn!(%error, "cannot release the lease: it will run out");
-            }
+        if let Some(elector) = &mut elector
+            && let Err(error) = elector.release().await
+        {
+            tracing::warn!(%error, "cannot release the lease: it will run out");
         }
     }
     watches.abort();

@@ -107,10 +107,11 @@ impl Scheduler {
         outcome: DeleteOutcome,
     ) {
         let failed = outcome == DeleteOutcome::Failed;
-        if let Some(index) = self.pods.find(uid) {
-            if failed && self.pods.get(index).state == PodState::RollingBack(call) {
-                self.set_state(index, PodState::Bound);
-            }
+        if let Some(index) = self.pods.find(uid)
+            && failed
+            && self.pods.get(index).state == PodState::RollingBack(call)
+        {
+            self.set_state(index, PodState::Bound);
         }
         self.settle(now, call, failed);
     }

@@ -182,10 +182,10 @@ impl Scheduler {
 
     pub(super) fn set_state(&mut self, index: PodIndex, state: PodState) {
         let entry = self.pods.get_mut(index);
-        if std::mem::replace(&mut entry.state, state) != state {
-            if let Some(group) = entry.group {
-                self.mark(group);
-            }
+        if std::mem::replace(&mut entry.state, state) != state
+            && let Some(group) = entry.group
+        {
+            self.mark(group);
         }
     }
 

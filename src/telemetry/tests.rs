@@ -141,7 +141,7 @@ fn endpoints(health: &Arc<Health>) -> axum::Router {
     router(Endpoints {
         metrics: Arc::new(Metrics::new(["a"])),
         health: Arc::clone(health),
-        configz: crate::config::Configuration::default().to_string(),
+        configz: serde_json::to_string(&crate::config::Configuration::default()).unwrap(),
     })
 }
 

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/go-logr/logr"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	fwk "k8s.io/kube-scheduler/framework"
@@ -60,8 +61,7 @@ type Answer struct {
 
 func main() {
 	// the plugins log labels that are not numbers; the answer says all there is to say
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
+	klog.SetLogger(logr.Discard())
 	metrics.Register()
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "oracle:", err)

@@ -130,12 +130,14 @@ func requestsOf(pod *v1.Pod) (Requests, error) {
 	return Requests{Amounts: amounts, NonZero: [2]int64{counted.Non0CPU, counted.Non0Mem}}, nil
 }
 
-// roundPod does what the API server's defaulting does to every quantity before it is stored.
+// roundPod does what the API server does to every quantity before it is stored.
 func roundPod(pod *v1.Pod) {
 	round := func(list v1.ResourceList) {
 		for name, quantity := range list {
 			quantity.RoundUp(resource.Milli)
-			list[name] = quantity
+			// stored in canonical form; a text like 1.5Gi, which is not, is held by a pointer that
+			// upstream's PodRequests shares with the pod and adds to
+			list[name] = resource.MustParse(quantity.String())
 		}
 	}
 	for _, containers := range [][]v1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {

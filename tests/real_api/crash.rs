@@ -42,8 +42,8 @@ async fn killed_amid_binding_a_hundred_times_it_leaves_no_gang_partial() {
     // binds take unequal times, and those that have not left when the scheduler dies never will
     let faults = Faults { seed, delay: Some(Duration::ZERO..DELAY), ..Faults::default() };
     let proxy = FaultProxy::start(story.servers.url(), &story.servers.certificate(), faults).await;
-    let settings = Settings::default();
-    let mut scheduler = Scheduler::start_via(story.servers, proxy.url(), &settings);
+    let settings = Settings::short_lease();
+    let mut scheduler = Scheduler::start_via(story.servers, proxy.url(), &settings).await;
     let (mut tally, started) = (Tally::default(), Instant::now());
     let mut rounds: Vec<String> = Vec::new();
     while tally.kills < kills {
@@ -110,7 +110,10 @@ async fn kill_amid(
         bound == pods || bound >= enough && partial()
     };
     let watch = story.auditor.expect(SOON, "binding", amid);
-    tokio::join!(create_gangs(&story.client, &gangs), watch);
+    tokio::select! {
+        _ = async { tokio::join!(create_gangs(&story.client, &gangs), watch) } => {}
+        () = scheduler.supervise() => {}
+    }
     scheduler.process.kill();
     scheduler.restart();
     // let the last events of the dead scheduler's binds arrive

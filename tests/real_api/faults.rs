@@ -39,7 +39,7 @@ async fn lost_replies_refusals_and_cut_watches_change_nothing_in_the_outcome() {
         retry: Duration::from_secs(1),
         ..Settings::default()
     };
-    let _scheduler = Scheduler::start_via(story.servers, proxy.url(), &settings);
+    let _scheduler = Scheduler::start_via(story.servers, proxy.url(), &settings).await;
 
     // 120 of 128 GPUs, in three waves
     let started = Instant::now();

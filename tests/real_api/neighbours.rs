@@ -11,6 +11,7 @@ use super::support::scheduler::{Scheduler, Settings};
 use super::support::story::Story;
 use super::support::{audit, scheduler};
 use super::{A_WHILE, PARTIAL, SOON, bound, complete};
+use mss_scheduler::simulator::kubelet::node_name;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -28,15 +29,18 @@ async fn the_pods_of_a_second_scheduler_are_respected() {
     let Some(story) = Story::begin("second-scheduler", 4, 8).await else { return };
     let (ns, auditor) = (&story.namespace, &story.auditor);
     let _foreign = kube_scheduler(story.servers);
-    let _scheduler = Scheduler::start(story.servers, &Settings::default());
+    let _scheduler = Scheduler::start(story.servers, &Settings::default()).await;
 
-    // upstream spreads: 3 of 8 GPUs on each node are taken
-    let mut foreign: Vec<_> = (0..4).map(|n| bare_pod(ns, &format!("foreign-{n}"), 3)).collect();
-    for pod in &mut foreign {
-        pod.spec.as_mut().expect("made with a spec").scheduler_name =
-            Some("default-scheduler".into());
-    }
-    create_pods(&story.client, foreign).await;
+    // 3 of 8 GPUs on each node are taken
+    let foreign = (0..4).map(|number| {
+        let mut pod = bare_pod(ns, &format!("foreign-{number}"), 3);
+        let spec = pod.spec.as_mut().expect("made with a spec");
+        spec.scheduler_name = Some("default-scheduler".into());
+        let node = ("kubernetes.io/hostname".to_owned(), node_name(number));
+        spec.node_selector = Some([node].into());
+        pod
+    });
+    create_pods(&story.client, foreign.collect()).await;
     auditor.expect(SOON, "foreign pods bound", |ledger| ledger.bound_in(ns) == 4).await;
 
     // 6 of 8 would fit on no node, 5 of 8 fit on each
@@ -69,11 +73,10 @@ async fn replicas_hand_over_within_the_lease_time() {
     let slack = Duration::from_secs(2);
     let whole = |group: &'static str| move |ledger: &Ledger| bound(ledger, ns, group) == 4;
 
-    let mut first = Scheduler::start(story.servers, &settings);
+    let mut first = Scheduler::start(story.servers, &settings).await;
     create_gangs(&story.client, &[Gang::new(ns, "one", 4, 1)]).await;
     auditor.expect(SOON, "a gang bound by the first", whole("one")).await;
-    let second = Scheduler::start(story.servers, &settings);
-    second.wait_ready(SOON).await;
+    let mut second = Scheduler::start(story.servers, &settings).await;
 
     first.process.kill();
     let killed = Instant::now();
@@ -84,7 +87,6 @@ async fn replicas_hand_over_within_the_lease_time() {
 
     first.restart();
     first.wait_ready(SOON).await;
-    let mut second = second;
     second.process.signal(libc::SIGTERM);
     let asked = Instant::now();
     create_gangs(&story.client, &[Gang::new(ns, "three", 4, 1)]).await;
@@ -108,13 +110,13 @@ async fn replicas_hand_over_within_the_lease_time() {
 async fn a_leader_that_was_paused_does_no_harm() {
     let Some(story) = Story::begin("paused", 8, 8).await else { return };
     let (ns, auditor) = (&story.namespace, &story.auditor);
-    let settings = Settings::default();
-    let paused = Scheduler::start(story.servers, &settings);
+    let settings = Settings::short_lease();
+    let paused = Scheduler::start(story.servers, &settings).await;
     create_gangs(&story.client, &[Gang::new(ns, "one", 4, 1)]).await;
     auditor.expect(SOON, "a gang whole", |ledger| bound(ledger, ns, "one") == 4).await;
 
     paused.process.signal(libc::SIGSTOP);
-    let _second = Scheduler::start(story.servers, &settings);
+    let _second = Scheduler::start(story.servers, &settings).await;
     // room for three gangs of these: if both schedule at once, they will not agree
     let gangs: Vec<_> = (0..8).map(|n| Gang::new(ns, &format!("next-{n}"), 2, 8)).collect();
     create_gangs(&story.client, &gangs).await;
@@ -129,7 +131,7 @@ async fn a_leader_that_was_paused_does_no_harm() {
 async fn an_unchanged_cluster_causes_no_writes_but_the_lease() {
     let Some(story) = Story::begin("unchanged", 8, 8).await else { return };
     let (ns, auditor) = (&story.namespace, &story.auditor);
-    let scheduler = Scheduler::start(story.servers, &Settings::default());
+    let scheduler = Scheduler::start(story.servers, &Settings::default()).await;
     let fitting: Vec<_> = (0..4).map(|n| Gang::new(ns, &format!("fits-{n}"), 2, 8)).collect();
     create_gangs(&story.client, &fitting).await;
     auditor.expect(SOON, "gangs whole", |ledger| complete(ledger, ns)).await;

@@ -1,6 +1,6 @@
-//! The whole core in simulated worlds: random gangs, arrivals, ends, node loss, foreign pods, relists,
-//! late and refused binds, and a leader that dies at any moment. Invariants are checked after every
-//! event, outcomes at the end, when faults have stopped.
+//! The whole core in simulated worlds: random gangs, arrivals, ends, node loss, foreign pods,
+//! relists, late and refused binds, and a leader that dies at any moment. Invariants are checked
+//! after every event, outcomes at the end, when faults have stopped.
 //!
 //! A failure names its seed; `MSS_SEED=n cargo test --test simulation` runs that one alone.
 

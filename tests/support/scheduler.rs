@@ -23,18 +23,28 @@ pub(crate) struct Settings {
 }
 
 impl Default for Settings {
-    /// The shortest lease that the configuration allows: a killed leader's successor waits it out.
+    /// A lease that a busy machine does not lose.
     fn default() -> Self {
         Settings {
-            lease: Duration::from_secs(2),
-            renew: Duration::from_millis(1500),
-            retry: Duration::from_millis(200),
+            lease: Duration::from_secs(8),
+            renew: Duration::from_secs(5),
+            retry: Duration::from_millis(500),
             names: vec![super::objects::SCHEDULER.to_owned()],
         }
     }
 }
 
 impl Settings {
+    /// The shortest lease that the configuration allows: a killed leader's successor waits it out.
+    pub(crate) fn short_lease() -> Self {
+        Settings {
+            lease: Duration::from_secs(2),
+            renew: Duration::from_millis(1400),
+            retry: Duration::from_millis(200),
+            ..Settings::default()
+        }
+    }
+
     fn file(&self, port: u16) -> String {
         let profiles: Vec<String> =
             self.names.iter().map(|name| format!("- schedulerName: {name}\n")).collect();
@@ -42,10 +52,11 @@ impl Settings {
             "apiVersion: mss-scheduler.io/v1alpha1\nkind: MssSchedulerConfiguration\n\
              leaderElection:\n  resourceName: {LEASE}\n  resourceNamespace: kube-system\n  \
              leaseDuration: {}ms\n  renewDeadline: {}ms\n  retryPeriod: {}ms\n\
-             healthBindAddress: 127.0.0.1:{port}\nprofiles:\n{}",
+             healthBindAddress: 127.0.0.1:{port}\nlimits:\n  leaseMargin: {}ms\nprofiles:\n{}",
             self.lease.as_millis(),
             self.renew.as_millis(),
             self.retry.as_millis(),
+            (self.lease - self.renew).as_millis() / 2,
             profiles.concat()
         )
     }
@@ -63,15 +74,22 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts the scheduler against the API server itself.
-    pub(crate) fn start(servers: &ControlPlane, settings: &Settings) -> Scheduler {
-        Self::start_via(servers, servers.url(), settings)
+    /// Starts the scheduler against the API server itself and waits until it knows the cluster.
+    pub(crate) async fn start(servers: &ControlPlane, settings: &Settings) -> Scheduler {
+        Self::start_via(servers, servers.url(), settings).await
     }
 
     /// Starts the scheduler against another address, such as a proxy's.
-    pub(crate) fn start_via(servers: &ControlPlane, url: &str, settings: &Settings) -> Scheduler {
+    pub(crate) async fn start_via(
+        servers: &ControlPlane,
+        url: &str,
+        settings: &Settings,
+    ) -> Scheduler {
         let kubeconfig = servers.kubeconfig_via(User::Scheduler, url);
-        Self::launch(kubeconfig, settings.clone(), servers.folder().to_owned())
+        let folder = servers.folder().to_owned();
+        let mut scheduler = Self::launch(kubeconfig, settings.clone(), folder);
+        scheduler.wait_ready(Duration::from_secs(30)).await;
+        scheduler
     }
 
     fn launch(kubeconfig: PathBuf, settings: Settings, folder: PathBuf) -> Scheduler {
@@ -95,10 +113,24 @@ impl Scheduler {
         *self = Self::launch(kubeconfig, self.settings.clone(), folder);
     }
 
+    /// Starts it again whenever it ends by itself, as a cluster would. Never returns.
+    pub(crate) async fn supervise(&mut self) {
+        loop {
+            if let Some(status) = self.process.exited() {
+                eprintln!("the scheduler ended by itself, {status}; {}", self.process.last_words());
+                self.restart();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until `/readyz` answers 200: as leader, or as a standby that knows the cluster.
-    pub(crate) async fn wait_ready(&self, within: Duration) {
+    pub(crate) async fn wait_ready(&mut self, within: Duration) {
         let deadline = Instant::now() + within;
         while !self.is_ready().await {
+            if let Some(status) = self.process.exited() {
+                panic!("the scheduler ended, {status}");
+            }
             assert!(Instant::now() < deadline, "not ready within {within:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -285,7 +285,8 @@ fn is_scalar(name: &str) -> bool {
         || name.starts_with("attachable-volumes-")
 }
 
-/// From thousandths to the unit of the resource: milli for `cpu`, whole units otherwise, rounded up.
+/// From thousandths to the unit of the resource: milli for `cpu`, whole units otherwise, rounded
+/// up.
 fn rounded(name: &str, milli: i64) -> i64 {
     if name == "cpu" { milli } else { milli / 1000 + i64::from(milli % 1000 > 0) }
 }

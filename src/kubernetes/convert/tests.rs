@@ -1,1 +1,205 @@
+//! Pods and nodes as an API server sends them, and as it never would.
 
+use super::Converter;
+use crate::kubernetes::objects::{NodeObject, PodObject};
+use crate::model::{ContractError, HostPort, Phase, Pod};
+use serde_json::{Value, json};
+
+fn convert(value: &Value) -> Pod {
+    let object: PodObject = serde_json::from_str(&value.to_string()).expect("a pod");
+    Converter::default().pod(&object)
+}
+
+fn pod(spec: &Value, annotations: &Value) -> Value {
+    let mut pod = json!({
+        "metadata": {
+            "name": "p", "namespace": "team", "uid": "00000000-0000-4000-8000-000000000001",
+            "creationTimestamp": "2026-01-02T03:04:05Z", "annotations": annotations,
+            "ownerReferences": [
+                { "uid": "00000000-0000-4000-8000-000000000002", "controller": true },
+            ],
+            "managedFields": [{ "manager": "kubectl", "fieldsV1": { "f:spec": {} } }],
+        },
+        "spec": { "schedulerName": "mss-scheduler", "containers": [{ "name": "a" }] },
+    });
+    for (key, value) in spec.as_object().expect("fields of a spec") {
+        pod["spec"][key] = value.clone();
+    }
+    pod
+}
+
+#[test]
+fn reads_what_decides() {
+    let mut value = pod(
+        &json!({
+            "priority": 7, "schedulingGates": [{ "name": "wait" }],
+            "containers": [{
+                "name": "a", "resources": { "requests": { "cpu": "1500m", "memory": "1Gi" } },
+                "ports": [{ "hostPort": 8080 }, { "hostPort": 53, "protocol": "UDP" }],
+            }],
+        }),
+        &json!({ "mss-scheduler.io/pod-group": "g", "mss-scheduler.io/min-member": "2", "x": "y" }),
+    );
+    value["status"] = json!({
+        "phase": "Succeeded",
+        "conditions": [{
+            "type": "PodScheduled", "status": "True",
+            "lastTransitionTime": "2026-01-02T03:04:06Z",
+        }],
+        "containerStatuses": [
+            { "name": "a", "state": { "terminated": { "finishedAt": "2026-01-02T03:05:00Z" } } },
+        ],
+    });
+    let pod = convert(&value);
+    assert_eq!((pod.profile, pod.priority, pod.gated), (Some(0), 7, true));
+    assert_eq!(pod.phase, Phase::Succeeded);
+    assert_eq!(pod.created.0, 1_767_323_045_000);
+    assert_eq!(pod.bound_at.map(|at| at.0 - pod.created.0), Some(1000));
+    assert_eq!(pod.finished_at.map(|at| at.0 - pod.created.0), Some(55_000));
+    assert!(pod.controller.is_some());
+    let group = pod.group.expect("a group").expect("well formed");
+    assert_eq!((&*group.name, group.min_member), ("g", 2));
+    let requests = vec![("cpu".into(), 1500), ("memory".into(), 1 << 30)];
+    assert_eq!(pod.class.requests, requests);
+    let ports: Vec<_> = pod.class.host_ports.iter().map(|p| (p.port, p.address)).collect();
+    assert_eq!(ports, [(53, HostPort::ANY_ADDRESS), (8080, HostPort::ANY_ADDRESS)]);
+}
+
+#[test]
+fn refuses_what_it_cannot_honour_on_that_pod_alone() {
+    let affinity = |expression: Value| {
+        json!({ "affinity": { "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{ "matchExpressions": [expression] }],
+            },
+        } } })
+    };
+    let asks = |amount: &str| json!({ "containers": [{ "name": "a", "resources": { "requests": { "cpu": amount } } }] });
+    let cases = [
+        ("quantity", asks("lots")),
+        ("quantity", asks("1E")),
+        ("quantity", asks("-1")),
+        ("malformed", affinity(json!({ "key": "zone", "operator": "In" }))),
+        ("malformed", affinity(json!({ "key": "zone", "operator": "Like", "values": ["a"] }))),
+        ("malformed", affinity(json!({ "key": "zone", "operator": "Gt", "values": ["a"] }))),
+        ("unsupported", json!({ "resourceClaims": [{ "name": "gpu" }] })),
+        ("unsupported", json!({ "schedulingGroup": { "podGroupName": "g" } })),
+        (
+            "unsupported",
+            json!({ "topologySpreadConstraints": [{ "whenUnsatisfiable": "DoNotSchedule" }] }),
+        ),
+        (
+            "unsupported",
+            json!({ "affinity": { "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "h" }],
+            } } }),
+        ),
+    ];
+    for (reason, spec) in cases {
+        let value = pod(&spec, &Value::Null);
+        let error = convert(&value).group.expect("refused").expect_err("refused");
+        assert_eq!(error.reason(), reason, "{spec}");
+        let mut bound = value.clone();
+        bound["spec"]["nodeName"] = json!("n");
+        assert_eq!(convert(&bound).group, None, "what runs is counted, not refused: {spec}");
+        let mut foreign = value;
+        foreign["spec"]["schedulerName"] = json!("another");
+        assert_eq!(convert(&foreign).group, None, "{spec}");
+    }
+    let soft = json!({ "topologySpreadConstraints": [{ "whenUnsatisfiable": "ScheduleAnyway" }] });
+    assert_eq!(convert(&pod(&soft, &Value::Null)).group, None);
+}
+
+#[test]
+fn oversize_annotations_are_refused_and_foreign_ones_do_not_count() {
+    let big = "x".repeat(5000);
+    let ours = pod(&json!({}), &json!({ "mss-scheduler.io/note": big }));
+    let error = convert(&ours).group.expect("refused").expect_err("refused");
+    assert!(matches!(error, ContractError::Oversize { limit: 4096, .. }), "{error}");
+    assert_eq!(convert(&pod(&json!({}), &json!({ "other.io/note": big }))).group, None);
+}
+
+#[test]
+fn an_unreadable_amount_of_a_bound_pod_counts_as_the_largest() {
+    let asks = json!({
+        "nodeName": "n", "schedulerName": "another",
+        "containers": [{ "name": "a", "resources": { "requests": { "cpu": "lots" } } }],
+    });
+    let requests = convert(&pod(&asks, &Value::Null)).class.requests;
+    assert_eq!(requests, vec![("cpu".into(), crate::model::quantity::VALUE_MAX)]);
+}
+
+#[test]
+fn reads_a_node() {
+    let value = json!({
+        "metadata": { "name": "n", "labels": { "z": "1", "a": "2" } },
+        "spec": {
+            "unschedulable": true,
+            "taints": [{ "key": "k", "effect": "NoSchedule" }, { "key": "k", "effect": "Odd" }],
+        },
+        "status": { "allocatable": { "cpu": "2", "pods": "110", "memory": "?", "odd": "1" } },
+    });
+    let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
+    let node = Converter::default().node(&object);
+    assert_eq!((node.label("a"), node.label("z")), (Some("2"), Some("1")));
+    assert!(node.unschedulable);
+    assert_eq!(node.taints.len(), 1);
+    assert_eq!(node.allocatable, vec![("cpu".into(), 2000), ("pods".into(), 110)]);
+}
+
+/// Replaces the value at the `at`-th place, counted depth first.
+fn replace(value: &mut Value, at: &mut usize, with: &Value) {
+    if *at == 0 {
+        *value = with.clone();
+    }
+    *at = at.wrapping_sub(1);
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(|v| replace(v, at, with)),
+        Value::Array(items) => items.iter_mut().for_each(|v| replace(v, at, with)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_mutation_of_a_pod_panics() {
+    let whole = pod(
+        &json!({
+            "overhead": { "cpu": "1" }, "nodeSelector": { "a": "b" },
+            "resources": { "requests": { "memory": "1Gi" } },
+            "initContainers": [{ "name": "i", "restartPolicy": "Always" }],
+            "tolerations": [{ "key": "k", "operator": "Gt", "value": "5", "effect": "NoExecute" }],
+            "containers": [{ "name": "a", "ports": [{ "hostPort": 1, "hostIP": "::" }] }],
+        }),
+        &json!({ "mss-scheduler.io/pod-group": "g", "mss-scheduler.io/min-member": "2" }),
+    );
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(1e300),
+        json!(u64::MAX),
+        json!(""),
+        json!("\u{0}é"),
+        json!("99999999999999999999E"),
+        json!([]),
+        json!([null]),
+        json!({}),
+        json!({ "cpu": [] }),
+        json!("9".repeat(5000)),
+    ];
+    let (mut read, mut refused) = (0, 0);
+    for with in &odd {
+        for place in 0..80 {
+            let mut value = whole.clone();
+            replace(&mut value, &mut place.clone(), with);
+            match serde_json::from_str::<PodObject>(&value.to_string()) {
+                Ok(object) => {
+                    let _ = Converter::default().pod(&object);
+                    read += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(read > 300 && refused > 100, "{read} read, {refused} refused");
+}
