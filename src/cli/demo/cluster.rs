@@ -31,8 +31,7 @@ impl Cluster {
         create_nodes(&client, NODES, &shape).await.context("cannot create the nodes")?;
         let fleet = Fleet::start(client.clone(), FleetOptions::default());
 
-        let configuration =
-            Configuration { health_bind_address: None, ..Configuration::default() };
+        let configuration = Configuration { health_bind_address: None, ..Configuration::default() };
         let url = server.url().parse().context("cannot read the server's own URL")?;
         let connection = Connection::of(kube::Config::new(url))?;
         let (stop, stopped) = oneshot::channel();
