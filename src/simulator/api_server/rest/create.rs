@@ -46,7 +46,7 @@ impl Api {
         let key = kind.key(&namespace, &name);
         if query.dry_run {
             if self.store.get(kind.collection, &key).is_some() {
-                return Err(ApiError::already_exists(&kind.group, &kind.resource, &name));
+                return Err(self.taken(&target.named(&namespace, &name)));
             }
             return Ok(Written { code: 201, body: served(kind, &object), warnings });
         }

@@ -117,11 +117,10 @@ impl WatchStream {
     }
 
     async fn wait(&mut self, revision: u64) {
-        let bookmark = if self.bookmarks { self.next_bookmark } else { self.ends };
         tokio::select! {
             () = self.cursor.changed() => {}
             () = tokio::time::sleep_until(self.ends) => self.ended = true,
-            () = tokio::time::sleep_until(bookmark) => {
+            () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
                 self.next_bookmark = Instant::now() + self.api.bookmark_interval;
                 let line = self.bookmark(revision.max(self.cursor.revision()), false);
                 self.ready.push_back(line);
