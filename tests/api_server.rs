@@ -51,7 +51,10 @@ async fn a_pod_is_completed_bound_once_and_removed() {
     assert_eq!(made["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
     assert_eq!(made["spec"]["priority"], 0);
 
-    let bind = |uid: &Value, node: &str| json!({ "metadata": { "name": "a", "uid": uid }, "target": { "name": node } });
+    let bind = |uid: &Value, node: &str| {
+        let metadata = json!({ "name": "a", "uid": uid });
+        json!({ "metadata": metadata, "target": { "name": node } })
+    };
     let path = format!("{PODS}/a/binding");
     let wrong = ask(&server, Method::POST, &path, bind(&json!("other"), "n1")).await;
     assert_eq!((&wrong["reason"], &wrong["code"]), (&json!("Conflict"), &json!(409)));

@@ -207,7 +207,10 @@ fn node_affinity(dice: &mut Dice) -> Value {
             json!({ "nodeSelectorTerms": terms });
     }
     if dice.one_in(2) {
-        let preferred = |dice: &mut Dice| json!({ "weight": dice.pick(&[1, 10, 33, 100]), "preference": term(dice) });
+        let preferred = |dice: &mut Dice| {
+            let weight = dice.pick(&[1, 10, 33, 100]);
+            json!({ "weight": weight, "preference": term(dice) })
+        };
         affinity["preferredDuringSchedulingIgnoredDuringExecution"] =
             json!(dice.list(3, preferred));
     }

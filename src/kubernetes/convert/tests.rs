@@ -74,7 +74,10 @@ fn refuses_what_it_cannot_honour_on_that_pod_alone() {
             },
         } } })
     };
-    let asks = |amount: &str| json!({ "containers": [{ "name": "a", "resources": { "requests": { "cpu": amount } } }] });
+    let asks = |amount: &str| {
+        let resources = json!({ "requests": { "cpu": amount } });
+        json!({ "containers": [{ "name": "a", "resources": resources }] })
+    };
     let cases = [
         ("quantity", asks("lots")),
         ("quantity", asks("1E")),
