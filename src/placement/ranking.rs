@@ -15,9 +15,11 @@ const NODE_BITS: u32 = 20;
 const TIE_BITS: u32 = 24;
 /// Most nodes that fit a key.
 const NODES_MAX: usize = 1 << NODE_BITS;
-/// Memory that rankings may take together, in bytes; the least recently used goes first. A class
-/// that is evicted costs one scan of the nodes when it is used again.
-const BYTES_MAX: usize = 48 << 20;
+/// Memory that rankings may take together, in bytes: a base, and so much per node, which is room
+/// for 200 classes in use at once. The least recently used goes first; a class that is evicted
+/// costs one scan of the nodes when it is used again.
+const BYTES_BASE: usize = 16 << 20;
+const BYTES_PER_NODE: usize = 2_600;
 
 /// Rankings of the classes in use.
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ struct Ranking {
     seen: u64,
     used: u64,
     /// weighted score of the plugins that read facts; -1: rejected by a filter that reads facts
-    facts: Vec<i64>,
+    facts: Vec<i32>,
     /// `levels[0]` are the leaves, one key per node slot; the last level is the root
     levels: Vec<Vec<u64>>,
     exhausted: Option<Exhausted>,
@@ -53,7 +55,7 @@ pub(super) struct Exhausted {
 
 impl Ranking {
     fn bytes(slots: usize) -> usize {
-        slots * (8 + 8 + 1) + 256
+        slots * (4 + 8 + 1) + 256
     }
 }
 
@@ -134,7 +136,7 @@ impl Rankings {
             }
             self.bytes -= Ranking::bytes(ranking.facts.len());
         }
-        self.make_room(Ranking::bytes(slots));
+        self.make_room(Ranking::bytes(slots), BYTES_BASE + BYTES_PER_NODE * slots);
         Box::new(scan(cluster, profile, class))
     }
 
@@ -165,8 +167,8 @@ impl Rankings {
         true
     }
 
-    fn make_room(&mut self, bytes: usize) {
-        while self.bytes + bytes > BYTES_MAX {
+    fn make_room(&mut self, bytes: usize, bytes_max: usize) {
+        while self.bytes + bytes > bytes_max {
             let used = |ranking: &Option<Box<Ranking>>| ranking.as_ref().map(|r| r.used);
             let places = self.by_class.iter().enumerate();
             let oldest = places.filter_map(|(i, r)| Some((used(r)?, i))).min();
@@ -189,7 +191,7 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
     profile.add_facts_scores(cluster, class, &passing, &mut sums);
     let mut facts = vec![-1; cluster.node_slots()];
     for (node, sum) in passing.iter().zip(sums) {
-        facts[node.index()] = sum;
+        facts[node.index()] = i32::try_from(sum).expect("weights are bounded");
     }
     let mut leaves = vec![0; cluster.node_slots()];
     for node in &passing {
@@ -232,12 +234,12 @@ impl Ranking {
 }
 
 /// The key of a node: score, then a stable hash, then the slot; 0: it does not fit.
-fn key(cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex, facts: i64) -> u64 {
+fn key(cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex, facts: i32) -> u64 {
     let class = cluster.class(class);
     if facts < 0 || !profile.passes(Reads::Usage, cluster, class, node) {
         return 0;
     }
-    let score = facts + profile.usage_score(cluster, class, node) + 1;
+    let score = i64::from(facts) + profile.usage_score(cluster, class, node) + 1;
     let score = u64::try_from(score).expect("scores are not negative");
     assert!(score < 1 << (64 - TIE_BITS - NODE_BITS), "weights are bounded by the configuration");
     let tie = u64::from(cluster.node(node).tie >> (32 - TIE_BITS));
