@@ -133,7 +133,14 @@ impl Run {
         allow_all(&client).await;
         let auditor = Auditor::start(client.clone()).await;
         let fleet = Fleet::start(client, FleetOptions::default());
-        let scheduler = Scheduler::start(servers, &Settings::default()).await;
+        // the whole machine is busy here, and the lease is not what is tested
+        let settings = Settings {
+            lease: Duration::from_secs(30),
+            renew: Duration::from_secs(20),
+            retry: Duration::from_secs(2),
+            ..Settings::default()
+        };
+        let scheduler = Scheduler::start(servers, &settings).await;
         Run { fleet, auditor, scheduler }
     }
 
