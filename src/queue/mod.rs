@@ -204,6 +204,13 @@ impl Queue {
             if let Home::Active(key) = group.home {
                 assert!(self.active.contains(&(key, index)), "I3: an active group is not queued");
             }
+            if let Home::Backoff(until) = group.home {
+                let woken = group.wake_at.is_some_and(|at| at <= until);
+                assert!(woken, "S10: a group in backoff has no timer");
+            }
+            if let Some(at) = group.wake_at {
+                assert!(self.timers.contains(&(at, index)), "S10: a timer is lost");
+            }
             let registers = matches!(group.home, Home::Unschedulable);
             assert!(registers || group.waits_for.is_empty(), "I3: a group waits in two homes");
             for class in &group.waits_for {

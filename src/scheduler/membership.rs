@@ -167,6 +167,8 @@ impl Scheduler {
         let group = self.groups.get_mut(index);
         group.gated_since = None;
         if group.backoff_until > now {
+            // an earlier timer may have been in its place, and is spent now
+            self.queue.wake_at(index, group, group.backoff_until);
             return Home::Backoff(group.backoff_until);
         }
         Home::Active(key)
