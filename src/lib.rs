@@ -10,6 +10,7 @@
 pub mod model;
 pub mod cluster;
 pub mod queue;
+pub mod fairshare;
 pub mod framework;
 pub mod plugins;
 pub mod placement;

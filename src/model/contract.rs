@@ -8,6 +8,13 @@ pub const POD_GROUP: &str = "mss-scheduler.io/pod-group";
 /// [`POD_GROUP`]; 1 to the configured limit.
 pub const MIN_MEMBER: &str = "mss-scheduler.io/min-member";
 
+/// Annotation: the most members that are placed; more than [`MIN_MEMBER`] makes the gang elastic.
+/// Absent: all members that exist.
+pub const MAX_MEMBER: &str = "mss-scheduler.io/max-member";
+/// Annotation, or label of the same key: the queue, one of those the namespace is bound to. The
+/// annotation beats the label. Absent: the first queue that names the namespace, or the default.
+pub const QUEUE: &str = "mss-scheduler.io/queue";
+
 /// Every annotation this scheduler reads, for documentation and its test.
 pub const ANNOTATIONS: &[(&str, &str)] = &[
     (POD_GROUP, "name of the pod group (gang) the pod belongs to, within its namespace"),

@@ -7,12 +7,14 @@ pub mod contract;
 pub mod node;
 pub mod pod;
 pub mod quantity;
+pub mod queue;
 pub mod selector;
 pub mod time;
 
 pub use contract::{ContractError, GroupSpec};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
+pub use queue::QueueSpec;
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
 

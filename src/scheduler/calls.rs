@@ -18,8 +18,8 @@ pub struct PodRef {
     pub uid: Uid,
 }
 
-/// Everything the scheduler can ask of the world. Each member of a `Bind` or `Delete` is answered
-/// exactly once; a `Tell` is not answered.
+/// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete` or `Evict` is
+/// answered exactly once; a `Tell` or `Warn` is not answered.
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     /// Bind the members, in parallel.
@@ -39,6 +39,24 @@ pub enum ApiCall {
         pods: Vec<PodRef>,
         /// Why, for the event on each pod.
         note: Arc<str>,
+    },
+    /// Give victims notice: an event and an annotation on each, and the condition
+    /// `DisruptionTarget=True` with reason `PreemptionByScheduler`. Not answered.
+    Warn {
+        /// The victims.
+        pods: Vec<PodRef>,
+        /// For whom they make room, and why.
+        note: Arc<str>,
+        /// When the eviction follows.
+        evict_in_ms: i64,
+    },
+    /// Evict victims through the Eviction API, with their uid as precondition and their own
+    /// termination grace. They have been given notice.
+    Evict {
+        /// Identity.
+        call: CallId,
+        /// The victims.
+        pods: Vec<PodRef>,
     },
     /// Set the `PodScheduled=False` condition of the pods and write an event on each.
     Tell {
@@ -112,6 +130,17 @@ pub enum BindOutcome {
 pub enum DeleteOutcome {
     /// It is being deleted, or gone already.
     Deleted,
+    /// The API refuses, or the call never left.
+    Failed,
+}
+
+/// The answer to an eviction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EvictOutcome {
+    /// It is being deleted, or gone already.
+    Evicted,
+    /// A disruption budget does not allow it now.
+    Protected(Box<str>),
     /// The API refuses, or the call never left.
     Failed,
 }

@@ -120,7 +120,7 @@ impl Scheduler {
 
     /// Counts an answer; after the last one the group is free to be tried again, later if
     /// something failed.
-    fn settle(&mut self, now: Timestamp, call: CallId, failed: bool) {
+    pub(super) fn settle(&mut self, now: Timestamp, call: CallId, failed: bool) {
         let Some(ended) = self.calls.answered(call, failed) else { return };
         let group = self.groups.get_mut(ended.group);
         if ended.failed > 0 {

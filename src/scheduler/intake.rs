@@ -11,6 +11,7 @@ impl Scheduler {
             Kind::Pod => self.pods.list += 1,
             Kind::Node => self.nodes_listed.clear(),
             Kind::Namespace => self.namespaces_listed.clear(),
+            Kind::Queue => {}
         }
     }
 
@@ -38,6 +39,7 @@ impl Scheduler {
                 gone.into_iter().for_each(|name| self.namespace_applied(name, false));
                 self.synced.namespaces = true;
             }
+            Kind::Queue => {}
         }
     }
 

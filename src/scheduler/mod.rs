@@ -11,6 +11,7 @@ mod intake;
 mod invariants;
 mod membership;
 mod pods;
+mod queues;
 mod report;
 mod tell;
 #[cfg(test)]
@@ -18,14 +19,15 @@ mod tests;
 mod view;
 
 pub use calls::{
-    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, PodRef, Telling,
+    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
+    Telling,
 };
 pub use report::{Attempt, AttemptResult, Report};
 pub use view::{Gauges, NodeUse, Tallies};
 
 use crate::cluster::{Change, Cluster, NodeIndex};
 use crate::framework::Profile;
-use crate::model::{Node, Pod, Timestamp, Uid, WallTime};
+use crate::model::{Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{GroupIndex, GroupTable, Queue};
 use calls::Calls;
@@ -76,6 +78,19 @@ pub enum Event {
         /// The answer.
         outcome: DeleteOutcome,
     },
+    /// A victim's eviction has its one and only answer.
+    EvictFinished {
+        /// The call.
+        call: CallId,
+        /// The victim.
+        pod: Uid,
+        /// The answer.
+        outcome: EvictOutcome,
+    },
+    /// A queue was listed, added or modified.
+    QueueApplied(Box<QueueSpec>),
+    /// A queue is gone.
+    QueueDeleted(Box<str>),
 }
 
 /// Kinds that are watched.
@@ -87,6 +102,8 @@ pub enum Kind {
     Node,
     /// core/v1 Namespace
     Namespace,
+    /// mss-scheduler.io/v1alpha1 Queue; where the kind is not installed, an empty list
+    Queue,
 }
 
 /// The circumstances of becoming the leader.
@@ -208,6 +225,11 @@ impl Scheduler {
             Event::DeleteFinished { call, pod, outcome } => {
                 self.delete_finished(now, call, pod, outcome);
             }
+            Event::EvictFinished { call, pod, outcome } => {
+                self.evict_finished(now, call, pod, &outcome);
+            }
+            Event::QueueApplied(spec) => self.queue_applied(*spec),
+            Event::QueueDeleted(name) => self.queue_deleted(&name),
         }
     }
 

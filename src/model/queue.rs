@@ -1,0 +1,106 @@
+//! A queue: one node of the tree by which the cluster is shared.
+
+use super::ResourceList;
+
+/// Name of the queue for namespaces that no queue names. It exists without being declared, as a
+/// child of the root with guarantee 0 and weight 1, so that a first pod needs no set-up.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// Depth of the tree: the root is 0, users of a queue are one below it.
+pub const DEPTH_MAX: usize = 16;
+
+/// Queues that may be declared.
+pub const QUEUES_MAX: usize = 10_000;
+
+/// Weights are 1 to this.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+
+/// What a `Queue` object, or a tree from a file, says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// Name of the queue above; `None`: the root.
+    pub parent: Option<Box<str>>,
+    /// Share of the surplus among siblings; 1 to [`WEIGHT_MAX`].
+    pub weight: u32,
+    /// Share of the surplus, where it is not to be [`Self::weight`].
+    pub over_quota_weight: Option<u32>,
+    /// Guaranteed amounts; a resource that is not named has guarantee 0.
+    pub quota: ResourceList,
+    /// The most the queue may hold; a resource that is not named is not limited.
+    pub limit: ResourceList,
+    /// The most of its idle guarantee that others may use; not named: all of it.
+    pub lend_limit: ResourceList,
+    /// The most it may hold beyond its guarantee; not named: not limited.
+    pub borrow_limit: ResourceList,
+    /// Bands: the surplus goes to siblings of higher priority first.
+    pub priority: i32,
+    /// The order of gangs inside the queue.
+    pub order: Ordering,
+    /// Namespaces whose pods may name the queue.
+    pub namespaces: Vec<Box<str>>,
+    /// A closed queue takes no new gangs; those that run go on.
+    pub open: bool,
+    /// What may be done to its gangs, and by them.
+    pub preemption: Preemption,
+}
+
+impl Default for QueueSpec {
+    fn default() -> Self {
+        Self {
+            name: DEFAULT_QUEUE.into(),
+            parent: None,
+            weight: 1,
+            over_quota_weight: None,
+            quota: ResourceList::new(),
+            limit: ResourceList::new(),
+            lend_limit: ResourceList::new(),
+            borrow_limit: ResourceList::new(),
+            priority: 0,
+            order: Ordering::default(),
+            namespaces: Vec::new(),
+            open: true,
+            preemption: Preemption::default(),
+        }
+    }
+}
+
+/// The order of gangs inside a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ordering {
+    /// Users in the order of their share, then pod priority, then age.
+    #[default]
+    FairShare,
+    /// Pod priority, then age, whoever the user is.
+    Priority,
+    /// Age alone.
+    Fifo,
+}
+
+/// What may be done to the gangs of a queue, and by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preemption {
+    /// Other queues may take back what this one holds above its share.
+    pub reclaimable: bool,
+    /// Gangs of higher priority in this queue may take room from lower ones.
+    pub preemptible: bool,
+    /// Its gangs may make room for themselves at all.
+    pub may_evict: bool,
+    /// How long a pod runs at least before it is evicted.
+    pub min_runtime_ms: i64,
+    /// Time between the notice and the eviction.
+    pub grace_ms: i64,
+}
+
+impl Default for Preemption {
+    fn default() -> Self {
+        Self {
+            reclaimable: true,
+            preemptible: true,
+            may_evict: true,
+            min_runtime_ms: 0,
+            grace_ms: 0,
+        }
+    }
+}
