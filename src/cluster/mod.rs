@@ -128,6 +128,19 @@ impl Cluster {
         self.classes.release(class);
     }
 
+    /// How many more pods of a class fit by resources alone; beyond `most` it does not count.
+    #[must_use]
+    pub fn room_for(&self, class: &Class, node: NodeIndex, most: u32) -> u32 {
+        if !class.unknown.is_empty() {
+            return 0;
+        }
+        let fits = class.requests.iter().filter(|(_, amount)| *amount > 0).map(|(r, amount)| {
+            let free = self.allocatable(*r, node) - self.requested(*r, node);
+            u32::try_from((free / amount).clamp(0, i64::from(most))).expect("clamped")
+        });
+        fits.min().unwrap_or(most)
+    }
+
     /// Allocatable amount of a resource on a node.
     #[must_use]
     pub fn allocatable(&self, resource: ResourceId, node: NodeIndex) -> i64 {
@@ -282,12 +295,5 @@ impl Cluster {
             self.count(class, node, 1);
         }
         self.changes.forget_all();
-    }
-
-    /// Undoes a [`Statement`]'s assumption: as [`Self::unplace`], but the state is the one before,
-    /// so its version returns too.
-    fn undo_place(&mut self, class: ClassId, node: NodeIndex, version: u64) {
-        self.unplace(class, node);
-        self.changes.restore_version(version);
     }
 }

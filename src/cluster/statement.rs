@@ -17,26 +17,33 @@ pub struct Assignment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint(usize);
 
-/// The undo log of one decision, as data. Dropping it undone or committed is an error of the
-/// caller that debug builds catch.
+/// One step of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Assume,
+    Evict,
+}
+
+/// The undo log of one decision, as data: what is not committed must be rolled back.
 #[derive(Debug, Default)]
 pub struct Statement {
-    operations: Vec<(Assignment, u64)>,
+    operations: Vec<(Operation, Assignment, u64)>,
 }
 
 impl Statement {
     /// The assumptions so far, in order.
-    pub fn assignments(&self) -> impl ExactSizeIterator<Item = &Assignment> {
-        self.operations.iter().map(|(assignment, _)| assignment)
+    pub fn assumed(&self) -> impl Iterator<Item = &Assignment> {
+        let assumed = self.operations.iter().filter(|(o, _, _)| *o == Operation::Assume);
+        assumed.map(|(_, assignment, _)| assignment)
     }
 
-    /// Number of assumptions.
+    /// Number of steps.
     #[must_use]
     pub fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// Whether nothing is assumed.
+    /// Whether nothing was done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
@@ -46,7 +53,14 @@ impl Statement {
     pub fn assume(&mut self, cluster: &mut Cluster, assignment: Assignment) {
         let version = cluster.changes.version();
         cluster.place(assignment.class, assignment.node);
-        self.operations.push((assignment, version));
+        self.operations.push((Operation::Assume, assignment, version));
+    }
+
+    /// Takes a pod off its node on paper, to see what its room is good for. O(resources).
+    pub fn evict(&mut self, cluster: &mut Cluster, victim: Assignment) {
+        let version = cluster.changes.version();
+        cluster.unplace(victim.class, victim.node);
+        self.operations.push((Operation::Evict, victim, version));
     }
 
     /// The point to return to.
@@ -57,14 +71,19 @@ impl Statement {
 
     /// Undoes everything since a checkpoint, last first.
     pub fn rollback(&mut self, cluster: &mut Cluster, to: Checkpoint) {
-        for (assignment, version) in self.operations.drain(to.0..).rev() {
-            cluster.undo_place(assignment.class, assignment.node, version);
+        for (operation, pod, version) in self.operations.drain(to.0..).rev() {
+            match operation {
+                Operation::Assume => cluster.unplace(pod.class, pod.node),
+                Operation::Evict => cluster.place(pod.class, pod.node),
+            }
+            cluster.changes.restore_version(version);
         }
     }
 
     /// Makes the assumptions stand: they are now the owner's to release.
     #[must_use]
     pub fn commit(self) -> Vec<Assignment> {
-        self.operations.into_iter().map(|(assignment, _)| assignment).collect()
+        let assumed = self.operations.into_iter().filter(|(o, _, _)| *o == Operation::Assume);
+        assumed.map(|(_, assignment, _)| assignment).collect()
     }
 }

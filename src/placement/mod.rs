@@ -2,8 +2,10 @@
 
 mod place;
 mod ranking;
+mod room;
 #[cfg(test)]
 mod tests;
 
 pub use place::{Demand, Failure, place_group};
 pub use ranking::Rankings;
+pub use room::{Candidate, Claim, Rank, RoomPlan, make_room};

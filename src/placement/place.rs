@@ -23,7 +23,7 @@ pub struct Failure {
     pub diagnosis: Arc<Diagnosis>,
 }
 
-/// Places as many pending members as fit, at least `needed` of them, or none.
+/// Places as many pending members as fit, at most `most`, at least `needed` of them, or none.
 ///
 /// For members of one class the answer is exact: how many fit on a node does not depend on the
 /// order, so taking the best node each time finds the largest number. For several classes the
@@ -37,7 +37,7 @@ pub fn place_group(
     rankings: &mut Rankings,
     profile: &Profile,
     demands: &[Demand],
-    needed: u32,
+    (needed, most): (u32, u32),
 ) -> Result<Statement, Failure> {
     if let [demand] = demands
         && let Some(known) = rankings.exhausted(cluster, demand.class)
@@ -48,18 +48,18 @@ pub fn place_group(
     }
     let mut order: Vec<&Demand> = demands.iter().collect();
     order.sort_by_key(|demand| std::cmp::Reverse(weight(cluster, demand.class)));
-    let first = attempt(cluster, rankings, profile, &order, needed);
+    let first = attempt(cluster, rankings, profile, &order, (needed, most));
     match first {
         Err(_) if order.len() > 1 => {
             order.reverse();
-            attempt(cluster, rankings, profile, &order, needed).or(first)
+            attempt(cluster, rankings, profile, &order, (needed, most)).or(first)
         }
         outcome => outcome,
     }
 }
 
 /// How demanding a class is: GPUs, then CPU, then memory; the spec breaks ties.
-fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
+pub(super) fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
     let class_id = class;
     let class = cluster.class(class);
     let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));
@@ -71,13 +71,14 @@ fn attempt(
     rankings: &mut Rankings,
     profile: &Profile,
     order: &[&Demand],
-    needed: u32,
+    (needed, most): (u32, u32),
 ) -> Result<Statement, Failure> {
     let version = cluster.changes().version();
     let mut statement = Statement::default();
     let mut stuck = None;
     for demand in order {
-        for pod in &demand.pods {
+        let left = (most as usize).saturating_sub(statement.len());
+        for pod in demand.pods.iter().take(left) {
             let Some(node) = rankings.best(cluster, profile, demand.class) else {
                 stuck = stuck.or(Some(demand.class));
                 break;

@@ -1,7 +1,8 @@
 //! Pod groups. A bare pod is a group of one, so there is one path.
 
 use super::Home;
-use crate::cluster::{ClassId, PodIndex};
+use crate::cluster::{ClassId, PodIndex, ResourceId};
+use crate::fairshare::QueueIndex;
 use crate::model::{Timestamp, WallTime};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -29,8 +30,12 @@ pub struct Counts {
     pub gated: u32,
     /// Bind in flight.
     pub assumed: u32,
-    /// Bound, running, not being deleted.
+    /// Bound, running, not being deleted or evicted.
     pub bound: u32,
+    /// Being evicted, or about to be.
+    pub evicting: u32,
+    /// Given seats that are not free yet.
+    pub nominated: u32,
     /// Ended well and counted, see `scheduler::membership`.
     pub succeeded: u32,
 }
@@ -39,9 +44,12 @@ impl Counts {
     /// Members that count towards the minimum without further placing.
     #[must_use]
     pub fn settled(&self) -> u32 {
-        self.assumed + self.bound + self.succeeded
+        self.nominated + self.assumed + self.bound + self.succeeded
     }
 }
+
+/// Amounts by resource.
+pub type Amounts = SmallVec<[(ResourceId, i64); 5]>;
 
 /// A gang, or a bare pod.
 #[derive(Debug, Default)]
@@ -52,6 +60,20 @@ pub struct PodGroup {
     pub members: SmallVec<[PodIndex; 1]>,
     /// Members that must run together.
     pub min_member: u32,
+    /// Members that run at most.
+    pub max_member: u32,
+    /// The queue its members name.
+    pub wanted_queue: Option<Box<str>>,
+    /// Where its room is charged; `None`: its queue is refused, and why.
+    pub leaf: Option<QueueIndex>,
+    /// See `leaf`.
+    pub queue_fault: Option<Box<str>>,
+    /// What it adds to the demand of its queue.
+    pub pending: Amounts,
+    /// What the members need that it lacks to its minimum.
+    pub claim: Amounts,
+    /// State of the cluster in which no room could be made for it.
+    pub room_tried: Option<(u64, u64)>,
     /// `spec.priority` of the members.
     pub priority: i32,
     /// Profile that serves it.
@@ -101,6 +123,12 @@ impl PodGroup {
     pub fn needed(&self) -> u32 {
         self.min_member.saturating_sub(self.counts.settled())
     }
+
+    /// Members that may still join.
+    #[must_use]
+    pub fn joinable(&self) -> u32 {
+        self.max_member.saturating_sub(self.counts.settled())
+    }
 }
 
 /// All groups.
@@ -132,6 +160,7 @@ impl GroupTable {
             name: name.clone(),
             first_seen: now,
             min_member: 1,
+            max_member: u32::MAX,
             live: true,
             ..PodGroup::default()
         };

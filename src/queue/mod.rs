@@ -5,15 +5,27 @@
 
 mod group;
 
-pub use group::{Counts, GroupIndex, GroupTable, PodGroup};
+pub use group::{Amounts, Counts, GroupIndex, GroupTable, PodGroup};
 
 use crate::cluster::ClassId;
+use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Order of the active groups: half-bound gangs first, then the profile's QueueSort, then a stable
+/// Order of the active groups of one leaf: the stage, then the profile's QueueSort, then a stable
 /// hash, then the index.
-pub type OrderKey = (bool, (i64, i64), u64);
+pub type OrderKey = (Stage, (i64, i64), u64);
+
+/// What an active group is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Completing itself: it is half bound.
+    Completion,
+    /// Its minimum.
+    Minimum,
+    /// Members above its minimum.
+    Growth,
+}
 
 /// Where a group is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +48,9 @@ pub enum Home {
 /// The homes and the timers.
 #[derive(Debug, Default)]
 pub struct Queue {
-    active: BTreeSet<(OrderKey, GroupIndex)>,
+    active: BTreeMap<QueueIndex, BTreeSet<(OrderKey, GroupIndex)>>,
+    /// unschedulable groups that wait for room below a limit of their queue
+    limited: BTreeSet<GroupIndex>,
     unschedulable: BTreeSet<(ClassId, GroupIndex)>,
     timers: BTreeSet<(Timestamp, GroupIndex)>,
     counts: HomeCounts,
@@ -83,9 +97,15 @@ impl Queue {
     pub fn move_to(&mut self, index: GroupIndex, group: &mut PodGroup, home: Home) {
         match group.home {
             Home::Active(key) => {
-                self.active.remove(&(key, index));
+                let leaf = group.leaf.expect("an active group has a queue");
+                let active = self.active.get_mut(&leaf).expect("its leaf is active");
+                active.remove(&(key, index));
+                if active.is_empty() {
+                    self.active.remove(&leaf);
+                }
             }
             Home::Unschedulable => {
+                self.limited.remove(&index);
                 for class in group.waits_for.drain(..) {
                     self.unschedulable.remove(&(class, index));
                 }
@@ -99,7 +119,8 @@ impl Queue {
         self.entered.add(home, group.counts.waiting as usize);
         match home {
             Home::Active(key) => {
-                self.active.insert((key, index));
+                let leaf = group.leaf.expect("an active group has a queue");
+                self.active.entry(leaf).or_default().insert((key, index));
             }
             Home::Backoff(until) => self.wake_at(index, group, until),
             _ => {}
@@ -115,10 +136,35 @@ impl Queue {
         }
     }
 
-    /// The group to be tried next.
+    /// Registers an unschedulable group that waits for its queue to fall below its limit.
+    pub fn wait_for_quota(&mut self, index: GroupIndex, group: &PodGroup) {
+        debug_assert_eq!(group.home, Home::Unschedulable);
+        self.limited.insert(index);
+    }
+
+    /// Groups that wait for their queue to fall below its limit.
+    pub fn limited(&self) -> impl Iterator<Item = GroupIndex> {
+        self.limited.iter().copied()
+    }
+
+    /// Whether any group is to be tried.
     #[must_use]
-    pub fn first_active(&self) -> Option<GroupIndex> {
-        self.active.first().map(|(_, group)| *group)
+    pub fn any_active(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// The first active group of each leaf that has any.
+    pub fn first_by_leaf(&self) -> impl ExactSizeIterator<Item = (QueueIndex, OrderKey, GroupIndex)> {
+        self.active.iter().map(|(leaf, groups)| {
+            let (key, group) = groups.first().expect("an empty leaf is removed");
+            (*leaf, *key, *group)
+        })
+    }
+
+    /// Whether this is the only active group.
+    #[must_use]
+    pub fn is_only_active(&self) -> bool {
+        self.active.len() == 1 && self.active.values().all(|groups| groups.len() == 1)
     }
 
     /// Classes that unschedulable groups wait for, ascending.
@@ -135,6 +181,14 @@ impl Queue {
     pub fn waiting_for(&self, class: ClassId) -> Vec<GroupIndex> {
         let range = (class, GroupIndex::MIN)..=(class, GroupIndex::MAX);
         self.unschedulable.range(range).map(|(_, group)| *group).collect()
+    }
+
+    /// Unschedulable groups, ascending.
+    #[must_use]
+    pub fn unschedulable(&self) -> Vec<GroupIndex> {
+        let groups = self.unschedulable.iter().map(|(_, group)| *group);
+        let groups: BTreeSet<GroupIndex> = groups.collect();
+        groups.into_iter().collect()
     }
 
     /// Whether any group waits for a change.
@@ -202,7 +256,9 @@ impl Queue {
                 *count += 1;
             }
             if let Home::Active(key) = group.home {
-                assert!(self.active.contains(&(key, index)), "I3: an active group is not queued");
+                let leaf = group.leaf.expect("I3: an active group without a queue");
+                let queued = self.active.get(&leaf).is_some_and(|a| a.contains(&(key, index)));
+                assert!(queued, "I3: an active group is not queued");
             }
             if let Home::Backoff(until) = group.home {
                 let woken = group.wake_at.is_some_and(|at| at <= until);
@@ -219,7 +275,8 @@ impl Queue {
             registered += group.waits_for.len();
         }
         assert_eq!(counts, self.counts, "I3: homes are miscounted");
-        assert_eq!(self.active.len(), counts.active, "I3: the active queue has strangers");
+        let active: usize = self.active.values().map(BTreeSet::len).sum();
+        assert_eq!(active, counts.active, "I3: the active queue has strangers");
         assert_eq!(self.unschedulable.len(), registered, "I3: the waiting set has strangers");
     }
 }

@@ -32,9 +32,12 @@ impl Scheduler {
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are bound");
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
+            self.recharge(assignment.pod);
+            let pod = self.pods.get(assignment.pod);
             members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });
         }
         self.mark(index);
+        self.count_now(index);
         self.outbox.push(ApiCall::Bind { call, profile, members });
     }
 
@@ -67,7 +70,7 @@ impl Scheduler {
     }
 
     /// Takes an assumption back.
-    fn forget(&mut self, index: PodIndex, state: PodState) {
+    pub(super) fn forget(&mut self, index: PodIndex, state: PodState) {
         self.move_room(index, None);
         let leaving = self.pods.get(index).deleting;
         self.set_state(index, if leaving { PodState::Leaving } else { state });

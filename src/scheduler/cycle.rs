@@ -4,6 +4,7 @@ use super::Scheduler;
 use super::pods::PodState;
 use super::report::{Attempt, AttemptResult, Report};
 use crate::cluster::{Change, ClassId, NodeIndex};
+use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::placement::{Demand, place_group};
@@ -13,6 +14,10 @@ impl Scheduler {
     /// Looks at what changed, wakes what may be helped, then tries the active groups in order. A
     /// group that does not fit is set aside and the next is tried, so none holds up another.
     pub(super) fn decide(&mut self, now: Timestamp) -> Report {
+        self.now = now;
+        self.renew_tree();
+        self.renew_capacity();
+        self.age_usage(now);
         while let Some(index) = self.queue.pop_due(now) {
             self.groups.get_mut(index).wake_at = None;
             self.mark(index);
@@ -20,14 +25,18 @@ impl Scheduler {
         for index in std::mem::take(&mut self.dirty) {
             self.look_at(now, index);
         }
+        self.wake_limited();
         self.wake_helped(now);
         let mut report = Report::default();
         let mut members = 0;
         while members < self.options.members_per_cycle {
-            let Some(index) = self.queue.first_active() else { break };
+            let Some(index) = self.next_group() else { break };
             members += self.groups.get(index).counts.waiting as usize;
             let attempt = self.try_group(now, index);
             report.attempts.push(attempt);
+        }
+        if !self.queue.any_active() {
+            self.make_room_for_waiting();
         }
         report.calls = std::mem::take(&mut self.outbox);
         report
@@ -81,11 +90,16 @@ impl Scheduler {
 
     fn try_group(&mut self, now: Timestamp, index: GroupIndex) -> Attempt {
         let demands = self.demands(index);
+        let bounds = self.bounds(index);
         let group = self.groups.get_mut(index);
         group.attempts += 1;
-        let needed = group.needed();
         let profile = &self.profiles[usize::from(group.profile)];
-        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, &demands, needed);
+        let outcome = match bounds {
+            Ok(bounds) => {
+                place_group(&mut self.cluster, &mut self.rankings, profile, &demands, bounds)
+            }
+            Err(queue) => return self.set_aside(now, index, queue),
+        };
         let group = self.groups.get_mut(index);
         let mut attempt = Attempt {
             profile: group.profile,
@@ -115,8 +129,43 @@ impl Scheduler {
         attempt
     }
 
+    /// How many members must and may be placed now, or the queue whose limit forbids the first.
+    /// While others wait for their minimum, a gang takes no more than its own, and grows by one.
+    fn bounds(&self, index: GroupIndex) -> Result<(u32, u32), QueueIndex> {
+        let group = self.groups.get(index);
+        let leaf = group.leaf.expect("an active group has a queue");
+        let needed = group.needed();
+        if let Some(queue) = self.fair.limited_by(leaf, &group.claim) {
+            return Err(queue);
+        }
+        let alone = self.queue.is_only_active();
+        let all = alone && self.fair.limited_by(leaf, &group.pending).is_none();
+        Ok((needed, if all { group.joinable() } else { needed.max(1) }))
+    }
+
+    /// Sets a group aside until its queue falls below a limit.
+    fn set_aside(&mut self, now: Timestamp, index: GroupIndex, queue: QueueIndex) -> Attempt {
+        let message = format!("queue {} is at its limit", self.fair.name(queue));
+        let group = self.groups.get_mut(index);
+        (group.rejected_by, group.main_reason) = (0, "QueueLimit");
+        self.queue.move_to(index, group, Home::Unschedulable);
+        self.queue.wait_for_quota(index, group);
+        let attempt = Attempt {
+            profile: group.profile,
+            gang: group.is_gang(),
+            members: group.counts.waiting,
+            attempts: group.attempts,
+            waited_ms: now.since_ms(group.first_seen),
+            result: AttemptResult::Unschedulable(None),
+        };
+        if group.needed() > 0 || group.counts.settled() == 0 {
+            self.tell_held(index, &message);
+        }
+        attempt
+    }
+
     /// Pending members by class; within a class the oldest first, then by name.
-    fn demands(&self, index: GroupIndex) -> Vec<Demand> {
+    pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
         let mut pods: Vec<_> = members.filter(waiting).collect();

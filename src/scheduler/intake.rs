@@ -3,6 +3,7 @@
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
 use crate::cluster::{Change, ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
 
 impl Scheduler {
@@ -11,7 +12,7 @@ impl Scheduler {
             Kind::Pod => self.pods.list += 1,
             Kind::Node => self.nodes_listed.clear(),
             Kind::Namespace => self.namespaces_listed.clear(),
-            Kind::Queue => {}
+            Kind::Queue => self.queues_listed.clear(),
         }
     }
 
@@ -39,7 +40,13 @@ impl Scheduler {
                 gone.into_iter().for_each(|name| self.namespace_applied(name, false));
                 self.synced.namespaces = true;
             }
-            Kind::Queue => {}
+            Kind::Queue => {
+                let listed = std::mem::take(&mut self.queues_listed);
+                let known = self.queue_specs.len();
+                self.queue_specs.retain(|name, _| listed.contains(name));
+                self.tree_changed |= self.queue_specs.len() != known;
+                self.synced.queues = true;
+            }
         }
     }
 
@@ -52,8 +59,10 @@ impl Scheduler {
             NodeApplied::NewResources => {
                 let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
                 self.cluster.recount(placed);
+                self.recount_queues();
             }
         }
+        self.capacity_changed = true;
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index, Change::Facts);
         }
@@ -62,6 +71,7 @@ impl Scheduler {
     pub(super) fn node_deleted(&mut self, name: &str) {
         self.nodes_listed.remove(name);
         if let Some(index) = self.cluster.delete_node(name) {
+            self.capacity_changed = true;
             self.improved.remove(&index);
         }
     }
@@ -100,6 +110,12 @@ impl Scheduler {
             group: None,
             slot: 0,
             min_member: 1,
+            max_member: u32::MAX,
+            queue: 0,
+            charged: None,
+            victim_of: None,
+            safe_until: Timestamp(i64::MIN),
+            header: pod.header,
             priority: pod.priority,
             created: pod.created,
             finished: pod.finished_at,
@@ -115,6 +131,8 @@ impl Scheduler {
         let state = state_of(&pod, None);
         self.set_state(index, state);
         self.join_group(now, index, &pod);
+        self.note_leaving(index);
+        self.recharge(index);
         self.tell_refusal(index, &pod);
     }
 
@@ -140,8 +158,13 @@ impl Scheduler {
             None => {}
         }
         let state = state_of(&pod, Some(old_state));
+        if old_state == PodState::Nominated && state == PodState::Leaving {
+            self.move_room(index, None);
+        }
         self.set_state(index, state);
         self.join_group(now, index, &pod);
+        self.note_leaving(index);
+        self.recharge(index);
         self.tell_refusal(index, &pod);
         if let Some(group) = group.filter(|_| finished || leaving || state != old_state) {
             self.mark(group);
@@ -149,6 +172,7 @@ impl Scheduler {
     }
 
     fn change_class(&mut self, index: PodIndex, class: crate::model::PodClass) {
+        self.discharge(index);
         let new = self.cluster.acquire_class(class);
         let entry = self.pods.get_mut(index);
         let old: ClassId = std::mem::replace(&mut entry.class, new);
@@ -159,6 +183,7 @@ impl Scheduler {
             self.improved.entry(node).or_insert(Change::Usage);
         }
         self.cluster.release_class(old);
+        self.recharge(index);
         if let Some(group) = group {
             self.mark(group);
         }
@@ -173,6 +198,7 @@ impl Scheduler {
         if old == new {
             return;
         }
+        self.capacity_changed |= entry.group.is_none();
         if let Some(new) = new {
             self.cluster.place(class, new);
         }
@@ -180,10 +206,31 @@ impl Scheduler {
             self.cluster.unplace(class, old);
             self.improved.entry(old).or_insert(Change::Usage);
         }
+        self.recharge(index);
+        if new.is_none() {
+            self.leaving.remove(&index);
+            self.victim_gone(index);
+        }
+    }
+
+    /// Keeps the pods that are on their way out known: their room is coming free.
+    fn note_leaving(&mut self, index: PodIndex) {
+        let pod = self.pods.get(index);
+        if pod.deleting && pod.node.is_some() {
+            self.leaving.insert(index);
+        } else {
+            self.leaving.remove(&index);
+        }
     }
 
     pub(super) fn set_state(&mut self, index: PodIndex, state: PodState) {
+        let now = self.now;
         let entry = self.pods.get_mut(index);
+        if state == PodState::Bound && entry.state != state {
+            let leaf = entry.group.and_then(|group| self.groups.get(group).leaf);
+            let safe = leaf.map_or(0, |leaf| self.fair.spec(leaf).preemption.min_runtime_ms);
+            entry.safe_until = now.plus_ms(safe);
+        }
         if std::mem::replace(&mut entry.state, state) != state
             && let Some(group) = entry.group
         {
@@ -202,6 +249,8 @@ impl Scheduler {
     pub(super) fn pod_deleted(&mut self, uid: Uid) {
         let Some(index) = self.pods.find(uid) else { return };
         self.move_room(index, None);
+        self.victim_gone(index);
+        self.seat_gone(index);
         self.leave_group(index);
         let entry = self.pods.remove(index);
         self.cluster.release_class(entry.class);
@@ -222,8 +271,12 @@ impl Scheduler {
         let same = current.is_some_and(|group| self.groups.get(group).name == name);
         let min_member = spec.map_or(1, |spec| spec.min_member);
         let entry = self.pods.get_mut(index);
-        let altered = entry.min_member != min_member || entry.priority != pod.priority;
+        let max_member = spec.and_then(|spec| spec.max_member).unwrap_or(u32::MAX);
+        let altered = entry.min_member != min_member
+            || entry.max_member != max_member
+            || entry.priority != pod.priority;
         entry.min_member = min_member;
+        entry.max_member = max_member;
         entry.priority = pod.priority;
         let profile = pod.profile.unwrap_or(0);
         if let Some(group) = current.filter(|_| same) {
@@ -237,13 +290,20 @@ impl Scheduler {
         let members = &mut self.groups.get_mut(group).members;
         let slot = u32::try_from(members.len()).expect("fewer members than pods");
         members.push(index);
-        self.groups.get_mut(group).profile = profile;
         let entry = self.pods.get_mut(index);
         (entry.group, entry.slot) = (Some(group), slot);
+        entry.queue = pod.queue.as_deref().map_or(0, digest);
+        let entry = self.groups.get_mut(group);
+        entry.profile = profile;
+        if entry.leaf.is_none() && entry.queue_fault.is_none() {
+            entry.wanted_queue.clone_from(&pod.queue);
+            self.enter_queue(group);
+        }
         self.mark(group);
     }
 
     pub(super) fn leave_group(&mut self, index: PodIndex) {
+        self.discharge(index);
         let entry = self.pods.get_mut(index);
         let slot = entry.slot as usize;
         let Some(group) = entry.group.take() else { return };
@@ -275,6 +335,7 @@ fn state_of(pod: &Pod, old: Option<PodState>) -> PodState {
             _ if pod.node.is_some() => PodState::Bound,
             Some(assumed @ PodState::Assumed(_)) => assumed,
             _ if pod.deleting => PodState::Leaving,
+            Some(PodState::Nominated) => PodState::Nominated,
             _ if refused(&pod.group) => PodState::Refused,
             _ if pod.gated => PodState::Gated,
             _ => PodState::Waiting,

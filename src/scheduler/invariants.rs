@@ -2,6 +2,8 @@
 
 use super::Scheduler;
 use super::pods::PodState;
+use crate::cluster::ResourceId;
+use crate::fairshare::QueueIndex;
 use crate::queue::Home;
 use rustc_hash::FxHashMap;
 
@@ -14,7 +16,31 @@ impl Scheduler {
         self.check_room();
         self.check_states();
         self.check_members();
+        self.check_ledger();
         self.queue.check(&self.groups);
+    }
+
+    /// I5: what queues are charged is the sum over their pods.
+    fn check_ledger(&self) {
+        let mut charged: FxHashMap<(QueueIndex, ResourceId), i64> = FxHashMap::default();
+        for (_, pod) in self.pods.iter() {
+            let group = pod.group.filter(|_| pod.node.is_some());
+            let leaf = group.and_then(|group| self.groups.get(group).leaf);
+            assert_eq!(pod.charged, leaf, "I5: a pod is charged elsewhere");
+            for queue in leaf.into_iter().flat_map(|leaf| self.fair.path(leaf)) {
+                for (resource, amount) in &self.cluster.class(pod.class).requests {
+                    *charged.entry((queue, *resource)).or_default() += amount;
+                }
+            }
+        }
+        for queue in self.fair.shape() {
+            for resource in self.cluster.resources().iter() {
+                let sum = charged.get(&(queue, resource)).copied().unwrap_or(0);
+                let allocated = self.fair.allocated(queue, resource);
+                let accounted = self.fair.is_accounted(resource);
+                assert!(!accounted || allocated == sum, "I5: a queue's allocation");
+            }
+        }
     }
 
     /// I5: what nodes are charged is the sum over their pods.
@@ -47,6 +73,11 @@ impl Scheduler {
                 PodState::Assumed(call) => {
                     assert!(placed, "I3: an assumed pod takes no room");
                     assert!(self.calls.contains(call), "I4: an assumed pod has no call");
+                }
+                PodState::Nominated => {
+                    assert!(placed, "I3: a nominated pod has no seat");
+                    let plan = pod.group.is_some_and(|group| self.has_plan(group));
+                    assert!(plan, "I6: a seat without a plan");
                 }
                 PodState::Bound | PodState::RollingBack(_) => {
                     assert!(placed, "I3: a bound pod takes no room");

@@ -10,13 +10,15 @@ use super::pods::{PodEntry, PodState};
 use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::pod::digest;
 use crate::model::{Timestamp, WallTime};
-use crate::queue::{Counts, GroupIndex, Home, OrderKey};
+use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
 use smallvec::SmallVec;
 
 /// What one pass over the members found.
 struct Look {
     counts: Counts,
     min_member: u32,
+    max_member: u32,
+    queue: u64,
     priority: i32,
     created: WallTime,
     conflict: Option<String>,
@@ -32,7 +34,12 @@ impl Scheduler {
         let group = self.groups.get_mut(index);
         group.dirty = false;
         if group.members.is_empty() {
-            if group.home != Home::Committing {
+            if self.has_plan(index) {
+                self.step_plan(now, index);
+            }
+            if self.groups.get(index).home != Home::Committing {
+                self.leave_queue(index);
+                let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);
                 self.groups.remove(index);
             }
@@ -40,20 +47,29 @@ impl Scheduler {
         }
         group.counts = look.counts;
         group.min_member = look.min_member;
+        group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.created = look.created;
-        if group.home == Home::Committing {
-            return;
+        if self.has_plan(index) {
+            self.step_plan(now, index);
+        } else if group.home != Home::Committing {
+            if self.is_stranded(now, index, &look) {
+                self.roll_back(index);
+            } else {
+                let home = self.home_of(now, index, &look);
+                let group = self.groups.get_mut(index);
+                if home != group.home {
+                    self.queue.move_to(index, group, home);
+                }
+            }
         }
-        if self.is_stranded(now, index, &look) {
-            self.roll_back(index);
-            return;
-        }
-        let home = self.home_of(now, index, &look);
-        let group = self.groups.get_mut(index);
-        if home != group.home {
-            self.queue.move_to(index, group, home);
-        }
+        self.repend(index);
+    }
+
+    /// Brings the counts of a group up to date in the middle of a cycle.
+    pub(super) fn count_now(&mut self, index: GroupIndex) {
+        self.groups.get_mut(index).counts = self.look(index).counts;
+        self.repend(index);
     }
 
     fn look(&self, index: GroupIndex) -> Look {
@@ -61,6 +77,8 @@ impl Scheduler {
         let mut look = Look {
             counts: Counts::default(),
             min_member: group.min_member,
+            max_member: group.max_member,
+            queue: 0,
             priority: group.priority,
             created: WallTime(i64::MAX),
             conflict: None,
@@ -74,6 +92,11 @@ impl Scheduler {
                 PodState::Waiting => &mut look.counts.waiting,
                 PodState::Gated => &mut look.counts.gated,
                 PodState::Assumed(_) => &mut look.counts.assumed,
+                PodState::Nominated => &mut look.counts.nominated,
+                PodState::Bound if pod.victim_of.is_some() => {
+                    look.counts.evicting += 1;
+                    continue;
+                }
                 PodState::Bound if !pod.deleting => {
                     let bound_at = pod.bound_at.unwrap_or(WallTime(i64::MAX));
                     look.last_bound = look.last_bound.max(Some(bound_at));
@@ -91,7 +114,8 @@ impl Scheduler {
                 controllers.push(pod.controller);
             }
             if first {
-                (look.min_member, look.priority, first) = (pod.min_member, pod.priority, false);
+                (look.min_member, look.max_member) = (pod.min_member, pod.max_member);
+                (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
             }
             look.note_conflict(pod);
         }
@@ -113,6 +137,10 @@ impl Scheduler {
         let deadline = self.options.partial_deadline_ms;
         let group = self.groups.get_mut(index);
         let whole = look.counts.settled() >= group.min_member;
+        if look.counts.evicting > 0 {
+            // what is left of a gang that is evicted goes too
+            return false;
+        }
         let Some(last_bound) = look.last_bound.filter(|_| !whole) else {
             group.partial_since = None;
             if look.last_bound.is_none() {
@@ -156,12 +184,17 @@ impl Scheduler {
         let first = self.pods.get(group.members[0]);
         let held = if self.terminating.contains(&*first.namespace) {
             Some("the namespace is being deleted".to_owned())
+        } else if let Some(reason) = self.held_by_queue(index) {
+            Some(reason)
         } else {
             profile.pre_enqueue().find_map(|plugin| plugin.pre_enqueue(&facts))
         };
         if let Some(reason) = held {
             self.hold(now, index, &reason);
             return Home::Gate;
+        }
+        if self.groups.get(index).joinable() == 0 {
+            return Home::Idle;
         }
         let key = self.order_key(index);
         let group = self.groups.get_mut(index);
@@ -186,7 +219,22 @@ impl Scheduler {
         }
     }
 
-    /// Half-bound gangs first, then the profile's order, then a stable hash.
+    /// What keeps a group from being tried beside its members.
+    fn held_by_queue(&self, index: GroupIndex) -> Option<String> {
+        let group = self.groups.get(index);
+        if let Some(fault) = &group.queue_fault {
+            return Some(fault.to_string());
+        }
+        let leaf = group.leaf.expect("a group has a queue or a fault");
+        if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
+            return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
+        }
+        let dissolving = group.counts.evicting > 0 && group.needed() > 0;
+        dissolving.then(|| "its members are being evicted".to_owned())
+    }
+
+    /// Half-bound gangs first, then minima in the profile's order, then growth: the least grown
+    /// first. A stable hash breaks ties.
     fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
@@ -195,8 +243,16 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let urgent = group.partial_since.is_some();
-        (!urgent, profile.queue_sort().key(&facts), digest(name))
+        let key = profile.queue_sort().key(&facts);
+        if group.partial_since.is_some() {
+            return (Stage::Completion, key, digest(name));
+        }
+        if group.needed() > 0 || group.counts.settled() == 0 {
+            return (Stage::Minimum, key, digest(name));
+        }
+        let grown = i64::from(group.counts.settled() - group.min_member);
+        let range = i64::from(group.max_member.min(1 << 20) - group.min_member.min(1 << 20));
+        (Stage::Growth, (grown * 1_000_000 / range.max(1), group.created.0), digest(name))
     }
 }
 
@@ -204,6 +260,8 @@ impl Look {
     fn note_conflict(&mut self, pod: &PodEntry) {
         let found = if pod.min_member != self.min_member {
             Some(("min-member", i64::from(self.min_member), i64::from(pod.min_member)))
+        } else if pod.max_member != self.max_member {
+            Some(("max-member", i64::from(self.max_member), i64::from(pod.max_member)))
         } else if pod.priority != self.priority {
             Some(("priority", i64::from(self.priority), i64::from(pod.priority)))
         } else {
@@ -211,6 +269,9 @@ impl Look {
         };
         if let (None, Some((what, one, other))) = (&self.conflict, found) {
             self.conflict = Some(format!("{what} is {one} and {other}"));
+        }
+        if self.conflict.is_none() && pod.queue != self.queue {
+            self.conflict = Some("they name different queues".to_owned());
         }
     }
 }

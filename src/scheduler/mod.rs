@@ -10,9 +10,11 @@ mod cycle;
 mod intake;
 mod invariants;
 mod membership;
+mod plans;
 mod pods;
 mod queues;
 mod report;
+mod room;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -25,14 +27,17 @@ pub use calls::{
 pub use report::{Attempt, AttemptResult, Report};
 pub use view::{Gauges, NodeUse, Tallies};
 
-use crate::cluster::{Change, Cluster, NodeIndex};
+use crate::cluster::{Change, Cluster, NodeIndex, PodIndex};
+use crate::fairshare::{FairShare, TreeFault};
 use crate::framework::Profile;
 use crate::model::{Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{GroupIndex, GroupTable, Queue};
 use calls::Calls;
+use plans::Plan;
 use pods::PodTable;
 use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that can happen to the scheduler.
 #[derive(Clone, Debug)]
@@ -132,6 +137,16 @@ pub struct Options {
     pub whole_after_ms: i64,
     /// How long the gate holds a gang before its members are told.
     pub gate_tell_delay_ms: i64,
+    /// Whether the tree of queues comes from events: nothing is decided before it was listed.
+    pub queues_watched: bool,
+    /// Whether anything may be evicted.
+    pub evictions: Evictions,
+    /// Searches for room per cycle; the rest wait for the next.
+    pub searches_per_cycle: usize,
+    /// How long after their eviction victims may take to go before the plan is given up.
+    pub vacate_deadline_ms: i64,
+    /// How long a pod that a disruption budget protected is not chosen again.
+    pub protected_ms: i64,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -145,9 +160,26 @@ impl Default for Options {
             takeover_window_ms: 600_000,
             whole_after_ms: 10_000,
             gate_tell_delay_ms: 3_000,
+            queues_watched: false,
+            evictions: Evictions::Allowed,
+            searches_per_cycle: 64,
+            vacate_deadline_ms: 90_000,
+            protected_ms: 60_000,
             members_per_cycle: 2_000,
         }
     }
+}
+
+/// The switch over all evictions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evictions {
+    /// Decided and made.
+    #[default]
+    Allowed,
+    /// Decided and reported, not made.
+    ReportOnly,
+    /// Not even looked for.
+    Off,
 }
 
 /// The scheduler.
@@ -166,6 +198,24 @@ pub struct Scheduler {
     terminating: FxHashSet<Box<str>>,
     namespaces_listed: FxHashSet<Box<str>>,
     nodes_listed: FxHashSet<Box<str>>,
+    queues_listed: FxHashSet<Box<str>>,
+    queue_specs: BTreeMap<Box<str>, QueueSpec>,
+    tree_changed: bool,
+    tree_faults: Vec<TreeFault>,
+    fair: FairShare,
+    /// the tree in force
+    good_specs: Vec<QueueSpec>,
+    /// pods on nodes that are being deleted
+    leaving: BTreeSet<PodIndex>,
+    /// the time of the present event or cycle
+    now: Timestamp,
+    capacity_changed: bool,
+    quota_freed: bool,
+    demands_changed: u64,
+    /// room being made, by the group it is made for
+    plans: BTreeMap<GroupIndex, Plan>,
+    /// searches for room were left for the next cycle
+    room_wanted: bool,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashMap<NodeIndex, Change>,
@@ -178,6 +228,7 @@ struct Synced {
     pods: bool,
     nodes: bool,
     namespaces: bool,
+    queues: bool,
 }
 
 impl Scheduler {
@@ -198,6 +249,19 @@ impl Scheduler {
             terminating: FxHashSet::default(),
             namespaces_listed: FxHashSet::default(),
             nodes_listed: FxHashSet::default(),
+            queues_listed: FxHashSet::default(),
+            queue_specs: BTreeMap::new(),
+            tree_changed: false,
+            tree_faults: Vec::new(),
+            fair: FairShare::default(),
+            good_specs: Vec::new(),
+            leaving: BTreeSet::new(),
+            now: Timestamp(0),
+            capacity_changed: true,
+            quota_freed: false,
+            demands_changed: 0,
+            plans: BTreeMap::new(),
+            room_wanted: false,
             dirty: Vec::new(),
             improved: FxHashMap::default(),
             outbox: Vec::new(),
@@ -207,6 +271,7 @@ impl Scheduler {
 
     /// Takes in what happened. O(1) in the number of pods, but for lists.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
+        self.now = now;
         match event {
             Event::ListStarted(kind) => self.list_started(kind),
             Event::ListEnded(kind) => self.list_ended(kind),
@@ -236,7 +301,8 @@ impl Scheduler {
     /// Whether a list of every kind has been seen.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.synced.pods && self.synced.nodes && self.synced.namespaces
+        let queues = self.synced.queues || !self.options.queues_watched;
+        self.synced.pods && self.synced.nodes && self.synced.namespaces && queues
     }
 
     /// Decides and returns what is to be done. Nothing is decided before every kind was listed and
@@ -251,9 +317,9 @@ impl Scheduler {
     /// Whether [`Self::cycle`] has work now, without any further event.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        let waiting = !self.dirty.is_empty() || self.queue.first_active().is_some();
+        let waiting = !self.dirty.is_empty() || self.queue.any_active() || self.tree_changed;
         let helped = !self.improved.is_empty() && self.queue.any_unschedulable();
-        (waiting || helped || !self.outbox.is_empty())
+        (waiting || helped || self.room_wanted || !self.outbox.is_empty())
             && self.is_synced()
             && self.leadership.is_some()
     }

@@ -2,7 +2,8 @@
 
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, PodIndex};
-use crate::model::{PodKey, Uid, WallTime};
+use crate::model::{PodKey, Timestamp, Uid, WallTime};
+use crate::fairshare::QueueIndex;
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub(super) enum PodState {
     Gated,
     /// Ours, to be placed.
     Waiting,
+    /// Ours, decided; its seat is being vacated.
+    Nominated,
     /// Ours, decided; the bind of this call is in flight.
     Assumed(CallId),
     /// Ours, bound.
@@ -45,6 +48,16 @@ pub(super) struct PodEntry {
     /// place in the group's member list
     pub(super) slot: u32,
     pub(super) min_member: u32,
+    pub(super) max_member: u32,
+    /// digest of the queue it names; 0: none
+    pub(super) queue: u64,
+    /// where its room is charged
+    pub(super) charged: Option<QueueIndex>,
+    /// the group that is to have its room
+    pub(super) victim_of: Option<GroupIndex>,
+    /// not evicted before: it runs for too short, or a budget protected it
+    pub(super) safe_until: Timestamp,
+    pub(super) header: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,
     pub(super) finished: Option<WallTime>,

@@ -1,21 +1,259 @@
-//! The tree of queues as it is declared.
+//! Queues: the declared tree, which group belongs where, what it is charged, and whose turn it is.
 
 use super::Scheduler;
-use super::calls::{CallId, EvictOutcome};
-use crate::model::{QueueSpec, Timestamp, Uid};
+use super::pods::PodState;
+use crate::cluster::{PodIndex, ResourceId};
+use crate::fairshare::{FairShare, QueueIndex};
+use crate::model::queue::Ordering as QueueOrdering;
+use crate::model::{QueueSpec, Timestamp};
+use crate::queue::{Amounts, GroupIndex, Home, OrderKey, Stage};
+use std::cmp::Ordering;
+
+/// A leaf's, then a subtree's, best group on the way up the tree.
+#[derive(Clone, Copy)]
+struct Contender {
+    queue: QueueIndex,
+    depth: usize,
+    key: OrderKey,
+    group: GroupIndex,
+}
 
 impl Scheduler {
-    pub(super) fn queue_applied(&mut self, _spec: QueueSpec) {}
+    pub(super) fn queue_applied(&mut self, spec: QueueSpec) {
+        self.queues_listed.insert(spec.name.clone());
+        if self.queue_specs.get(&spec.name) != Some(&spec) {
+            self.queue_specs.insert(spec.name.clone(), spec);
+            self.tree_changed = true;
+        }
+    }
 
-    pub(super) fn queue_deleted(&mut self, _name: &str) {}
+    pub(super) fn queue_deleted(&mut self, name: &str) {
+        self.tree_changed |= self.queue_specs.remove(name).is_some();
+    }
 
-    pub(super) fn evict_finished(
-        &mut self,
-        now: Timestamp,
-        call: CallId,
-        _pod: Uid,
-        outcome: &EvictOutcome,
-    ) {
-        self.settle(now, call, *outcome != EvictOutcome::Evicted);
+    /// Puts the declared tree in force; a faulty one leaves the last good one.
+    pub(super) fn renew_tree(&mut self) {
+        if !std::mem::take(&mut self.tree_changed) {
+            return;
+        }
+        let specs: Vec<QueueSpec> = self.queue_specs.values().cloned().collect();
+        match self.fair.replace(&specs) {
+            Err(faults) => self.tree_faults = faults,
+            Ok(()) => {
+                self.tree_faults.clear();
+                self.good_specs = specs;
+                self.charge_afresh();
+            }
+        }
+    }
+
+    /// Charges everything anew, as what is requested means something else now.
+    pub(super) fn recount_queues(&mut self) {
+        let specs = std::mem::take(&mut self.good_specs);
+        self.fair.replace(&specs).expect("these were in force already");
+        self.good_specs = specs;
+        self.charge_afresh();
+    }
+
+    fn charge_afresh(&mut self) {
+        self.capacity_changed = true;
+        self.fair.bind_resources(self.cluster.resources());
+        let pods: Vec<PodIndex> = self.pods.iter().map(|(index, _)| index).collect();
+        pods.iter().for_each(|pod| self.pods.get_mut(*pod).charged = None);
+        let groups: Vec<GroupIndex> = self.groups.iter().map(|(index, _)| index).collect();
+        for index in groups {
+            let group = self.groups.get_mut(index);
+            if group.home != Home::Committing {
+                self.queue.move_to(index, group, Home::Idle);
+            }
+            let group = self.groups.get_mut(index);
+            (group.leaf, group.queue_fault) = (None, None);
+            group.pending.clear();
+            if !group.members.is_empty() {
+                self.enter_queue(index);
+            }
+            self.mark(index);
+        }
+        pods.iter().for_each(|pod| self.recharge(*pod));
+    }
+
+    /// Finds the queue of a group and its user's leaf. Users are namespaces.
+    pub(super) fn enter_queue(&mut self, index: GroupIndex) {
+        let group = self.groups.get_mut(index);
+        let namespace = self.pods.get(group.members[0]).namespace.clone();
+        match self.fair.queue_for(&namespace, group.wanted_queue.as_deref()) {
+            Ok(queue) => group.leaf = Some(self.fair.acquire_leaf(queue, &namespace)),
+            Err(fault) => group.queue_fault = Some(fault.into()),
+        }
+    }
+
+    /// Ends a group's part in its queue.
+    pub(super) fn leave_queue(&mut self, index: GroupIndex) {
+        self.set_pending(index, Amounts::new());
+        if let Some(leaf) = self.groups.get_mut(index).leaf.take() {
+            self.fair.release_leaf(leaf);
+        }
+    }
+
+    /// Charges a pod's room to its group's leaf, or takes the charge back.
+    pub(super) fn recharge(&mut self, index: PodIndex) {
+        let pod = self.pods.get_mut(index);
+        let group = pod.group.filter(|_| pod.node.is_some());
+        let leaf = group.and_then(|group| self.groups.get(group).leaf);
+        let old = std::mem::replace(&mut pod.charged, leaf);
+        if old == leaf {
+            return;
+        }
+        let requests = &self.cluster.class(pod.class).requests;
+        if let Some(old) = old {
+            self.fair.charge(old, requests, -1);
+            self.quota_freed = true;
+        }
+        if let Some(leaf) = leaf {
+            self.fair.charge(leaf, requests, 1);
+        }
+    }
+
+    /// Takes a pod's charge back, as its class or group is about to change.
+    pub(super) fn discharge(&mut self, index: PodIndex) {
+        let pod = self.pods.get_mut(index);
+        if let Some(leaf) = pod.charged.take() {
+            self.fair.charge(leaf, &self.cluster.class(pod.class).requests, -1);
+            self.quota_freed = true;
+        }
+    }
+
+    /// Brings up to date what a group adds to its queue's demand, and what it claims. Countable is
+    /// what is past the gate, up to the group's maximum.
+    pub(super) fn repend(&mut self, index: GroupIndex) {
+        let group = self.groups.get(index);
+        let counted = !matches!(group.home, Home::Gate | Home::Idle) && group.leaf.is_some();
+        let (needed, joinable) = (group.needed() as usize, group.joinable() as usize);
+        let mut pending = Amounts::new();
+        let mut claim = Amounts::new();
+        if counted {
+            let members = group.members.iter().map(|member| self.pods.get(*member));
+            let waiting = members.filter(|pod| pod.state == PodState::Waiting);
+            for (place, pod) in waiting.take(joinable).enumerate() {
+                let requests = &self.cluster.class(pod.class).requests;
+                add(&mut pending, requests);
+                if place < needed.max(1) {
+                    add(&mut claim, requests);
+                }
+            }
+        }
+        self.groups.get_mut(index).claim = claim;
+        self.set_pending(index, pending);
+    }
+
+    fn set_pending(&mut self, index: GroupIndex, pending: Amounts) {
+        let group = self.groups.get_mut(index);
+        if group.pending == pending {
+            return;
+        }
+        let old = std::mem::replace(&mut group.pending, pending);
+        if let Some(leaf) = group.leaf {
+            self.fair.pend(leaf, &old, -1);
+            self.fair.pend(leaf, &group.pending, 1);
+            self.demands_changed += 1;
+        }
+    }
+
+    /// Capacity is what live nodes offer less what pods of other schedulers take. O(nodes), only
+    /// after nodes or foreign pods changed.
+    pub(super) fn renew_capacity(&mut self) {
+        if !std::mem::take(&mut self.capacity_changed) {
+            return;
+        }
+        self.fair.bind_resources(self.cluster.resources());
+        for resource in self.cluster.resources().iter() {
+            let (offered, requested) = self.cluster.totals(resource);
+            let foreign = (requested - self.fair.allocated(FairShare::ROOT, resource)).max(0);
+            self.fair.set_capacity(resource, (offered - foreign).max(0));
+        }
+    }
+
+    /// The group whose turn it is: half-bound gangs first, then minima in the order of shares, then
+    /// growth in the order of how far each gang has grown. O(leaves with active groups x depth).
+    pub(super) fn next_group(&mut self) -> Option<GroupIndex> {
+        let firsts = self.queue.first_by_leaf();
+        if firsts.len() <= 1 {
+            return self.queue.first_by_leaf().next().map(|(_, _, group)| group);
+        }
+        let stage = firsts.map(|(_, (stage, _, _), _)| stage).min()?;
+        let same = self.queue.first_by_leaf().filter(|(_, key, _)| key.0 == stage);
+        if stage != Stage::Minimum {
+            return same.min_by_key(|(_, key, group)| (*key, *group)).map(|(_, _, group)| group);
+        }
+        let contenders = same.map(|(queue, key, group)| {
+            let depth = self.fair.path(queue).count();
+            Contender { queue, depth, key, group }
+        });
+        let contenders: Vec<Contender> = contenders.collect();
+        self.most_deserving(contenders)
+    }
+
+    /// Reduces siblings to their best, level by level from the deepest, up to the root.
+    fn most_deserving(&mut self, mut left: Vec<Contender>) -> Option<GroupIndex> {
+        while left.len() > 1 {
+            let depth = left.iter().map(|contender| contender.depth).max()?;
+            let (deepest, mut others): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|contender| contender.depth == depth);
+            let mut deepest: Vec<(Option<QueueIndex>, Contender)> =
+                deepest.into_iter().map(|c| (self.fair.parent(c.queue), c)).collect();
+            deepest.sort_by_key(|(parent, contender)| (*parent, contender.queue));
+            for siblings in deepest.chunk_by(|a, b| a.0 == b.0) {
+                let mut best = siblings[0].1;
+                for (_, other) in &siblings[1..] {
+                    if self.goes_before(other, &best, siblings[0].0) {
+                        best = *other;
+                    }
+                }
+                let queue = siblings[0].0.unwrap_or(best.queue);
+                others.push(Contender { queue, depth: depth - 1, ..best });
+            }
+            left = others;
+        }
+        left.first().map(|contender| contender.group)
+    }
+
+    fn goes_before(&mut self, a: &Contender, b: &Contender, above: Option<QueueIndex>) -> bool {
+        let policy = above.map(|queue| self.fair.spec(queue).order).unwrap_or_default();
+        let (one, other) = (self.groups.get(a.group), self.groups.get(b.group));
+        let order = match policy {
+            QueueOrdering::FairShare => {
+                self.fair.compare(a.queue, &one.claim, b.queue, &other.claim)
+            }
+            QueueOrdering::Priority => Ordering::Equal,
+            QueueOrdering::Fifo => one.created.cmp(&other.created),
+        };
+        order.then(a.key.cmp(&b.key)).then(a.group.cmp(&b.group)) == Ordering::Less
+    }
+
+    /// Wakes the groups that a limit of their queue held up, once room was given back.
+    pub(super) fn wake_limited(&mut self) {
+        if !std::mem::take(&mut self.quota_freed) {
+            return;
+        }
+        let limited: Vec<GroupIndex> = self.queue.limited().collect();
+        for index in limited {
+            let group = self.groups.get_mut(index);
+            self.queue.move_to(index, group, Home::Idle);
+            self.mark(index);
+        }
+    }
+
+    /// Moves the clock of decayed usage on.
+    pub(super) fn age_usage(&mut self, now: Timestamp) {
+        self.fair.advance(now);
+    }
+}
+
+fn add(sums: &mut Amounts, requests: &[(ResourceId, i64)]) {
+    for (resource, amount) in requests {
+        match sums.iter_mut().find(|(known, _)| known == resource) {
+            Some((_, sum)) => *sum += amount,
+            None => sums.push((*resource, *amount)),
+        }
     }
 }

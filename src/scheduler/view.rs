@@ -35,6 +35,16 @@ pub struct Gauges {
 pub struct Tallies {
     /// Times a gang was found half bound.
     pub half_bound: u64,
+    /// Plans to make room that were begun.
+    pub plans: u64,
+    /// Plans that seated their gang.
+    pub seated: u64,
+    /// Plans that would have been begun, were evictions allowed.
+    pub plans_reported: u64,
+    /// Plans given up, by why.
+    pub plans_given_up: BTreeMap<&'static str, u64>,
+    /// Pods that were given notice.
+    pub victims: u64,
     /// Half-bound gangs that were rolled back.
     pub rolled_back: u64,
     /// Pods refused, by the word for why.

@@ -1,0 +1,521 @@
+//! Makes room for a gang by evicting as little as possible.
+//!
+//! A *unit* of eviction is one elastic member above a gang's minimum, or a whole gang. The search
+//! works node by node: what is the cheapest way to fit one more pod here? It takes the cheapest
+//! step anywhere, elastic members before whole gangs, until the gang fits, and then gives back
+//! every unit that can be spared, the dearest first, so that the victim set is inclusion-minimal:
+//! none of it can be left out. The columns are as before when it returns.
+
+use super::{Demand, Rankings, place_group};
+use crate::cluster::{
+    Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
+};
+use crate::fairshare::{FairShare, QueueIndex};
+use crate::framework::{Profile, Reads};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// A gang that may lose members.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where it is charged.
+    pub leaf: QueueIndex,
+    /// It ranks below the claimant in the claimant's own queue: shares do not protect it.
+    pub given: bool,
+    /// Its pods are on their way out already: they cost only the wait.
+    pub leaving: bool,
+    /// Members above its minimum, which may go one by one.
+    pub spare: u32,
+    /// Whether it may go whole.
+    pub whole: bool,
+    /// Its members on nodes; those that go first, first.
+    pub pods: Vec<Assignment>,
+    /// How many at the end of `pods` go only with the whole gang: headers, protected pods.
+    pub kept: usize,
+    /// Among equals the lowest goes first.
+    pub rank: Rank,
+}
+
+/// Queue priority, pod priority, and what is lost.
+pub type Rank = (i32, i32, i64, u64);
+
+/// For whom room is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Where it will be charged.
+    pub leaf: QueueIndex,
+    /// Its pending members by class.
+    pub demands: &'a [Demand],
+    /// Members that must be seated.
+    pub needed: u32,
+}
+
+/// Who goes, and who is seated where once they have gone.
+#[derive(Clone, Debug, Default)]
+pub struct RoomPlan {
+    /// Per victim gang: its place among the candidates, the members that go, and whether all do.
+    pub victims: Vec<(usize, Vec<PodIndex>, bool)>,
+    /// The claimant's members.
+    pub seats: Vec<Assignment>,
+}
+
+/// What a step costs: gangs ended and pods evicted per pod that then fits (in thousandths), the
+/// highest rank hit, a stable hash.
+type Cost = (u64, u64, Rank, u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// candidate, place among its pods
+    Elastic(usize, usize),
+    /// candidate
+    Gang(usize),
+}
+
+/// A unit that was taken: pods by candidate and place.
+#[derive(Clone, Debug)]
+struct Taken {
+    unit: Unit,
+    pods: SmallVec<[(usize, usize); 1]>,
+}
+
+struct Search<'a> {
+    cluster: &'a mut Cluster,
+    fair: &'a mut FairShare,
+    profile: &'a Profile,
+    claimant: QueueIndex,
+    contested: SmallVec<[ResourceId; 2]>,
+    candidates: &'a [Candidate],
+    spare: Vec<u32>,
+    /// per candidate and pod: taken
+    taken: Vec<Vec<bool>>,
+    on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>>,
+    /// what is taken from queues on paper
+    less: FxHashMap<QueueIndex, SmallVec<[(ResourceId, i64); 5]>>,
+    statement: Statement,
+    class: ClassId,
+    slots: Vec<u32>,
+    total: u32,
+    needed: u32,
+    units: Vec<Taken>,
+}
+
+/// Finds whom to evict so that the claim is seated, or `None` if no admissible set of victims does
+/// it. Units are taken only while every queue on their path below the common ancestor with the
+/// claimant holds more than it deserves of what is contested; candidates that are `given` are
+/// taken whatever their share. O(nodes + victims x log nodes + victims x members).
+pub fn make_room(
+    cluster: &mut Cluster,
+    rankings: &mut Rankings,
+    fair: &mut FairShare,
+    profile: &Profile,
+    claim: &Claim<'_>,
+    candidates: &[Candidate],
+) -> Option<RoomPlan> {
+    let demands = needed_of(cluster, claim);
+    let first = demands.first()?.class;
+    let mut on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>> = FxHashMap::default();
+    for (place, candidate) in candidates.iter().enumerate() {
+        for (at, pod) in candidate.pods.iter().enumerate() {
+            if cluster.node(pod.node).node.is_some() {
+                on_node.entry(pod.node).or_default().push((place, at));
+            }
+        }
+    }
+    let mut search = Search {
+        contested: contested(cluster, &demands),
+        spare: candidates.iter().map(|candidate| candidate.spare).collect(),
+        taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
+        claimant: claim.leaf,
+        slots: Vec::new(),
+        total: 0,
+        needed: 0,
+        units: Vec::new(),
+        less: FxHashMap::default(),
+        statement: Statement::default(),
+        class: first,
+        cluster,
+        fair,
+        profile,
+        candidates,
+        on_node,
+    };
+    let seats = search.run(rankings, &demands);
+    let plan = seats.map(|seats| RoomPlan { victims: search.victims(), seats });
+    let start = Statement::default().checkpoint();
+    search.statement.rollback(search.cluster, start);
+    plan
+}
+
+/// The members to be seated: the demanding classes first, no more than needed.
+fn needed_of(cluster: &Cluster, claim: &Claim<'_>) -> Vec<Demand> {
+    let mut demands = claim.demands.to_vec();
+    demands.sort_by_key(|demand| Reverse(super::place::weight(cluster, demand.class)));
+    let mut left = claim.needed as usize;
+    for demand in &mut demands {
+        demand.pods.truncate(left);
+        left -= demand.pods.len();
+    }
+    demands.retain(|demand| !demand.pods.is_empty());
+    demands
+}
+
+/// What shares are compared by: GPUs if any are asked for, otherwise all that is asked for.
+fn contested(cluster: &Cluster, demands: &[Demand]) -> SmallVec<[ResourceId; 2]> {
+    let requests = demands.iter().flat_map(|demand| &cluster.class(demand.class).requests);
+    let mut all: SmallVec<[ResourceId; 2]> =
+        requests.filter(|(_, amount)| *amount > 0).map(|(resource, _)| *resource).collect();
+    all.sort_unstable();
+    all.dedup();
+    let gpu = |resource: &ResourceId| is_gpu(cluster.resources().name(*resource));
+    let gpus: SmallVec<[ResourceId; 2]> = all.iter().copied().filter(gpu).collect();
+    if gpus.is_empty() { all } else { gpus }
+}
+
+impl Search<'_> {
+    fn run(&mut self, rankings: &mut Rankings, demands: &[Demand]) -> Option<Vec<Assignment>> {
+        if let [demand] = demands {
+            self.seat_class(demand)?;
+            self.give_back();
+            let needed = self.needed;
+            let seated = place_group(self.cluster, rankings, self.profile, demands, (needed, needed));
+            let mut seated = seated.ok()?;
+            let seats = seated.assumed().copied().collect();
+            seated.rollback(self.cluster, Statement::default().checkpoint());
+            return Some(seats);
+        }
+        let mut seats = Vec::new();
+        for demand in demands {
+            self.seat_class(demand)?;
+            self.give_back();
+            let mut pods = demand.pods.iter();
+            for node in (0..self.slots.len()).map(NodeIndex::at) {
+                let here = self.slots[node.index()] as usize;
+                for pod in pods.by_ref().take(here) {
+                    let seat = Assignment { pod: *pod, class: demand.class, node };
+                    self.statement.assume(self.cluster, seat);
+                    seats.push(seat);
+                }
+            }
+            assert!(pods.next().is_none(), "slots were counted for every member");
+            // what seats a class stays taken while the next is seated
+            self.units.clear();
+        }
+        Some(seats)
+    }
+
+    /// Takes units until all members of the class fit.
+    fn seat_class(&mut self, demand: &Demand) -> Option<()> {
+        self.class = demand.class;
+        self.needed = u32::try_from(demand.pods.len()).expect("groups are bounded");
+        self.slots = vec![0; self.cluster.node_slots()];
+        self.total = 0;
+        (0..self.slots.len()).for_each(|slot| self.recount(NodeIndex::at(slot)));
+        for gangs in [false, true] {
+            if self.total < self.needed {
+                self.take_steps(gangs);
+            }
+        }
+        (self.total >= self.needed).then_some(())
+    }
+
+    fn take_steps(&mut self, gangs: bool) {
+        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
+        nodes.sort_unstable();
+        let mut heap: BinaryHeap<Reverse<(Cost, NodeIndex)>> = BinaryHeap::new();
+        for node in nodes {
+            heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
+        }
+        while self.total < self.needed {
+            let Some(Reverse((expected, node))) = heap.pop() else { return };
+            // other steps may have changed what this one costs
+            let Some((cost, units)) = self.step(node, gangs) else { continue };
+            if cost > expected {
+                heap.push(Reverse((cost, node)));
+                continue;
+            }
+            let mut touched: SmallVec<[NodeIndex; 4]> = SmallVec::new();
+            for unit in units {
+                if self.is_legal(unit) {
+                    let taken = self.take(unit);
+                    let pods = taken.pods.iter();
+                    touched.extend(pods.map(|(place, at)| self.candidates[*place].pods[*at].node));
+                    self.units.push(taken);
+                }
+            }
+            touched.push(node);
+            touched.sort_unstable();
+            touched.dedup();
+            for node in touched {
+                heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
+            }
+        }
+    }
+
+    /// The cheapest way to fit one more pod on a node.
+    fn step(&mut self, node: NodeIndex, gangs: bool) -> Option<(Cost, SmallVec<[Unit; 8]>)> {
+        // with nothing lacking, what keeps pods off is nothing that an eviction is sure to help
+        let mut lacking = self.lacking(node).filter(|lacking| !lacking.is_empty())?;
+        let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
+        let here = self.on_node.get(&node)?.clone();
+        let mut spare: FxHashMap<usize, u32> = FxHashMap::default();
+        let mut elastic: SmallVec<[(bool, Reverse<i64>, Rank, usize, usize); 8]> = SmallVec::new();
+        for (place, at) in &here {
+            let candidate = &self.candidates[*place];
+            let single = at + candidate.kept < candidate.pods.len();
+            if single && self.is_legal(Unit::Elastic(*place, *at)) {
+                let useful = self.useful(&lacking, candidate.pods[*at].class);
+                let costs = !candidate.leaving;
+                elastic.push((costs, Reverse(useful), candidate.rank, *place, *at));
+            }
+        }
+        elastic.sort_unstable();
+        for (_, _, _, place, at) in elastic {
+            let left = spare.entry(place).or_insert(self.spare[place]);
+            if *left > 0 && self.reduce(&mut lacking, self.candidates[place].pods[at].class) {
+                *left -= 1;
+                units.push(Unit::Elastic(place, at));
+            }
+        }
+        if gangs && !lacking.is_empty() {
+            self.add_gangs(&here, &mut lacking, &mut units);
+        }
+        if !lacking.is_empty() {
+            return None;
+        }
+        let cost = self.cost(node, &units, gangs);
+        Some((cost, units))
+    }
+
+    fn add_gangs(
+        &mut self,
+        here: &[(usize, usize)],
+        lacking: &mut SmallVec<[(ResourceId, i64); 4]>,
+        units: &mut SmallVec<[Unit; 8]>,
+    ) {
+        let mut amounts: FxHashMap<usize, i64> = FxHashMap::default();
+        for (place, at) in here {
+            let counted = self.taken[*place][*at] || units.contains(&Unit::Elastic(*place, *at));
+            if !counted {
+                let class = self.candidates[*place].pods[*at].class;
+                *amounts.entry(*place).or_default() += self.useful(lacking, class);
+            }
+        }
+        let mut gangs: Vec<(Reverse<i64>, usize, Rank, usize)> = Vec::new();
+        for (place, amount) in amounts {
+            if amount > 0 && self.is_legal(Unit::Gang(place)) {
+                let candidate = &self.candidates[place];
+                gangs.push((Reverse(amount), candidate.pods.len(), candidate.rank, place));
+            }
+        }
+        gangs.sort_unstable();
+        for (_, _, _, place) in gangs {
+            if lacking.is_empty() {
+                return;
+            }
+            let mut helps = false;
+            for (other, at) in here {
+                let counted = self.taken[*other][*at] || units.contains(&Unit::Elastic(*other, *at));
+                if *other == place && !counted {
+                    helps |= self.reduce(lacking, self.candidates[place].pods[*at].class);
+                }
+            }
+            if helps {
+                units.push(Unit::Gang(place));
+            }
+        }
+    }
+
+    fn cost(&mut self, node: NodeIndex, units: &[Unit], gangs: bool) -> Cost {
+        let mut ended = 0;
+        let mut pods = 0;
+        let mut rank = (i32::MIN, i32::MIN, i64::MIN, 0);
+        for unit in units {
+            let (Unit::Elastic(place, _) | Unit::Gang(place)) = *unit;
+            rank = rank.max(self.candidates[place].rank);
+            match unit {
+                Unit::Elastic(..) => pods += u64::from(!self.candidates[place].leaving),
+                Unit::Gang(place) => {
+                    ended += 1;
+                    pods += self.taken[*place].iter().filter(|taken| !**taken).count() as u64;
+                }
+            }
+        }
+        // a whole gang makes room on other nodes too
+        let mut gained = 1;
+        if gangs && ended > 0 {
+            let before = self.total;
+            let taken: SmallVec<[Taken; 8]> = units.iter().map(|unit| self.take(*unit)).collect();
+            gained = u64::from(self.total.min(self.needed).saturating_sub(before)).max(1);
+            taken.iter().for_each(|taken| self.put_back(taken));
+        }
+        let tie = self.cluster.node(node).tie;
+        (ended * 1000 / gained, pods * 1000 / gained, rank, tie)
+    }
+
+    /// What keeps one more pod off a node, by resource; `None`: something that no eviction helps.
+    fn lacking(&self, node: NodeIndex) -> Option<SmallVec<[(ResourceId, i64); 4]>> {
+        let class = self.cluster.class(self.class);
+        if self.cluster.node(node).node.is_none()
+            || !class.unknown.is_empty()
+            || !self.profile.passes(Reads::Facts, self.cluster, class, node)
+        {
+            return None;
+        }
+        let wanted = i64::from(self.slots[node.index()]) + 1;
+        if wanted > 1 && !class.spec.host_ports.is_empty() {
+            return None;
+        }
+        let mut lacking = SmallVec::new();
+        for (resource, amount) in &class.requests {
+            let allocatable = self.cluster.allocatable(*resource, node);
+            let short = wanted * amount - (allocatable - self.cluster.requested(*resource, node));
+            if wanted * amount > allocatable {
+                return None;
+            }
+            if short > 0 {
+                lacking.push((*resource, short));
+            }
+        }
+        Some(lacking)
+    }
+
+    /// How much of what is lacking most specially a pod holds: GPUs are known after CPU and memory.
+    fn useful(&self, lacking: &[(ResourceId, i64)], class: ClassId) -> i64 {
+        let class = self.cluster.class(class);
+        lacking.iter().max().map_or(0, |(resource, short)| class.request(*resource).min(*short))
+    }
+
+    /// Takes what a pod holds off what is lacking; whether that helped.
+    fn reduce(&self, lacking: &mut SmallVec<[(ResourceId, i64); 4]>, class: ClassId) -> bool {
+        let class = self.cluster.class(class);
+        let mut helped = false;
+        for (resource, short) in lacking.iter_mut() {
+            let held = class.request(*resource);
+            helped |= held > 0;
+            *short -= held;
+        }
+        lacking.retain(|(_, short)| *short > 0);
+        helped
+    }
+
+    /// Whether a unit may be taken now.
+    fn is_legal(&mut self, unit: Unit) -> bool {
+        let (Unit::Elastic(place, _) | Unit::Gang(place)) = unit;
+        let candidate = &self.candidates[place];
+        let there = match unit {
+            Unit::Elastic(_, at) => self.spare[place] > 0 && !self.taken[place][at],
+            Unit::Gang(_) => candidate.whole && self.taken[place].contains(&false),
+        };
+        if !there || candidate.given {
+            return there;
+        }
+        let ancestor = self.fair.common_ancestor(candidate.leaf, self.claimant);
+        let mut queue = candidate.leaf;
+        while queue != ancestor {
+            let less = self.less.get(&queue).map_or(&[][..], |less| less);
+            if !self.fair.is_above(queue, &self.contested, less) {
+                return false;
+            }
+            queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
+        }
+        true
+    }
+
+    fn take(&mut self, unit: Unit) -> Taken {
+        let mut pods = SmallVec::new();
+        match unit {
+            Unit::Elastic(place, at) => {
+                self.spare[place] -= 1;
+                pods.push((place, at));
+            }
+            Unit::Gang(place) => {
+                let left = self.taken[place].iter().enumerate().filter(|(_, taken)| !**taken);
+                pods.extend(left.map(|(at, _)| (place, at)));
+            }
+        }
+        pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, true));
+        Taken { unit, pods }
+    }
+
+    fn put_back(&mut self, taken: &Taken) {
+        if let Unit::Elastic(place, _) = taken.unit {
+            self.spare[place] += 1;
+        }
+        taken.pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, false));
+    }
+
+    fn move_pod(&mut self, place: usize, at: usize, off: bool) {
+        let candidate = &self.candidates[place];
+        let pod = candidate.pods[at];
+        self.taken[place][at] = off;
+        if off {
+            self.statement.evict(self.cluster, pod);
+        } else {
+            self.statement.assume(self.cluster, pod);
+        }
+        let requests = self.cluster.class(pod.class).requests.clone();
+        let sign = if off { 1 } else { -1 };
+        let mut queue = Some(candidate.leaf);
+        while let Some(at) = queue {
+            let less = self.less.entry(at).or_default();
+            for (resource, amount) in &requests {
+                match less.iter_mut().find(|(known, _)| known == resource) {
+                    Some((_, sum)) => *sum += sign * amount,
+                    None => less.push((*resource, sign * amount)),
+                }
+            }
+            queue = self.fair.parent(at);
+        }
+        self.recount(pod.node);
+    }
+
+    /// Counts how many pods of the class fit on a node now.
+    fn recount(&mut self, node: NodeIndex) {
+        let class = self.cluster.class(self.class);
+        let fits = self.cluster.node(node).node.is_some()
+            && self.profile.passes(Reads::Usage, self.cluster, class, node)
+            && self.profile.passes(Reads::Facts, self.cluster, class, node);
+        let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
+        let slots = if fits { self.cluster.room_for(class, node, most) } else { 0 };
+        let old = std::mem::replace(&mut self.slots[node.index()], slots);
+        self.total = self.total - old + slots;
+    }
+
+    /// Gives back what can be spared: whole gangs first, the highest rank first.
+    fn give_back(&mut self) {
+        let mut units = std::mem::take(&mut self.units);
+        units.sort_by_key(|taken| {
+            let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
+            (matches!(taken.unit, Unit::Elastic(..)), Reverse(self.candidates[place].rank))
+        });
+        let mut ended: SmallVec<[usize; 4]> = SmallVec::new();
+        for taken in units {
+            // a member of a gang that goes whole is no unit of its own
+            let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
+            if ended.contains(&place) {
+                continue;
+            }
+            self.put_back(&taken);
+            if self.total < self.needed {
+                let again = self.take(taken.unit);
+                ended.extend(matches!(again.unit, Unit::Gang(_)).then_some(place));
+                self.units.push(again);
+            }
+        }
+    }
+
+    fn victims(&self) -> Vec<(usize, Vec<PodIndex>, bool)> {
+        let mut victims = Vec::new();
+        for (place, candidate) in self.candidates.iter().enumerate() {
+            let taken = candidate.pods.iter().zip(&self.taken[place]);
+            let pods: Vec<PodIndex> = taken.filter(|(_, t)| **t).map(|(pod, _)| pod.pod).collect();
+            if !pods.is_empty() {
+                let whole = pods.len() == candidate.pods.len();
+                victims.push((place, pods, whole));
+            }
+        }
+        victims
+    }
+}

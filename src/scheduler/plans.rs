@@ -1,0 +1,238 @@
+//! Plans: room that is being made for a gang.
+//!
+//! A plan names its victims and the seats that their going frees. From its beginning the seats are
+//! charged to the gang, on top of the victims that still run there, so nobody else can take the
+//! room. Victims get their notice, then their eviction; when the last of them is gone the gang is
+//! bound. If a victim turns out to be protected, or does not go in time, the plan is given up and
+//! those that were not evicted yet are spared.
+
+use super::Scheduler;
+use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef};
+use super::pods::PodState;
+use crate::cluster::{Assignment, PodIndex};
+use crate::framework::Reads;
+use crate::model::{Timestamp, Uid};
+use crate::queue::{GroupIndex, Home};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Room being made for one gang.
+#[derive(Debug)]
+pub(super) struct Plan {
+    seats: Vec<PodIndex>,
+    /// pods whose room is awaited
+    victims: BTreeSet<PodIndex>,
+    /// evictions that wait for the end of the notice, the next one last
+    due: Vec<(Timestamp, Vec<PodIndex>)>,
+    deadline: Timestamp,
+}
+
+/// Victims that are treated alike.
+pub(super) struct Notice {
+    pub(super) pods: Vec<PodIndex>,
+    /// between the notice and the eviction
+    pub(super) grace_ms: i64,
+    /// on its way out already: waited for, not evicted
+    pub(super) leaving: bool,
+}
+
+impl Scheduler {
+    /// Puts a plan in force: seats are charged, victims get notice.
+    pub(super) fn begin_plan(
+        &mut self,
+        index: GroupIndex,
+        notices: Vec<Notice>,
+        seats: Vec<Assignment>,
+    ) {
+        let now = self.now;
+        let group = self.groups.get_mut(index);
+        assert!(
+            group.counts.settled() as usize + seats.len() >= group.min_member as usize,
+            "I6: victims are chosen for a gang that they do not seat"
+        );
+        self.queue.move_to(index, group, Home::Committing);
+        let note = self.note_on_victims(index);
+        let mut plan = Plan {
+            seats: seats.iter().map(|seat| seat.pod).collect(),
+            victims: BTreeSet::new(),
+            due: Vec::new(),
+            deadline: now,
+        };
+        for notice in notices {
+            plan.victims.extend(&notice.pods);
+            for victim in &notice.pods {
+                let pod = self.pods.get_mut(*victim);
+                assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
+                pod.victim_of = Some(index);
+                if let Some(group) = pod.group {
+                    self.mark(group);
+                }
+            }
+            if notice.leaving {
+                continue;
+            }
+            self.tallies.victims += notice.pods.len() as u64;
+            let pods = notice.pods.iter().map(|pod| self.reference(*pod)).collect();
+            let (note, evict_in_ms) = (note.clone(), notice.grace_ms);
+            self.outbox.push(ApiCall::Warn { pods, note, evict_in_ms });
+            plan.due.push((now.plus_ms(notice.grace_ms), notice.pods));
+        }
+        plan.due.sort_by(|a, b| b.cmp(a));
+        let last = plan.due.first().map_or(now, |(at, _)| *at);
+        plan.deadline = last.plus_ms(self.options.vacate_deadline_ms);
+        for seat in &seats {
+            let pod = self.pods.get_mut(seat.pod);
+            assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are seated");
+            (pod.state, pod.node) = (PodState::Nominated, Some(seat.node));
+            self.cluster.place(seat.class, seat.node);
+            self.recharge(seat.pod);
+        }
+        self.tallies.plans += 1;
+        self.plans.insert(index, plan);
+        self.mark(index);
+    }
+
+    fn note_on_victims(&self, index: GroupIndex) -> Arc<str> {
+        let group = self.groups.get(index);
+        let member = self.pods.get(group.members[0]);
+        let who = match &group.name {
+            Some((namespace, name)) => format!("gang {namespace}/{name}"),
+            None => format!("pod {}", member.key()),
+        };
+        let queue = group.leaf.map(|leaf| self.fair.name(leaf)).unwrap_or_default();
+        format!("evicted to make room for {who} of queue {queue}, which is entitled to it").into()
+    }
+
+    fn reference(&self, pod: PodIndex) -> PodRef {
+        let pod = self.pods.get(pod);
+        PodRef { key: pod.key(), uid: pod.uid }
+    }
+
+    /// Whether room is being made for a group.
+    pub(super) fn has_plan(&self, index: GroupIndex) -> bool {
+        self.plans.contains_key(&index)
+    }
+
+    /// Does what is due in a group's plan.
+    pub(super) fn step_plan(&mut self, now: Timestamp, index: GroupIndex) {
+        let Some(mut plan) = self.plans.remove(&index) else { return };
+        plan.seats.retain(|pod| self.pods.get(*pod).state == PodState::Nominated);
+        let group = self.groups.get(index);
+        if plan.seats.is_empty() || group.needed() > 0 {
+            return self.give_up(now, index, plan, "its own members changed");
+        }
+        if plan.victims.is_empty() {
+            return self.take_seats(now, index, plan);
+        }
+        if plan.deadline <= now {
+            return self.give_up(now, index, plan, "victims did not go in time");
+        }
+        while let Some((_, pods)) = plan.due.pop_if(|(at, _)| *at <= now) {
+            let pods: Vec<PodRef> = pods
+                .iter()
+                .filter(|pod| plan.victims.contains(*pod))
+                .map(|pod| self.reference(*pod))
+                .collect();
+            if !pods.is_empty() {
+                let call = self.calls.begin(index, pods.len());
+                self.outbox.push(ApiCall::Evict { call, pods });
+            }
+        }
+        let next = plan.due.last().map_or(plan.deadline, |(at, _)| *at);
+        self.queue.wake_at(index, self.groups.get_mut(index), next);
+        self.plans.insert(index, plan);
+    }
+
+    /// Takes in that a pod no longer takes room.
+    pub(super) fn victim_gone(&mut self, pod: PodIndex) {
+        if let Some(index) = self.pods.get_mut(pod).victim_of.take()
+            && let Some(plan) = self.plans.get_mut(&index)
+        {
+            plan.victims.remove(&pod);
+            self.mark(index);
+        }
+    }
+
+    /// Takes in that a member of a plan's gang is gone.
+    pub(super) fn seat_gone(&mut self, pod: PodIndex) {
+        let group = self.pods.get(pod).group;
+        if let Some(plan) = group.and_then(|group| self.plans.get_mut(&group)) {
+            plan.seats.retain(|seat| *seat != pod);
+        }
+    }
+
+    /// Binds the gang to the seats that are free now.
+    fn take_seats(&mut self, now: Timestamp, index: GroupIndex, plan: Plan) {
+        let profile = self.groups.get(index).profile;
+        let free = plan.seats.iter().all(|seat| {
+            let pod = self.pods.get(*seat);
+            let node = pod.node.expect("a nominated pod has a seat");
+            let class = self.cluster.class(pod.class);
+            let fits = class.requests.iter().all(|(resource, amount)| {
+                let offered = self.cluster.allocatable(*resource, node);
+                *amount == 0 || self.cluster.requested(*resource, node) <= offered
+            });
+            fits && self.cluster.node(node).node.is_some()
+                && self.profiles[usize::from(profile)].passes(
+                    Reads::Facts,
+                    &self.cluster,
+                    class,
+                    node,
+                )
+        });
+        if !free {
+            return self.give_up(now, index, plan, "the room it was to have is gone");
+        }
+        let call = self.calls.begin(index, plan.seats.len());
+        let mut members = Vec::with_capacity(plan.seats.len());
+        for seat in plan.seats {
+            let pod = self.pods.get_mut(seat);
+            pod.state = PodState::Assumed(call);
+            let node = pod.node.expect("a nominated pod has a seat");
+            let node: Arc<str> = (*self.cluster.node(node).name).into();
+            members.push(BindMember { pod: self.reference(seat), node });
+        }
+        self.tallies.seated += 1;
+        self.mark(index);
+        self.outbox.push(ApiCall::Bind { call, profile, members });
+    }
+
+    /// Ends a plan without binding; victims that were not evicted are spared.
+    fn give_up(&mut self, now: Timestamp, index: GroupIndex, plan: Plan, why: &'static str) {
+        for seat in plan.seats {
+            self.forget(seat, PodState::Waiting);
+        }
+        for victim in plan.victims {
+            let pod = self.pods.get_mut(victim);
+            pod.victim_of = None;
+            if let Some(group) = pod.group {
+                self.mark(group);
+            }
+        }
+        *self.tallies.plans_given_up.entry(why).or_default() += 1;
+        let group = self.groups.get_mut(index);
+        group.backoff_until = now.plus_ms(self.options.backoff_initial_ms);
+        self.queue.move_to(index, group, Home::Idle);
+        self.mark(index);
+    }
+
+    pub(super) fn evict_finished(
+        &mut self,
+        now: Timestamp,
+        call: CallId,
+        uid: Uid,
+        outcome: &EvictOutcome,
+    ) {
+        self.calls.answered(call, *outcome != EvictOutcome::Evicted);
+        let Some(pod) = self.pods.find(uid).filter(|_| *outcome != EvictOutcome::Evicted) else {
+            return;
+        };
+        let entry = self.pods.get_mut(pod);
+        entry.safe_until = now.plus_ms(self.options.protected_ms);
+        if let Some(index) = entry.victim_of
+            && let Some(plan) = self.plans.remove(&index)
+        {
+            self.give_up(now, index, plan, "a victim is protected");
+        }
+    }
+}

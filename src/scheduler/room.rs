@@ -1,0 +1,235 @@
+//! Who may make room, and whose room it may be.
+//!
+//! *Reclaim* takes room across queues, for a queue within its share from queues above theirs.
+//! *Preempt* takes room within a queue, for a gang beyond the queue's share from gangs of lower
+//! priority, or from the elastic members of its equals.
+
+use super::plans::Notice;
+use super::pods::{PodEntry, PodState};
+use super::{Evictions, Scheduler};
+use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
+use crate::fairshare::QueueIndex;
+use crate::model::pod::digest;
+use crate::placement::{Candidate, Claim, make_room};
+use crate::queue::{Amounts, GroupIndex, Home};
+use rustc_hash::FxHashSet;
+use std::cmp::Reverse;
+
+/// What a claimant may do.
+struct Rights {
+    leaf: QueueIndex,
+    priority: i32,
+    /// the claimant's own queue must give what goes beyond its share
+    own_only: bool,
+}
+
+impl Scheduler {
+    /// Looks for room for the groups that did not fit, as far as they are entitled to it.
+    pub(super) fn make_room_for_waiting(&mut self) {
+        self.room_wanted = false;
+        if self.options.evictions == Evictions::Off || !self.queue.any_unschedulable() {
+            return;
+        }
+        let mut waiting = self.queue.unschedulable();
+        waiting.retain(|index| self.may_claim(*index));
+        waiting.sort_by_key(|index| {
+            let group = self.groups.get(*index);
+            (Reverse(group.priority), group.created, *index)
+        });
+        let mut hopeless: FxHashSet<(QueueIndex, ClassId, u32, i32)> = FxHashSet::default();
+        let mut searches = 0;
+        for index in waiting {
+            let group = self.groups.get(index);
+            let leaf = group.leaf.expect("a group that was tried has a queue");
+            let alike = (leaf, self.class_of(index), group.needed(), group.priority);
+            if hopeless.contains(&alike) {
+                self.groups.get_mut(index).room_tried = Some(self.room_stamp());
+                continue;
+            }
+            if searches == self.options.searches_per_cycle {
+                self.room_wanted = true;
+                return;
+            }
+            searches += 1;
+            let stamp = self.room_stamp();
+            if !self.search_room(index) {
+                hopeless.insert(alike);
+                self.groups.get_mut(index).room_tried = Some(stamp);
+            }
+        }
+    }
+
+    /// Names everything that the outcome of a search depends on, but for time.
+    fn room_stamp(&self) -> (u64, u64) {
+        (self.cluster.changes().version(), self.demands_changed)
+    }
+
+    fn may_claim(&self, index: GroupIndex) -> bool {
+        let group = self.groups.get(index);
+        let evicts = |leaf| self.fair.spec(leaf).preemption.may_evict;
+        group.home == Home::Unschedulable
+            && group.needed() > 0
+            && group.room_tried != Some(self.room_stamp())
+            && group.leaf.is_some_and(evicts)
+    }
+
+    fn class_of(&self, index: GroupIndex) -> ClassId {
+        let members = &self.groups.get(index).members;
+        let waiting = members.iter().map(|member| self.pods.get(*member));
+        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
+        class.max().expect("a group that was tried has waiting members")
+    }
+
+    /// One search; puts the plan in force if there is one.
+    fn search_room(&mut self, index: GroupIndex) -> bool {
+        let group = self.groups.get(index);
+        let leaf = group.leaf.expect("a group that was tried has a queue");
+        let extra: Amounts = group.claim.clone();
+        let (needed, priority, profile) = (group.needed(), group.priority, group.profile);
+        if self.fair.limited_by(leaf, &extra).is_some() {
+            return false;
+        }
+        let own_only = !self.fair.is_entitled(leaf, &extra);
+        let rights = Rights { leaf, priority, own_only };
+        let (candidates, grace) = self.candidates(&rights, &extra);
+        if candidates.is_empty() {
+            return false;
+        }
+        let demands = self.demands(index);
+        let claim = Claim { leaf, demands: &demands, needed };
+        let plan = make_room(
+            &mut self.cluster,
+            &mut self.rankings,
+            &mut self.fair,
+            &self.profiles[usize::from(profile)],
+            &claim,
+            &candidates,
+        );
+        let Some(plan) = plan else { return false };
+        if self.options.evictions == Evictions::ReportOnly {
+            self.tallies.plans_reported += 1;
+            return false;
+        }
+        let notices = plan.victims.into_iter().map(|(place, pods, _)| {
+            let leaving = candidates[place].leaving;
+            Notice { pods, grace_ms: grace[place], leaving }
+        });
+        self.begin_plan(index, notices.collect(), plan.seats);
+        true
+    }
+
+    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups).
+    fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
+        let reach = self.reach(rights, extra);
+        let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
+        let mut candidates = Vec::new();
+        let mut grace = Vec::new();
+        let holders = self.groups.iter().filter(|(_, group)| group.counts.bound > 0);
+        let holders: Vec<GroupIndex> = holders.map(|(index, _)| index).collect();
+        for index in holders {
+            let group = self.groups.get(index);
+            let Some(leaf) = group.leaf else { continue };
+            let settings = self.fair.spec(leaf).preemption;
+            let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
+            let (elastic, whole) = if rights.own_only {
+                let lower = group.priority < rights.priority;
+                let equal = group.priority == rights.priority;
+                let open = own && settings.preemptible;
+                (open && (lower || equal), open && lower)
+            } else {
+                let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
+                let open = leaf != rights.leaf
+                    && settings.reclaimable
+                    && reach.contains(&ancestor)
+                    && self.fair.is_above(leaf, &asked, &[]);
+                (open, open)
+            };
+            if elastic || whole {
+                candidates.extend(self.candidate(index, leaf, rights.own_only, whole));
+                grace.resize(candidates.len(), settings.grace_ms);
+            }
+        }
+        candidates.extend(self.leaving_candidate(rights.leaf));
+        grace.resize(candidates.len(), 0);
+        (candidates, grace)
+    }
+
+    /// Ancestors below which the claimant is within its share everywhere: from anywhere under them
+    /// it may reclaim.
+    fn reach(&mut self, rights: &Rights, extra: &Amounts) -> Vec<QueueIndex> {
+        let mut reach = Vec::new();
+        let mut queue = rights.leaf;
+        while let Some(above) = self.fair.parent(queue).filter(|_| !rights.own_only) {
+            if !self.fair.is_entitled(queue, extra) {
+                break;
+            }
+            reach.push(above);
+            queue = above;
+        }
+        reach
+    }
+
+    fn candidate(
+        &self,
+        index: GroupIndex,
+        leaf: QueueIndex,
+        given: bool,
+        whole: bool,
+    ) -> Option<Candidate> {
+        let group = self.groups.get(index);
+        let members = group.members.iter().map(|member| (*member, self.pods.get(*member)));
+        let held = |pod: &PodEntry| {
+            pod.state == PodState::Bound && !pod.deleting && pod.victim_of.is_none()
+        };
+        let mut pods: Vec<(PodIndex, &PodEntry)> = members.filter(|(_, pod)| held(pod)).collect();
+        let kept = |pod: &PodEntry| pod.header || pod.safe_until > self.now;
+        // the youngest go first, headers and protected pods not at all before the others
+        pods.sort_by_key(|(at, pod)| (kept(pod), Reverse(pod.created), *at));
+        let protected = pods.iter().any(|(_, pod)| pod.safe_until > self.now);
+        let spare = group.counts.settled().saturating_sub(group.min_member);
+        let single = pods.iter().filter(|(_, pod)| !kept(pod)).count();
+        let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
+        let whole = whole && !protected && group.counts.assumed == 0;
+        let queue_priority = self.fair.spec(leaf).priority;
+        let name = group.name.as_ref().map_or("", |(_, name)| name);
+        (spare > 0 || whole).then(|| Candidate {
+            leaf,
+            given,
+            leaving: false,
+            spare,
+            whole,
+            kept: pods.len() - single,
+            pods: pods
+                .iter()
+                .filter_map(|(at, pod)| {
+                    Some(Assignment { pod: *at, class: pod.class, node: pod.node? })
+                })
+                .collect(),
+            rank: (queue_priority, group.priority, group.created.0.saturating_neg(), digest(name)),
+        })
+    }
+
+    /// Pods that are on their way out anyway: their room costs nothing but the wait.
+    fn leaving_candidate(&self, leaf: QueueIndex) -> Option<Candidate> {
+        let pods: Vec<Assignment> = self
+            .leaving
+            .iter()
+            .filter_map(|at| {
+                let pod = self.pods.get(*at);
+                let node = pod.node.filter(|_| pod.victim_of.is_none())?;
+                Some(Assignment { pod: *at, class: pod.class, node })
+            })
+            .collect();
+        let spare = u32::try_from(pods.len()).expect("fewer than 2^32 pods");
+        (spare > 0).then_some(Candidate {
+            leaf,
+            given: true,
+            leaving: true,
+            spare,
+            whole: false,
+            pods,
+            kept: 0,
+            rank: (i32::MIN, i32::MIN, i64::MIN, 0),
+        })
+    }
+}
