@@ -50,11 +50,15 @@ fn metrics() {
 
 #[test]
 fn annotations() {
-    let mut text = String::from("| Annotation | Meaning |\n|---|---|\n");
-    for (key, meaning) in contract::ANNOTATIONS {
-        let _ = writeln!(text, "| `{key}` | {meaning} |");
+    for (part, rows) in
+        [("annotations", contract::ANNOTATIONS), ("written annotations", contract::WRITTEN)]
+    {
+        let mut text = String::from("| Annotation | Meaning |\n|---|---|\n");
+        for (key, meaning) in rows {
+            let _ = writeln!(text, "| `{key}` | {meaning} |");
+        }
+        generated("docs/configuration.md", part, &text);
     }
-    generated("docs/configuration.md", "annotations", &text);
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn gang(size: usize, from: usize, class: &PodClass) -> Vec<Event> {
     let spec = GroupSpec {
         name: format!("gang-{from}").into(),
         min_member: u32::try_from(size).expect("small"),
+        max_member: None,
     };
     (from..from + size).map(|i| pod(i, class.clone(), Some(spec.clone()))).collect()
 }

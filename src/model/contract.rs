@@ -14,12 +14,28 @@ pub const MAX_MEMBER: &str = "mss-scheduler.io/max-member";
 /// Annotation, or label of the same key: the queue, one of those the namespace is bound to. The
 /// annotation beats the label. Absent: the first queue that names the namespace, or the default.
 pub const QUEUE: &str = "mss-scheduler.io/queue";
+/// Annotation: what the member is to its gang. The only role is [`HEADER`].
+pub const ROLE: &str = "mss-scheduler.io/role";
+/// The [`ROLE`] of the member without which the others are worth nothing.
+pub const HEADER: &str = "header";
+/// Annotation, written and not read: when a pod that was given notice is evicted.
+pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 
 /// Every annotation this scheduler reads, for documentation and its test.
 pub const ANNOTATIONS: &[(&str, &str)] = &[
     (POD_GROUP, "name of the pod group (gang) the pod belongs to, within its namespace"),
     (MIN_MEMBER, "members that must be placed before any is bound; required with the group name"),
+    (MAX_MEMBER, "the most members that are placed, at least min-member; absent: all that exist"),
+    (
+        QUEUE,
+        "the queue, one of those that name the namespace; also read as a label, which it beats",
+    ),
+    (ROLE, "`header`: the member of the gang without which the others are worth nothing"),
 ];
+
+/// Every annotation this scheduler writes, for documentation.
+pub const WRITTEN: &[(&str, &str)] =
+    &[(EVICT_AT, "when the pod, which was given notice, is evicted; a time as in RFC 3339")];
 
 /// Longest accepted group name: a DNS-1123 subdomain, as Kubernetes object names.
 pub const GROUP_NAME_MAX: usize = 253;
@@ -31,6 +47,8 @@ pub struct GroupSpec {
     pub name: Box<str>,
     /// Members that must run together; at least 1.
     pub min_member: u32,
+    /// The most members that are placed; at least [`Self::min_member`]. `None`: all that exist.
+    pub max_member: Option<u32>,
 }
 
 /// Why a pod is refused. It becomes a condition and an event on that pod alone.
@@ -107,41 +125,72 @@ impl fmt::Display for ContractError {
     }
 }
 
-/// Reads the group annotations. `min_member_max` bounds the minimum; `annotation` looks a key up.
+/// Reads the group annotations. `members_max` bounds minimum and maximum; `annotation` looks a key
+/// up.
 ///
 /// # Errors
 /// The first annotation that is malformed, missing its partner, or out of bounds.
 pub fn parse_group<'a>(
     annotation: impl Fn(&str) -> Option<&'a str>,
-    min_member_max: u32,
+    members_max: u32,
 ) -> Result<Option<GroupSpec>, ContractError> {
-    let malformed = |key, found: &str, expected: String| ContractError::Annotation {
-        key,
-        found: cut(found),
-        expected: expected.into(),
-    };
     let Some(name) = annotation(POD_GROUP) else {
-        return match annotation(MIN_MEMBER) {
+        return match [MIN_MEMBER, MAX_MEMBER].into_iter().find(|key| annotation(key).is_some()) {
             None => Ok(None),
-            Some(_) => {
-                Err(malformed(POD_GROUP, "", format!("a group name, as {MIN_MEMBER} is set")))
-            }
+            Some(key) => Err(needs_group(key)),
         };
     };
     if !is_object_name(name) {
-        let expected = "a name of lower-case letters, digits, '-' and '.'".to_owned();
-        return Err(malformed(POD_GROUP, name, expected));
+        return Err(malformed(POD_GROUP, name, NAME_EXPECTED.to_owned()));
     }
-    let expected = || format!("a whole number from 1 to {min_member_max}");
-    let Some(text) = annotation(MIN_MEMBER) else {
-        return Err(malformed(MIN_MEMBER, "", expected()));
+    let count = |key, text: &str, least: u32| {
+        let in_bounds = parse_count(text).filter(|count| (least..=members_max).contains(count));
+        let expected = || format!("a whole number from {least} to {members_max}");
+        in_bounds.ok_or_else(|| malformed(key, text, expected()))
     };
-    match parse_count(text) {
-        Some(min_member) if (1..=min_member_max).contains(&min_member) => {
-            Ok(Some(GroupSpec { name: name.into(), min_member }))
-        }
-        _ => Err(malformed(MIN_MEMBER, text, expected())),
+    let min_member = count(MIN_MEMBER, annotation(MIN_MEMBER).unwrap_or_default(), 1)?;
+    let max_member = annotation(MAX_MEMBER).map(|text| count(MAX_MEMBER, text, min_member));
+    Ok(Some(GroupSpec { name: name.into(), min_member, max_member: max_member.transpose()? }))
+}
+
+/// Reads the queue's name from the annotation or, where that is absent, the label.
+///
+/// # Errors
+/// If it is no name.
+pub fn parse_queue(
+    annotation: Option<&str>,
+    label: Option<&str>,
+) -> Result<Option<Box<str>>, ContractError> {
+    let Some(name) = annotation.or(label) else { return Ok(None) };
+    if is_object_name(name) {
+        return Ok(Some(name.into()));
     }
+    Err(malformed(QUEUE, name, NAME_EXPECTED.to_owned()))
+}
+
+/// Whether the pod is the header of its gang.
+///
+/// # Errors
+/// If the role is unknown, or given outside of a gang.
+pub fn parse_header<'a>(
+    annotation: impl Fn(&str) -> Option<&'a str>,
+) -> Result<bool, ContractError> {
+    match annotation(ROLE) {
+        None => Ok(false),
+        Some(role) if role != HEADER => Err(malformed(ROLE, role, format!("{HEADER:?}"))),
+        Some(_) if annotation(POD_GROUP).is_none() => Err(needs_group(ROLE)),
+        Some(_) => Ok(true),
+    }
+}
+
+const NAME_EXPECTED: &str = "a name of lower-case letters, digits, '-' and '.'";
+
+fn malformed(key: &'static str, found: &str, expected: String) -> ContractError {
+    ContractError::Annotation { key, found: cut(found), expected: expected.into() }
+}
+
+fn needs_group(key: &str) -> ContractError {
+    malformed(POD_GROUP, "", format!("a group name, as {key} is set"))
 }
 
 /// Plain digits only: `+4`, `4.0` and ` 4` are refused, so that one text has one meaning.
@@ -175,10 +224,19 @@ mod tests {
         parse_group(find, 100).map_err(|e| e.to_string())
     }
 
+    fn llama(min_member: u32, max_member: Option<u32>) -> GroupSpec {
+        GroupSpec { name: "llama-ft".into(), min_member, max_member }
+    }
+
     #[test]
     fn reads_a_group() {
         let group = parse(&[(POD_GROUP, "llama-ft"), (MIN_MEMBER, "4")]);
-        assert_eq!(group, Ok(Some(GroupSpec { name: "llama-ft".into(), min_member: 4 })));
+        assert_eq!(group, Ok(Some(llama(4, None))));
+        for max in [4, 7, 100] {
+            let text = max.to_string();
+            let group = parse(&[(POD_GROUP, "llama-ft"), (MIN_MEMBER, "4"), (MAX_MEMBER, &text)]);
+            assert_eq!(group, Ok(Some(llama(4, Some(max)))));
+        }
         assert_eq!(parse(&[]), Ok(None));
     }
 
@@ -193,5 +251,47 @@ mod tests {
         }
         assert!(parse(&[(POD_GROUP, "g")]).is_err());
         assert!(parse(&[(MIN_MEMBER, "1")]).is_err());
+    }
+    #[test]
+    fn refuses_a_maximum_below_the_minimum_or_above_the_limit() {
+        for max in ["0", "3", "101", "", "all", "4.5", "-1"] {
+            let error = parse(&[(POD_GROUP, "g"), (MIN_MEMBER, "4"), (MAX_MEMBER, max)]);
+            let expected = format!(
+                "annotation mss-scheduler.io/max-member is {max:?}: \
+                 expected a whole number from 4 to 100"
+            );
+            assert_eq!(error, Err(expected));
+        }
+        let error = parse(&[(MAX_MEMBER, "4")]).expect_err("a maximum of nothing");
+        assert!(error.ends_with("a group name, as mss-scheduler.io/max-member is set"), "{error}");
+    }
+
+    #[test]
+    fn the_queue_of_the_annotation_beats_that_of_the_label() {
+        let read = |annotation, label| parse_queue(annotation, label).map_err(|e| e.to_string());
+        assert_eq!(read(None, None), Ok(None));
+        assert_eq!(read(None, Some("team-a")), Ok(Some("team-a".into())));
+        assert_eq!(read(Some("team-b"), Some("team-a")), Ok(Some("team-b".into())));
+        assert_eq!(read(Some("team-b"), Some("No Name")), Ok(Some("team-b".into())));
+        for (annotation, label) in [(Some(""), Some("team-a")), (None, Some("Team"))] {
+            let error = read(annotation, label).expect_err("no name");
+            assert!(error.contains("mss-scheduler.io/queue") && error.contains("a name of lower"));
+        }
+    }
+
+    #[test]
+    fn a_role_is_header_and_of_a_gang() {
+        let read = |pairs: &[(&str, &'static str)]| {
+            let find = |key: &str| pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
+            parse_header(find).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(&[]), Ok(false));
+        assert_eq!(read(&[(POD_GROUP, "g")]), Ok(false));
+        assert_eq!(read(&[(POD_GROUP, "g"), (ROLE, "header")]), Ok(true));
+        let error = read(&[(POD_GROUP, "g"), (ROLE, "leader")]).expect_err("no such role");
+        let expected = "annotation mss-scheduler.io/role is \"leader\": expected \"header\"";
+        assert_eq!(error, expected);
+        let error = read(&[(ROLE, "header")]).expect_err("the header of nothing");
+        assert!(error.ends_with("a group name, as mss-scheduler.io/role is set"), "{error}");
     }
 }

@@ -110,6 +110,10 @@ pub struct Pod {
     pub controller: Option<Uid>,
     /// The gang it names, or why it is refused.
     pub group: Option<Result<GroupSpec, ContractError>>,
+    /// The queue it names; `None`: the first queue that names its namespace, or the default.
+    pub queue: Option<Box<str>>,
+    /// The member of its gang without which the others are worth nothing.
+    pub header: bool,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.

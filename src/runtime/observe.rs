@@ -23,6 +23,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Pod => "pods",
         Kind::Node => "nodes",
         Kind::Namespace => "namespaces",
+        Kind::Queue => "queues",
     }
 }
 

@@ -242,6 +242,9 @@ impl World {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
+                ApiCall::Warn { .. } | ApiCall::Evict { .. } => {
+                    unreachable!("no queue is declared here")
+                }
                 ApiCall::Tell { pods, telling, .. } => {
                     self.tally.told += pods.len() as u64;
                     for pod in pods {
@@ -379,7 +382,7 @@ impl World {
         let mixed = self.random.below(4) == 0;
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
-            let group = GroupSpec { name: name.clone(), min_member: min };
+            let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
             self.add_pod(class, Some(group), None);
         }
     }

@@ -56,6 +56,7 @@ impl Converter {
         let node = spec.node_name.clone().filter(|node| !node.is_empty());
         let (class, refused) = class(profile, node.is_some(), object);
         let phase = phase(status);
+        let said = profile.map(|_| self.contract(&object.meta, refused)).unwrap_or_default();
         Pod {
             key: key(&object.meta),
             uid: Uid::parse(object.meta.uid()),
@@ -69,7 +70,9 @@ impl Converter {
             bound_at: bound_at(status),
             finished_at: if phase == Phase::Live { None } else { finished_at(status) },
             controller: object.meta.controller,
-            group: profile.and_then(|_| self.group(&object.meta, refused)),
+            group: said.group,
+            queue: said.queue,
+            header: said.header,
             told: told(status),
             class,
         }
@@ -96,23 +99,34 @@ impl Converter {
         u8::try_from(index).ok()
     }
 
-    fn group(
-        &self,
-        meta: &Meta,
-        refused: Option<ContractError>,
-    ) -> Option<Result<GroupSpec, ContractError>> {
+    /// What the pod says of gang and queue. `refused`: what else is wrong with it, which is told
+    /// after what is wrong here.
+    fn contract(&self, meta: &Meta, refused: Option<ContractError>) -> Said {
+        self.read_contract(meta)
+            .and_then(|said| refused.map_or(Ok(said), Err))
+            .unwrap_or_else(|error| Said { group: Some(Err(error)), ..Said::default() })
+    }
+
+    fn read_contract(&self, meta: &Meta) -> Result<Said, ContractError> {
         let (bytes, limit) = (meta.annotation_bytes(), self.annotation_bytes_max);
         if bytes > limit {
-            return Some(Err(ContractError::Oversize { bytes, limit }));
+            return Err(ContractError::Oversize { bytes, limit });
         }
-        match contract::parse_group(|key| meta.annotation(key), self.min_member_max) {
-            Err(error) => Some(Err(error)),
-            Ok(group) => match refused {
-                Some(error) => Some(Err(error)),
-                None => group.map(Ok),
-            },
-        }
+        let annotation = |key: &str| meta.annotation(key);
+        let group = contract::parse_group(annotation, self.min_member_max)?;
+        let header = contract::parse_header(annotation)?;
+        let queue =
+            contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
+        Ok(Said { group: group.map(Ok), queue, header })
     }
+}
+
+/// What a pod says of gang and queue.
+#[derive(Default)]
+struct Said {
+    group: Option<Result<GroupSpec, ContractError>>,
+    queue: Option<Box<str>>,
+    header: bool,
 }
 
 fn key(meta: &Meta) -> PodKey {

@@ -123,6 +123,53 @@ fn oversize_annotations_are_refused_and_foreign_ones_do_not_count() {
 }
 
 #[test]
+fn a_notice_that_the_scheduler_wrote_makes_no_pod_oversize() {
+    let room = 4096 - "mss-scheduler.io/note".len();
+    let mut said = json!({ "mss-scheduler.io/note": "x".repeat(room) });
+    assert_eq!(convert(&pod(&json!({}), &said)).group, None);
+    said["mss-scheduler.io/evict-at"] = json!("2026-01-02T03:04:05Z");
+    assert_eq!(convert(&pod(&json!({}), &said)).group, None);
+}
+
+#[test]
+fn reads_queue_role_and_maximum() {
+    let mut value = pod(
+        &json!({}),
+        &json!({
+            "mss-scheduler.io/pod-group": "g", "mss-scheduler.io/min-member": "2",
+            "mss-scheduler.io/max-member": "5", "mss-scheduler.io/role": "header",
+        }),
+    );
+    let plain = convert(&value);
+    let group = plain.group.expect("a group").expect("well formed");
+    assert_eq!((group.min_member, group.max_member), (2, Some(5)));
+    assert_eq!((plain.header, plain.queue), (true, None));
+
+    value["metadata"]["labels"] =
+        json!({ "app": "x", "mss-scheduler.io/queue": "by-label", "mss-scheduler.io/y": "z" });
+    assert_eq!(convert(&value).queue.as_deref(), Some("by-label"));
+    let object: PodObject = serde_json::from_value(value.clone()).expect("a pod");
+    assert_eq!(object.meta.labels.len(), 1, "no other label is kept");
+    value["metadata"]["annotations"]["mss-scheduler.io/queue"] = json!("by-annotation");
+    assert_eq!(convert(&value).queue.as_deref(), Some("by-annotation"));
+
+    let mut foreign = value.clone();
+    foreign["spec"]["schedulerName"] = json!("another");
+    let foreign = convert(&foreign);
+    assert_eq!((foreign.queue, foreign.header, foreign.group), (None, false, None));
+
+    for (key, wrong) in [("queue", "No Name"), ("role", "worker"), ("max-member", "1")] {
+        let mut value = value.clone();
+        value["metadata"]["annotations"][format!("mss-scheduler.io/{key}")] = json!(wrong);
+        let refused = convert(&value);
+        let error = refused.group.expect("refused").expect_err("refused");
+        assert_eq!(error.reason(), "annotation");
+        assert!(error.to_string().contains(&format!("mss-scheduler.io/{key} is \"{wrong}\"")));
+        assert_eq!((refused.queue, refused.header), (None, false));
+    }
+}
+
+#[test]
 fn an_unreadable_amount_of_a_bound_pod_counts_as_the_largest() {
     let asks = json!({
         "nodeName": "n", "schedulerName": "another",

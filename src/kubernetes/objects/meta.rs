@@ -1,6 +1,7 @@
 //! Metadata, of which most is skipped.
 
 use super::scalar::Time;
+use crate::model::contract::{EVICT_AT, QUEUE};
 use crate::model::{Uid, WallTime};
 use kube::api::ObjectMeta;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -21,7 +22,7 @@ pub struct Meta {
     pub deleting: bool,
     /// Annotations under `mss-scheduler.io/`.
     pub annotations: Vec<(Box<str>, Box<str>)>,
-    /// Labels; empty for pods, whose labels decide nothing here.
+    /// Labels; of a pod's only [`QUEUE`], as its others decide nothing here.
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// The owner reference that is the controller.
     pub controller: Option<Uid>,
@@ -46,16 +47,23 @@ impl Meta {
         self.object.uid.as_deref().unwrap_or_default()
     }
 
-    /// Bytes of all annotations kept, keys included.
+    /// Bytes of all annotations kept, keys included, but for what this scheduler writes itself.
     #[must_use]
     pub fn annotation_bytes(&self) -> usize {
-        self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+        let given = self.annotations.iter().filter(|(key, _)| **key != *EVICT_AT);
+        given.map(|(key, value)| key.len() + value.len()).sum()
     }
 
     /// The value of an annotation under `mss-scheduler.io/`.
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.iter().find(|(k, _)| **k == *key).map(|(_, value)| &**value)
+    }
+
+    /// The value of a label that is kept.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| **k == *key).map(|(_, value)| &**value)
     }
 }
 
@@ -65,8 +73,10 @@ impl<'de> Deserialize<'de> for Meta {
     }
 }
 
-/// As [`Meta`]'s own, but labels are skipped.
-pub(super) fn without_labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Meta, D::Error> {
+/// As [`Meta`]'s own, but of the labels only [`QUEUE`] is read.
+pub(super) fn with_queue_label<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Meta, D::Error> {
     Ok(Option::<Raw<false>>::deserialize(deserializer)?.map(Meta::from).unwrap_or_default())
 }
 
@@ -83,7 +93,7 @@ struct Raw<const LABELS: bool> {
     #[serde(default)]
     annotations: Pairs<Ours>,
     #[serde(default)]
-    labels: Pairs<AllIf<LABELS>>,
+    labels: Pairs<LabelsIf<LABELS>>,
     #[serde(default)]
     owner_references: Controller,
 }
@@ -120,11 +130,12 @@ impl Keep for Ours {
     }
 }
 
-struct AllIf<const KEEP: bool>;
+/// All labels, or [`QUEUE`] alone.
+struct LabelsIf<const KEEP: bool>;
 
-impl<const KEEP: bool> Keep for AllIf<KEEP> {
-    fn keep(_: &str) -> bool {
-        KEEP
+impl<const KEEP: bool> Keep for LabelsIf<KEEP> {
+    fn keep(key: &str) -> bool {
+        KEEP || key == QUEUE
     }
 }
 
