@@ -450,10 +450,12 @@ impl Search<'_> {
         let candidate = &self.candidates[place];
         let pod = candidate.pods[at];
         self.taken[place][at] = off;
-        if off {
-            self.statement.evict(self.cluster, pod);
-        } else {
-            self.statement.assume(self.cluster, pod);
+        // the slot of a node that is gone would be freed with its last pod
+        let there = self.cluster.node(pod.node).node.is_some();
+        match off {
+            true if there => self.statement.evict(self.cluster, pod),
+            false if there => self.statement.assume(self.cluster, pod),
+            _ => {}
         }
         let requests = self.cluster.class(pod.class).requests.clone();
         let sign = if off { 1 } else { -1 };

@@ -146,6 +146,12 @@ impl GroupTable {
         &self.groups[group.index()]
     }
 
+    /// Whether a group has not ended.
+    #[must_use]
+    pub fn is_live(&self, group: GroupIndex) -> bool {
+        self.groups[group.index()].live
+    }
+
     /// A group.
     pub fn get_mut(&mut self, group: GroupIndex) -> &mut PodGroup {
         &mut self.groups[group.index()]

@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::pods::PodState;
 use crate::cluster::ResourceId;
-use crate::fairshare::QueueIndex;
+use crate::fairshare::{QueueIndex, accounts};
 use crate::queue::Home;
 use rustc_hash::FxHashMap;
 
@@ -37,7 +37,7 @@ impl Scheduler {
             for resource in self.cluster.resources().iter() {
                 let sum = charged.get(&(queue, resource)).copied().unwrap_or(0);
                 let allocated = self.fair.allocated(queue, resource);
-                let accounted = self.fair.is_accounted(resource);
+                let accounted = accounts(self.cluster.resources().name(resource));
                 assert!(!accounted || allocated == sum, "I5: a queue's allocation");
             }
         }

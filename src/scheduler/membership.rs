@@ -30,6 +30,9 @@ struct Look {
 impl Scheduler {
     /// Brings a group's counts up to date and moves it to its home.
     pub(super) fn look_at(&mut self, now: Timestamp, index: GroupIndex) {
+        if !self.groups.is_live(index) {
+            return; // it ended after it was marked
+        }
         let look = self.look(index);
         let group = self.groups.get_mut(index);
         group.dirty = false;
@@ -50,9 +53,10 @@ impl Scheduler {
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.created = look.created;
+        let home = group.home;
         if self.has_plan(index) {
             self.step_plan(now, index);
-        } else if group.home != Home::Committing {
+        } else if home != Home::Committing {
             if self.is_stranded(now, index, &look) {
                 self.roll_back(index);
             } else {

@@ -13,7 +13,7 @@ use crate::cluster::{Assignment, PodIndex};
 use crate::framework::Reads;
 use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Room being made for one gang.
@@ -58,6 +58,8 @@ impl Scheduler {
             due: Vec::new(),
             deadline: now,
         };
+        self.assert_whole_units(&notices);
+        let mut losers = BTreeSet::new();
         for notice in notices {
             plan.victims.extend(&notice.pods);
             for victim in &notice.pods {
@@ -65,7 +67,7 @@ impl Scheduler {
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
                 pod.victim_of = Some(index);
                 if let Some(group) = pod.group {
-                    self.mark(group);
+                    losers.insert(group);
                 }
             }
             if notice.leaving {
@@ -90,6 +92,28 @@ impl Scheduler {
         self.tallies.plans += 1;
         self.plans.insert(index, plan);
         self.mark(index);
+        self.count_now(index);
+        // the next search must not count what this one took
+        for group in losers {
+            self.mark(group);
+            self.count_now(group);
+        }
+    }
+
+    /// I6: a gang that loses members keeps its minimum, or loses all that run.
+    fn assert_whole_units(&self, notices: &[Notice]) {
+        let taken = notices.iter().filter(|notice| !notice.leaving).flat_map(|n| &n.pods);
+        let mut by_group: BTreeMap<GroupIndex, u32> = BTreeMap::new();
+        for group in taken.filter_map(|pod| self.pods.get(*pod).group) {
+            *by_group.entry(group).or_default() += 1;
+        }
+        for (index, taken) in by_group {
+            let group = self.groups.get(index);
+            assert!(
+                group.counts.settled() >= group.min_member + taken || group.counts.bound == taken,
+                "I6: a gang is left between zero and its minimum"
+            );
+        }
     }
 
     fn note_on_victims(&self, index: GroupIndex) -> Arc<str> {

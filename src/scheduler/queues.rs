@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::pods::PodState;
 use crate::cluster::{PodIndex, ResourceId};
-use crate::fairshare::{FairShare, QueueIndex};
+use crate::fairshare::QueueIndex;
 use crate::model::queue::Ordering as QueueOrdering;
 use crate::model::{QueueSpec, Timestamp};
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey, Stage};
@@ -168,7 +168,7 @@ impl Scheduler {
         self.fair.bind_resources(self.cluster.resources());
         for resource in self.cluster.resources().iter() {
             let (offered, requested) = self.cluster.totals(resource);
-            let foreign = (requested - self.fair.allocated(FairShare::ROOT, resource)).max(0);
+            let foreign = (requested - self.fair.allocated(QueueIndex::ROOT, resource)).max(0);
             self.fair.set_capacity(resource, (offered - foreign).max(0));
         }
     }

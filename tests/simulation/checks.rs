@@ -44,7 +44,7 @@ pub(crate) fn settled(world: &World) {
     for truth in world.pods.values() {
         let pod = &truth.pod;
         let waits = pod.profile.is_some() && pod.node.is_none() && !pod.ended();
-        if waits && pod.group.is_none() {
+        if waits && pod.group.is_none() && !world.is_limited(&pod.key.namespace) {
             let fits = world.nodes.values().find(|node| fits(world, node, pod));
             assert!(
                 fits.is_none(),
@@ -68,7 +68,7 @@ fn gangs_do_not_wait_in_vain(world: &World) {
         let Some(first) = waiting.first() else { continue };
         let alike = waiting.iter().all(|pod| pod.class == first.class);
         let bound = world.bound(name) as usize;
-        if !alike || bound + waiting.len() < gang.min as usize {
+        if !alike || world.is_limited(&first.key.namespace) || bound + waiting.len() < gang.min as usize {
             continue;
         }
         let room: usize = world.nodes.values().map(|node| capacity(world, node, first)).sum();

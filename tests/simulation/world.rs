@@ -1,8 +1,8 @@
 //! A world: what is true, what the scheduler has been told so far, and what is under way.
 
 use mss_scheduler::model::{
-    GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Timestamp, Uid,
-    WallTime,
+    GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec, Taint, TaintEffect,
+    Timestamp, Uid, WallTime,
 };
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
@@ -41,6 +41,15 @@ pub(crate) struct Tally {
     pub(crate) relists: u64,
     pub(crate) nodes_lost: u64,
     pub(crate) told: u64,
+    pub(crate) warned: u64,
+    pub(crate) evicted: u64,
+    pub(crate) protected: u64,
+    pub(crate) plans: u64,
+    pub(crate) seated: u64,
+    pub(crate) given_up: u64,
+    pub(crate) shrunk: u64,
+    pub(crate) ended_whole: u64,
+    pub(crate) queue_edits: u64,
 }
 
 impl Tally {
@@ -55,6 +64,15 @@ impl Tally {
         self.relists += other.relists;
         self.nodes_lost += other.nodes_lost;
         self.told += other.told;
+        self.warned += other.warned;
+        self.evicted += other.evicted;
+        self.protected += other.protected;
+        self.plans += other.plans;
+        self.seated += other.seated;
+        self.given_up += other.given_up;
+        self.shrunk += other.shrunk;
+        self.ended_whole += other.ended_whole;
+        self.queue_edits += other.queue_edits;
     }
 
     /// The run means something only if it went where the trouble is.
@@ -68,6 +86,14 @@ impl Tally {
             ("gangs half bound at a restart", self.half_bound_at_restart, 200),
             ("relists", self.relists, 500),
             ("nodes lost", self.nodes_lost, 200),
+            ("plans", self.plans, 1000),
+            ("plans seated", self.seated, 1000),
+            ("plans given up", self.given_up, 100),
+            ("pods evicted", self.evicted, 1000),
+            ("evictions refused by a budget", self.protected, 100),
+            ("gangs shrunk", self.shrunk, 200),
+            ("gangs evicted whole", self.ended_whole, 200),
+            ("edits of queues", self.queue_edits, 200),
         ];
         for (what, reached, floor) in floors {
             assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");
@@ -96,6 +122,7 @@ pub(crate) struct Gang {
 enum Task {
     Bind(CallId, Uid, Box<str>),
     Delete(CallId, Uid),
+    Evict(CallId, Uid),
 }
 
 pub(crate) struct World {
@@ -105,6 +132,8 @@ pub(crate) struct World {
     pub(crate) pods: BTreeMap<Uid, Truth>,
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
     pub(crate) gangs: BTreeMap<Box<str>, Gang>,
+    /// declared queues; none: everything is in the default queue
+    pub(crate) queues: BTreeMap<Box<str>, QueueSpec>,
     pub(crate) tally: Tally,
     /// every call, for comparing runs
     pub(crate) log: Vec<String>,
@@ -112,13 +141,13 @@ pub(crate) struct World {
     watch: VecDeque<(i64, Event)>,
     tasks: Vec<Task>,
     serial: u64,
-    faults: bool,
+    pub(crate) faults: bool,
 }
 
 /// News arrives within this time: less than what makes a gang count as having been whole.
 const LAG_MS_MAX: i64 = 5_000;
 
-const GPU: &str = "nvidia.com/gpu";
+pub(crate) const GPU: &str = "nvidia.com/gpu";
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
@@ -129,6 +158,7 @@ impl World {
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             gangs: BTreeMap::new(),
+            queues: BTreeMap::new(),
             tally: Tally::default(),
             log: Vec::new(),
             watch: VecDeque::new(),
@@ -138,12 +168,16 @@ impl World {
         };
         let nodes = 2 + world.random.below(6);
         (0..nodes).for_each(|_| world.add_node());
+        if world.random.below(3) > 0 {
+            world.declare_queues();
+        }
         world.start();
         world
     }
 
     /// A new process: everything is listed, then it leads.
     fn start(&mut self) {
+        self.collect();
         self.scheduler = scheduler();
         self.watch.clear();
         self.tasks.clear();
@@ -154,7 +188,7 @@ impl World {
 
     fn relist(&mut self) {
         // what was on its way is overtaken by the list
-        let kinds = [Kind::Node, Kind::Pod, Kind::Namespace];
+        let kinds = [Kind::Queue, Kind::Node, Kind::Pod, Kind::Namespace];
         self.watch.retain(|(_, event)| matches!(event, Event::Leading(_)));
         for kind in kinds {
             self.send(Event::ListStarted(kind));
@@ -162,7 +196,9 @@ impl World {
             let nodes = nodes.map(|node| Event::NodeApplied(Box::new(node.clone())));
             let pods = self.pods.values().filter(|_| kind == Kind::Pod);
             let pods = pods.map(|truth| Event::PodApplied(Box::new(truth.pod.clone())));
-            let objects: Vec<Event> = nodes.chain(pods).collect();
+            let queues = self.queues.values().filter(|_| kind == Kind::Queue);
+            let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec.clone())));
+            let objects: Vec<Event> = nodes.chain(pods).chain(queues).collect();
             objects.into_iter().for_each(|event| self.send(event));
             self.send(Event::ListEnded(kind));
         }
@@ -186,6 +222,8 @@ impl World {
                 self.relist();
             }
             45..=70 => self.answer_some(),
+            71..=72 => self.edit_queue(),
+            73..=80 => self.finish_some_deletions(),
             _ => {}
         }
         let news = self.random.below(8);
@@ -215,9 +253,10 @@ impl World {
             self.scheduler.check_invariants();
         }
         self.note_gangs();
+        self.collect();
     }
 
-    fn send(&mut self, event: Event) {
+    pub(crate) fn send(&mut self, event: Event) {
         self.watch.push_back((self.now, event));
     }
 
@@ -237,6 +276,10 @@ impl World {
                         Task::Bind(call, m.pod.uid, (*m.node).into())
                     };
                     self.tasks.extend(members.into_iter().map(bind));
+                }
+                ApiCall::Warn { pods, .. } => self.note_victims(&pods),
+                ApiCall::Evict { call, pods } => {
+                    self.tasks.extend(pods.into_iter().map(|pod| Task::Evict(call, pod.uid)));
                 }
                 ApiCall::Delete { call, pods, .. } => {
                     self.tally.rollbacks += 1;
@@ -274,6 +317,11 @@ impl World {
                 self.scheduler
                     .handle(Timestamp(self.now), Event::BindFinished { call, pod: uid, outcome });
             }
+            Task::Evict(call, uid) => {
+                let outcome = self.evict(uid);
+                self.scheduler
+                    .handle(Timestamp(self.now), Event::EvictFinished { call, pod: uid, outcome });
+            }
             Task::Delete(call, uid) => {
                 let failed = self.faults && self.random.below(6) == 0;
                 let outcome = if failed { DeleteOutcome::Failed } else { DeleteOutcome::Deleted };
@@ -305,7 +353,7 @@ impl World {
         BindOutcome::Bound
     }
 
-    fn modify(&mut self, uid: Uid, change: impl FnOnce(&mut Pod)) {
+    pub(crate) fn modify(&mut self, uid: Uid, change: impl FnOnce(&mut Pod)) {
         if let Some(truth) = self.pods.get_mut(&uid) {
             change(&mut truth.pod);
             let pod = truth.pod.clone();
@@ -351,11 +399,18 @@ impl World {
         }
     }
 
-    fn add_pod(&mut self, class: PodClass, group: Option<GroupSpec>, node: Option<Box<str>>) {
+    fn add_pod(
+        &mut self,
+        class: PodClass,
+        group: Option<GroupSpec>,
+        node: Option<Box<str>>,
+        (namespace, priority): (&str, i32),
+    ) {
         let uid = self.uid();
         let pod = Pod {
-            key: PodKey { namespace: "ns".into(), name: format!("pod-{}", uid.0).into() },
+            key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
             uid,
+            priority,
             profile: class.profile,
             node,
             created: WallTime(self.now),
@@ -377,19 +432,21 @@ impl World {
         let size = 2 + self.random.below(6);
         let min = 1 + u32::try_from(self.random.below(size)).expect("small");
         self.gangs.insert(name.clone(), Gang { min, ..Gang::default() });
+        let tenant = self.tenant();
         let class = self.class(true);
         let other = self.class(true);
         let mixed = self.random.below(4) == 0;
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
-            self.add_pod(class, Some(group), None);
+            self.add_pod(class, Some(group), None, (&tenant.0, tenant.1));
         }
     }
 
     fn add_bare(&mut self) {
         let class = self.class(true);
-        self.add_pod(class, None, None);
+        let tenant = self.tenant();
+        self.add_pod(class, None, None, (&tenant.0, tenant.1));
     }
 
     fn add_foreign(&mut self) {
@@ -397,7 +454,7 @@ impl World {
         let names: Vec<Box<str>> = self.nodes.keys().cloned().collect();
         if !names.is_empty() {
             let at = usize::try_from(self.random.below(names.len() as u64)).expect("small");
-            self.add_pod(class, None, Some(names[at].clone()));
+            self.add_pod(class, None, Some(names[at].clone()), ("kube-system", 0));
         }
     }
 
@@ -422,11 +479,12 @@ impl World {
     }
 
     /// A controller replaces a member that is lost.
-    fn replace(&mut self, uid: Uid) {
+    pub(crate) fn replace(&mut self, uid: Uid) {
         let Some(truth) = self.pods.get(&uid) else { return };
         let (class, group) = (truth.pod.class.clone(), truth.pod.group.clone());
+        let tenant = (truth.pod.key.namespace.clone(), truth.pod.priority);
         if let (Some(0), Some(Ok(group))) = (class.profile, group) {
-            self.add_pod(class, Some(group), None);
+            self.add_pod(class, Some(group), None, (&tenant.0, tenant.1));
         }
     }
 
@@ -443,7 +501,7 @@ impl World {
         }
     }
 
-    fn remove(&mut self, uid: Uid) {
+    pub(crate) fn remove(&mut self, uid: Uid) {
         self.pods.remove(&uid);
         self.send(Event::PodDeleted(uid));
     }

@@ -1,0 +1,121 @@
+//! Tenants of a world: queues that are edited, gangs that are evicted.
+
+use crate::world::{GPU, World};
+use mss_scheduler::model::{QueueSpec, Uid};
+use mss_scheduler::scheduler::{Event, EvictOutcome, PodRef};
+use std::collections::BTreeMap;
+
+const NAMESPACES: [&str; 4] = ["a", "b", "c", "d"];
+
+impl World {
+    pub(crate) fn finish_some_deletions(&mut self) {
+        let leaving = self.pods.values().filter(|truth| truth.pod.deleting);
+        let leaving: Vec<Uid> = leaving.map(|truth| truth.pod.uid).collect();
+        leaving.into_iter().step_by(2).for_each(|uid| self.remove(uid));
+    }
+
+    /// Who submits: with queues one of four namespaces, and sometimes a higher priority.
+    pub(crate) fn tenant(&mut self) -> (Box<str>, i32) {
+        let priority = if self.random.below(4) == 0 { 10 } else { 0 };
+        let at = usize::try_from(self.random.below(4)).expect("small");
+        let namespace = if self.queues.is_empty() { "ns" } else { NAMESPACES[at] };
+        (namespace.into(), if self.queues.is_empty() { 0 } else { priority })
+    }
+
+    /// Two teams, one of them with two projects; the fourth namespace is in the default queue.
+    pub(crate) fn declare_queues(&mut self) {
+        let queue = |name: &str, parent: Option<&str>, weight, namespaces: &[&str]| QueueSpec {
+            name: name.into(),
+            parent: parent.map(Into::into),
+            weight,
+            namespaces: namespaces.iter().map(|name| (*name).into()).collect(),
+            ..QueueSpec::default()
+        };
+        let queues = [
+            queue("vision", None, 1, &["a"]),
+            queue("language", None, 2, &[]),
+            queue("training", Some("language"), 3, &["b"]),
+            queue("serving", Some("language"), 1, &["c"]),
+        ];
+        self.queues = queues.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        for _ in 0..3 {
+            self.edit_queue();
+        }
+    }
+
+    /// Weights, guarantees, limits and protections change; some edits are refused.
+    pub(crate) fn edit_queue(&mut self) {
+        if self.queues.is_empty() {
+            return;
+        }
+        self.tally.queue_edits += 1;
+        let at = usize::try_from(self.random.below(4)).expect("small");
+        let (what, amount) = (self.random.below(7), self.random.below(16));
+        let amount = i64::try_from(amount).expect("small");
+        let spec = self.queues.values_mut().nth(at).expect("there are four");
+        match what {
+            0 => spec.weight = 1 + u32::try_from(amount).expect("small"),
+            1 => spec.quota = vec![(GPU.into(), amount)],
+            2 => spec.quota = Vec::new(),
+            3 => spec.limit = vec![(GPU.into(), amount.max(8))],
+            4 => spec.limit = Vec::new(),
+            5 => spec.preemption.grace_ms = amount * 500,
+            _ => spec.preemption.min_runtime_ms = amount * 1_000,
+        }
+        let spec = spec.clone();
+        self.send(Event::QueueApplied(Box::new(spec)));
+    }
+
+    /// Counts whose members go: gangs that keep their minimum shrink, the others end.
+    pub(crate) fn note_victims(&mut self, pods: &[PodRef]) {
+        self.tally.warned += pods.len() as u64;
+        let mut gangs: BTreeMap<Box<str>, u32> = BTreeMap::new();
+        for pod in pods {
+            let truth = self.pods.get(&pod.uid).map(|truth| &truth.pod.group);
+            if let Some(Some(Ok(group))) = truth {
+                *gangs.entry(group.name.clone()).or_default() += 1;
+            }
+        }
+        for (name, taken) in gangs {
+            let left = self.bound(&name).saturating_sub(taken);
+            self.tally.shrunk += u64::from(left > 0);
+            self.tally.ended_whole += u64::from(left == 0);
+        }
+    }
+
+    /// What the Eviction API does.
+    pub(crate) fn evict(&mut self, uid: Uid) -> EvictOutcome {
+        if self.faults && self.random.below(12) == 0 {
+            self.tally.protected += 1;
+            return EvictOutcome::Protected("the disruption budget needs 3 healthy pods".into());
+        }
+        if self.faults && self.random.below(20) == 0 {
+            return EvictOutcome::Failed;
+        }
+        if self.pods.get(&uid).is_some_and(|truth| !truth.pod.deleting) {
+            self.tally.evicted += 1;
+            self.replace(uid);
+            self.modify(uid, |pod| pod.deleting = true);
+        }
+        EvictOutcome::Evicted
+    }
+
+    /// Adds up what a process counted, as it ends.
+    pub(crate) fn collect(&mut self) {
+        let tallies = self.scheduler.tallies();
+        self.tally.plans += tallies.plans;
+        self.tally.seated += tallies.seated;
+        self.tally.given_up += tallies.plans_given_up.values().sum::<u64>();
+    }
+
+    /// Whether a limit stands above a namespace: then room may rightly stay free.
+    pub(crate) fn is_limited(&self, namespace: &str) -> bool {
+        let limited = |name: &str| self.queues.get(name).is_some_and(|q| !q.limit.is_empty());
+        match namespace {
+            "a" => limited("vision"),
+            "b" => limited("training") || limited("language"),
+            "c" => limited("serving") || limited("language"),
+            _ => false,
+        }
+    }
+}
