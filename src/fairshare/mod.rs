@@ -1,1 +1,323 @@
 //! What each queue deserves and holds: the tree, the ledger, decayed usage, and the order.
+//!
+//! Shares are computed for each accounted resource on its own, exactly, in thousandths of the base
+//! unit: guarantees first, then the surplus by weight and band, from the root down, and never more
+//! than what is asked for below. Users of a queue are leaves beside its declared children.
+//! A charge costs O(depth); shares are brought up to date when somebody asks, where they changed.
+
+mod check;
+mod column;
+mod deal;
+mod questions;
+mod tree;
+mod usage;
+
+pub use check::{ROOT, TreeFault};
+pub use tree::QueueIndex;
+pub use usage::{Decay, HISTORY_MAX, UsageOptions};
+
+use crate::cluster::{EPHEMERAL_STORAGE, PODS, ResourceId, ResourceTable};
+use crate::model::{QueueSpec, Timestamp};
+use column::{Buffers, Column};
+use tree::Tree;
+use usage::Usage;
+
+/// The tree of queues, what they hold and ask for, and what follows.
+#[derive(Debug)]
+pub struct FairShare {
+    tree: Tree,
+    /// the resources that are bound, in the order of ids
+    bound: Vec<(ResourceId, Box<str>)>,
+    /// `[resource]`, base units
+    capacity: Vec<i64>,
+    /// `[resource]`: made when a queue names the resource, or somebody is charged for it
+    columns: Vec<Option<Box<Column>>>,
+    usage: Usage,
+    buffers: Buffers,
+}
+
+impl Default for FairShare {
+    /// The root and the default queue.
+    fn default() -> Self {
+        let tree = Tree::new(&[]).expect("a tree without declared queues has no fault");
+        let mut share = Self {
+            tree,
+            bound: Vec::new(),
+            capacity: Vec::new(),
+            columns: Vec::new(),
+            usage: Usage::default(),
+            buffers: Buffers::default(),
+        };
+        share.recall_queues();
+        share.set_usage_options(UsageOptions::default());
+        share.bind_resources(&ResourceTable::default());
+        share
+    }
+}
+
+/// Whether queues share a resource: all that nodes offer, except pods, ephemeral storage,
+/// huge pages and attachable volumes.
+#[must_use]
+pub fn accounts(resource: &str) -> bool {
+    !(matches!(resource, "pods" | "ephemeral-storage")
+        || resource.starts_with("hugepages-")
+        || resource.starts_with("attachable-"))
+}
+
+impl FairShare {
+    /// Replaces the declared tree. O(queues x resources).
+    ///
+    /// The caller charges everything again: allocations, pending demand, users' leaves and all
+    /// indexes are forgotten. Usage is kept by the path of a queue and the name of a user.
+    ///
+    /// # Errors
+    /// What is wrong and what to do about it, by queue; then the old tree stays in force.
+    pub fn replace(&mut self, specs: &[QueueSpec]) -> Result<(), Vec<TreeFault>> {
+        let tree = Tree::new(specs)?;
+        let queues: Vec<QueueIndex> = self.tree.shape().collect();
+        for queue in queues {
+            let flow = self.flow(queue);
+            self.usage.remember(queue, flow, self.tree.key(queue));
+        }
+        self.usage.forget_slots();
+        self.tree = tree;
+        self.columns.clear();
+        for index in 0..self.bound.len() {
+            self.bind_column(index);
+        }
+        self.recall_queues();
+        Ok(())
+    }
+
+    /// Resolves the names of resources in quotas, limits and factors. Called whenever names became
+    /// known; until then a name has capacity 0. O(queues x new names).
+    pub fn bind_resources(&mut self, table: &ResourceTable) {
+        for resource in table.iter().skip(self.bound.len()) {
+            let name = table.name(resource);
+            self.bound.push((resource, name.into()));
+            if accounts(name) {
+                self.usage.bind(resource, name);
+            }
+            self.bind_column(resource.index());
+        }
+        debug_assert_eq!(self.bound.len(), table.len(), "the table only grows");
+    }
+
+    /// Gives a known resource its column if it needs one, and none if it is not accounted.
+    fn bind_column(&mut self, index: usize) {
+        if self.columns.len() <= index {
+            self.columns.resize_with(index + 1, || None);
+        }
+        let name = &*self.bound[index].1;
+        let is_named = |spec: &QueueSpec| {
+            let lists = [&spec.quota, &spec.limit, &spec.lend_limit, &spec.borrow_limit];
+            lists.iter().any(|list| check::amount(list, name).is_some())
+        };
+        if !accounts(name) {
+            self.columns[index] = None;
+        } else if let Some(column) = &mut self.columns[index] {
+            column.set_terms(&self.tree, name);
+        } else if self.tree.specs().iter().any(is_named) {
+            let capacity = self.capacity.get(index).copied().unwrap_or(0);
+            let column = Column::new(&self.tree, Some(name), capacity);
+            self.columns[index] = Some(Box::new(column));
+        }
+    }
+
+    /// Gives the declared queues the usage that is remembered of them.
+    fn recall_queues(&mut self) {
+        for index in 0..self.tree.declared() {
+            let queue = QueueIndex::at(index);
+            self.usage.recall(queue, &self.tree.key(queue));
+        }
+    }
+
+    /// The declared queue that a pod of the namespace belongs to. `wanted`: the queue it names.
+    /// Without it, of the queues that list the namespace the first by name; if none does, the
+    /// default queue, which only such namespaces may name. O(queues that list the namespace).
+    ///
+    /// # Errors
+    /// Why it may not use the queue, and which ones it may.
+    pub fn queue_for(&self, namespace: &str, wanted: Option<&str>) -> Result<QueueIndex, String> {
+        self.tree.queue_for(namespace, wanted)
+    }
+
+    /// The declared queue of a name; the root has none. O(1).
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<QueueIndex> {
+        self.tree.find(name)
+    }
+
+    /// What is declared of a queue; of a user's leaf, what is declared of its queue. O(1).
+    #[must_use]
+    pub fn spec(&self, queue: QueueIndex) -> &QueueSpec {
+        &self.tree.specs()[self.tree.queue_of(queue).index()]
+    }
+
+    /// "nlp" for a queue, "nlp/alice" for the leaf of its user alice.
+    #[must_use]
+    pub fn name(&self, queue: QueueIndex) -> String {
+        self.tree.name(queue)
+    }
+
+    /// The leaf of a user inside a declared queue; counts one use. A new one has weight 1,
+    /// priority 0, no guarantee and no limit. O(1), and O(resources) for a new one.
+    pub fn acquire_leaf(&mut self, queue: QueueIndex, user: &str) -> QueueIndex {
+        let (leaf, is_new) = self.tree.acquire(queue, user);
+        if is_new {
+            let slots = self.tree.slots();
+            self.columns.iter_mut().flatten().for_each(|column| column.grow(slots));
+            self.usage.recall(leaf, &self.tree.key(leaf));
+        }
+        leaf
+    }
+
+    /// Gives one use of a leaf back. With the last use gone and nothing charged, its slot is freed
+    /// and its usage remembered by name. O(1), and O(resources x depth) for the last use.
+    ///
+    /// # Panics
+    /// If it was not acquired as often, or is a declared queue.
+    pub fn release_leaf(&mut self, leaf: QueueIndex) {
+        if self.tree.release(leaf) {
+            self.free_unused(leaf);
+        }
+    }
+
+    /// Frees a leaf that is neither used nor charged.
+    fn free_unused(&mut self, leaf: QueueIndex) {
+        let mut columns = self.columns.iter().flatten();
+        if !self.tree.is_unused(leaf) || columns.any(|column| column.is_charged(leaf)) {
+            return;
+        }
+        self.usage.remember(leaf, 0.0, self.tree.key(leaf));
+        for column in self.columns.iter_mut().flatten() {
+            column.clear(&self.tree, leaf);
+        }
+        self.tree.free(leaf);
+    }
+
+    /// The queue above; `None`: it is the root. O(1).
+    #[must_use]
+    pub fn parent(&self, queue: QueueIndex) -> Option<QueueIndex> {
+        self.tree.parent(queue)
+    }
+
+    /// From a leaf up to and including the root.
+    pub fn path(&self, leaf: QueueIndex) -> impl Iterator<Item = QueueIndex> {
+        self.tree.path(leaf)
+    }
+
+    /// The lowest queue on both paths. O(depth).
+    #[must_use]
+    pub fn common_ancestor(&self, a: QueueIndex, b: QueueIndex) -> QueueIndex {
+        self.tree.common_ancestor(a, b)
+    }
+
+    /// All queues and leaves, the root included, parents first. O(slots).
+    pub fn shape(&self) -> impl Iterator<Item = QueueIndex> {
+        self.tree.shape()
+    }
+
+    /// Capacity of a resource in base units (milli-CPU, bytes, devices). O(1).
+    pub fn set_capacity(&mut self, resource: ResourceId, amount: i64) {
+        if self.capacity.len() <= resource.index() {
+            self.capacity.resize(resource.index() + 1, 0);
+        }
+        self.capacity[resource.index()] = amount;
+        if let Some(Some(column)) = self.columns.get_mut(resource.index()) {
+            column.set_capacity(amount);
+        }
+    }
+
+    /// Counts (`sign` 1) or uncounts (-1) room taken by a pod, at the leaf and above. `requests`
+    /// are those of its class; what is not accounted is left out. O(depth x resources).
+    pub fn charge(&mut self, leaf: QueueIndex, requests: &[(ResourceId, i64)], sign: i64) {
+        let factors = self.usage.factors();
+        if requests.iter().any(|(resource, _)| factors.iter().any(|(id, _)| id == resource)) {
+            let mut queue = Some(leaf);
+            while let Some(slot) = queue {
+                self.usage.accrue(slot, self.flow(slot));
+                queue = self.tree.parent(slot);
+            }
+        }
+        self.for_each_column(leaf, requests, sign, Column::charge);
+    }
+
+    /// Counts (`sign` 1) or uncounts (-1) pending countable demand, as [`Self::charge`] does.
+    pub fn pend(&mut self, leaf: QueueIndex, requests: &[(ResourceId, i64)], sign: i64) {
+        self.for_each_column(leaf, requests, sign, Column::pend);
+    }
+
+    fn for_each_column(
+        &mut self,
+        leaf: QueueIndex,
+        requests: &[(ResourceId, i64)],
+        sign: i64,
+        count: fn(&mut Column, &Tree, QueueIndex, i128),
+    ) {
+        debug_assert!(self.tree.is_live(leaf), "the leaf is acquired");
+        for (resource, amount) in requests {
+            self.add_column(*resource);
+            if let Some(Some(column)) = self.columns.get_mut(resource.index()) {
+                count(column, &self.tree, leaf, i128::from(*amount) * i128::from(sign));
+            }
+        }
+        if sign < 0 {
+            self.free_unused(leaf);
+        }
+    }
+
+    /// Whether queues share a resource. One that is not bound yet counts as shared until it is.
+    fn is_accounted(&self, resource: ResourceId) -> bool {
+        match self.bound.get(resource.index()) {
+            Some((_, name)) => accounts(name),
+            None => resource != PODS && resource != EPHEMERAL_STORAGE,
+        }
+    }
+
+    /// Makes the column of a resource that is charged for the first time.
+    fn add_column(&mut self, resource: ResourceId) {
+        let index = resource.index();
+        if self.columns.get(index).is_some_and(Option::is_some) {
+            return;
+        }
+        if self.is_accounted(resource) {
+            if self.columns.len() <= index {
+                self.columns.resize_with(index + 1, || None);
+            }
+            let capacity = self.capacity.get(index).copied().unwrap_or(0);
+            self.columns[index] = Some(Box::new(Column::new(&self.tree, None, capacity)));
+        }
+    }
+
+    /// Forgets all that is charged and pending, and keeps the leaves: for when resources became
+    /// known and classes ask for more than was charged. Leaves without a use are freed.
+    /// O(slots x resources).
+    pub fn forget_charges(&mut self) {
+        for index in 0..self.tree.slots() {
+            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
+        }
+        for column in self.columns.iter_mut().flatten() {
+            column.forget();
+        }
+        for index in self.tree.declared()..self.tree.slots() {
+            self.free_unused(QueueIndex::at(index));
+        }
+    }
+
+    /// What counts as usage, and how fast it fades, from now on. O(slots).
+    pub fn set_usage_options(&mut self, options: UsageOptions) {
+        for index in 0..self.tree.slots() {
+            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
+        }
+        self.usage.set_options(options);
+        for (resource, name) in self.bound.iter().filter(|(_, name)| accounts(name)) {
+            self.usage.bind(*resource, name);
+        }
+    }
+
+    /// Time passes. O(1).
+    pub fn advance(&mut self, now: Timestamp) {
+        self.usage.advance(now);
+    }
+}
