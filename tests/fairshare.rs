@@ -84,6 +84,9 @@ fn shares_are_those_of_the_reference_after_every_change() {
                 change(&mut world, &mut share, &places, &mut dice);
             }
             assert_eq!(ask(&mut share, &places), world.reference(), "tree {tree}: {world:?}");
+            for (place, queue) in &places {
+                assert_eq!(milli(share.demand(*queue, CPU)), world.demand(*place), "{world:?}");
+            }
         }
     }
 }

@@ -73,9 +73,7 @@ impl FairShare {
     /// known and classes ask for more than was charged. Leaves without a use are freed.
     /// O(slots x resources).
     pub fn forget_charges(&mut self) {
-        for index in 0..self.tree.slots() {
-            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
-        }
+        self.accrue_all();
         for column in self.columns.iter_mut().flatten() {
             column.forget();
         }
@@ -86,12 +84,17 @@ impl FairShare {
 
     /// What counts as usage, and how fast it fades, from now on. O(slots).
     pub fn set_usage_options(&mut self, options: UsageOptions) {
-        for index in 0..self.tree.slots() {
-            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
-        }
+        self.accrue_all();
         self.usage.set_options(options);
         for (resource, name) in self.bound.iter().filter(|(_, name)| accounts(name)) {
             self.usage.bind(*resource, name);
+        }
+    }
+
+    /// Brings all usage up to now, before what counts as usage changes.
+    pub(super) fn accrue_all(&mut self) {
+        for index in 0..self.tree.slots() {
+            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
         }
     }
 

@@ -93,8 +93,11 @@ impl FairShare {
     }
 
     /// Resolves the names of resources in quotas, limits and factors. Called whenever names became
-    /// known; until then a name has capacity 0. O(queues x new names).
+    /// known; until then a name has capacity 0. O(slots x new names).
     pub fn bind_resources(&mut self, table: &ResourceTable) {
+        if table.len() > self.bound.len() {
+            self.accrue_all();
+        }
         for resource in table.iter().skip(self.bound.len()) {
             let name = table.name(resource);
             self.bound.push((resource, name.into()));

@@ -1,6 +1,6 @@
 use super::*;
-use crate::cluster::{CPU, MEMORY, PODS};
-use crate::model::{ResourceList, Timestamp};
+use crate::cluster::{CPU, Cluster, MEMORY, NodeApplied, PODS};
+use crate::model::{Node, ResourceList, Timestamp};
 use std::cmp::Ordering;
 
 fn cpu(amount: i64) -> ResourceList {
@@ -339,4 +339,45 @@ fn claims_are_ordered_by_priority_then_part_of_the_share_then_usage() {
     share.advance(Timestamp(2_000));
     // now 22 against 4
     assert_eq!(share.compare(a, &[], b, &[]), Ordering::Greater);
+}
+
+#[test]
+fn a_slot_that_moves_to_another_queue_takes_nothing_along() {
+    let mut share = share(&[queue("a"), queue("b")]);
+    let (a, b) = (share.find("a").unwrap(), share.find("b").unwrap());
+    let alice = share.acquire_leaf(a, "alice");
+    share.pend(alice, &[(CPU, 30)], 1);
+    assert_eq!(share.deserved_milli(a, CPU), 30_000);
+    share.pend(alice, &[(CPU, 30)], -1);
+    share.release_leaf(alice);
+    let bob = share.acquire_leaf(b, "bob");
+    assert_eq!(bob, alice);
+    share.pend(bob, &[(CPU, 90)], 1);
+    assert_eq!((share.deserved_milli(a, CPU), share.deserved_milli(b, CPU)), (0, 90_000));
+}
+
+#[test]
+fn names_bound_late_apply_to_what_is_charged_already() {
+    let mut cluster = Cluster::default();
+    let allocatable = vec![("nvidia.com/gpu".into(), 8), ("hugepages-2Mi".into(), 8)];
+    let node = Node { name: "n".into(), allocatable, ..Node::default() };
+    assert_eq!(cluster.apply_node(node), NodeApplied::NewResources);
+    let gpu = cluster.resources().find("nvidia.com/gpu").unwrap();
+    let pages = cluster.resources().find("hugepages-2Mi").unwrap();
+    let limit = vec![("nvidia.com/gpu".into(), 2)];
+    let mut share = share(&[QueueSpec { limit, ..queue("a") }]);
+    let a = share.find("a").unwrap();
+    let alice = share.acquire_leaf(a, "alice");
+    share.set_capacity(gpu, 8);
+    share.charge(alice, &[(gpu, 5), (pages, 5)], 1);
+    assert_eq!((share.deserved_milli(a, gpu), share.limited_by(alice, &[(gpu, 1)])), (5_000, None));
+    share.bind_resources(cluster.resources());
+    share.bind_resources(cluster.resources());
+    assert_eq!((share.deserved_milli(a, gpu), share.allocated(a, gpu)), (2_000, 5));
+    assert_eq!(share.limited_by(alice, &[(gpu, 1)]), Some(a));
+    assert_eq!((share.allocated(a, pages), share.deserved_milli(a, pages)), (0, 0));
+    // a tree that comes later finds the names
+    let quota = vec![("nvidia.com/gpu".into(), 3)];
+    share.replace(&[QueueSpec { quota, ..queue("a") }]).unwrap();
+    assert_eq!(share.guarantee(share.find("a").unwrap(), gpu), 3);
 }
