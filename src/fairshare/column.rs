@@ -257,8 +257,9 @@ impl Column {
                     priority: node.priority,
                     deserved: 0,
                 });
-            } else if std::mem::replace(&mut share.deserved, 0) != 0 && !tree.is_leaf(child) {
-                self.mark(child);
+            } else {
+                // nothing below asks either, or never got anything
+                share.deserved = 0;
             }
         }
         let room = self.shares[queue.index()].deserved;

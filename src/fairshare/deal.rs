@@ -199,3 +199,44 @@ fn raise(mut rest: i128, open: &mut [Part], steps: &mut Vec<Step>, tied: &mut Ve
     }
     *steps = heap.into_vec();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest level that fits, tried one after the other: with weights of 1, 3 and 5 parts
+    /// change at fifteenths.
+    fn tried(room: i128, parts: &[(i128, i128)]) -> Vec<i128> {
+        let at = |l: i128| parts.iter().map(move |(cap, weight)| (*cap).min(l * weight / 15));
+        let fitting = (0..=15 * 4).take_while(|l| at(*l).sum::<i128>() <= room);
+        at(fitting.last().unwrap_or(0)).collect()
+    }
+
+    #[test]
+    fn all_small_fillings_are_those_found_by_trying() {
+        let mut scratch = Scratch::default();
+        let mut count = 0;
+        let terms: Vec<(i128, i128)> =
+            [1, 3, 4].into_iter().flat_map(|cap| [1, 3, 5].map(|weight| (cap, weight))).collect();
+        for number in 0..9 * 9 * 9 * 9 {
+            let parts = [729, 81, 9, 1].map(|digit| terms[number / digit % 9]);
+            for room in 0..=16 {
+                scratch.parts.clear();
+                scratch.parts.extend(parts.iter().enumerate().map(|(claim, (cap, weight))| Part {
+                    cap: *cap,
+                    weight: *weight,
+                    given: 0,
+                    claim,
+                }));
+                let left = fill(room, &mut scratch);
+                scratch.parts.sort_unstable_by_key(|part| part.claim);
+                let given: Vec<i128> = scratch.parts.iter().map(|part| part.given).collect();
+                assert_eq!(given, tried(room, &parts), "{room} among {parts:?}");
+                let caps: i128 = parts.iter().map(|(cap, _)| cap).sum();
+                assert_eq!(left, (caps <= room).then(|| room - caps));
+                count += 1;
+            }
+        }
+        assert_eq!(count, 9 * 9 * 9 * 9 * 17);
+    }
+}

@@ -5,19 +5,22 @@
 //! than what is asked for below. Users of a queue are leaves beside its declared children.
 //! A charge costs O(depth); shares are brought up to date when somebody asks, where they changed.
 
+mod charges;
 mod check;
 mod column;
 mod deal;
 mod questions;
 mod tree;
 mod usage;
+#[cfg(test)]
+mod tests;
 
 pub use check::{ROOT, TreeFault};
 pub use tree::QueueIndex;
 pub use usage::{Decay, HISTORY_MAX, UsageOptions};
 
-use crate::cluster::{EPHEMERAL_STORAGE, PODS, ResourceId, ResourceTable};
-use crate::model::{QueueSpec, Timestamp};
+use crate::cluster::{ResourceId, ResourceTable};
+use crate::model::QueueSpec;
 use column::{Buffers, Column};
 use tree::Tree;
 use usage::Usage;
@@ -90,8 +93,11 @@ impl FairShare {
     }
 
     /// Resolves the names of resources in quotas, limits and factors. Called whenever names became
-    /// known; until then a name has capacity 0. O(queues x new names).
+    /// known; until then a name has capacity 0. O(slots x new names).
     pub fn bind_resources(&mut self, table: &ResourceTable) {
+        if table.len() > self.bound.len() {
+            self.accrue_all();
+        }
         for resource in table.iter().skip(self.bound.len()) {
             let name = table.name(resource);
             self.bound.push((resource, name.into()));
@@ -227,97 +233,5 @@ impl FairShare {
         if let Some(Some(column)) = self.columns.get_mut(resource.index()) {
             column.set_capacity(amount);
         }
-    }
-
-    /// Counts (`sign` 1) or uncounts (-1) room taken by a pod, at the leaf and above. `requests`
-    /// are those of its class; what is not accounted is left out. O(depth x resources).
-    pub fn charge(&mut self, leaf: QueueIndex, requests: &[(ResourceId, i64)], sign: i64) {
-        let factors = self.usage.factors();
-        if requests.iter().any(|(resource, _)| factors.iter().any(|(id, _)| id == resource)) {
-            let mut queue = Some(leaf);
-            while let Some(slot) = queue {
-                self.usage.accrue(slot, self.flow(slot));
-                queue = self.tree.parent(slot);
-            }
-        }
-        self.for_each_column(leaf, requests, sign, Column::charge);
-    }
-
-    /// Counts (`sign` 1) or uncounts (-1) pending countable demand, as [`Self::charge`] does.
-    pub fn pend(&mut self, leaf: QueueIndex, requests: &[(ResourceId, i64)], sign: i64) {
-        self.for_each_column(leaf, requests, sign, Column::pend);
-    }
-
-    fn for_each_column(
-        &mut self,
-        leaf: QueueIndex,
-        requests: &[(ResourceId, i64)],
-        sign: i64,
-        count: fn(&mut Column, &Tree, QueueIndex, i128),
-    ) {
-        debug_assert!(self.tree.is_live(leaf), "the leaf is acquired");
-        for (resource, amount) in requests {
-            self.add_column(*resource);
-            if let Some(Some(column)) = self.columns.get_mut(resource.index()) {
-                count(column, &self.tree, leaf, i128::from(*amount) * i128::from(sign));
-            }
-        }
-        if sign < 0 {
-            self.free_unused(leaf);
-        }
-    }
-
-    /// Whether queues share a resource. One that is not bound yet counts as shared until it is.
-    fn is_accounted(&self, resource: ResourceId) -> bool {
-        match self.bound.get(resource.index()) {
-            Some((_, name)) => accounts(name),
-            None => resource != PODS && resource != EPHEMERAL_STORAGE,
-        }
-    }
-
-    /// Makes the column of a resource that is charged for the first time.
-    fn add_column(&mut self, resource: ResourceId) {
-        let index = resource.index();
-        if self.columns.get(index).is_some_and(Option::is_some) {
-            return;
-        }
-        if self.is_accounted(resource) {
-            if self.columns.len() <= index {
-                self.columns.resize_with(index + 1, || None);
-            }
-            let capacity = self.capacity.get(index).copied().unwrap_or(0);
-            self.columns[index] = Some(Box::new(Column::new(&self.tree, None, capacity)));
-        }
-    }
-
-    /// Forgets all that is charged and pending, and keeps the leaves: for when resources became
-    /// known and classes ask for more than was charged. Leaves without a use are freed.
-    /// O(slots x resources).
-    pub fn forget_charges(&mut self) {
-        for index in 0..self.tree.slots() {
-            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
-        }
-        for column in self.columns.iter_mut().flatten() {
-            column.forget();
-        }
-        for index in self.tree.declared()..self.tree.slots() {
-            self.free_unused(QueueIndex::at(index));
-        }
-    }
-
-    /// What counts as usage, and how fast it fades, from now on. O(slots).
-    pub fn set_usage_options(&mut self, options: UsageOptions) {
-        for index in 0..self.tree.slots() {
-            self.usage.accrue(QueueIndex::at(index), self.flow(QueueIndex::at(index)));
-        }
-        self.usage.set_options(options);
-        for (resource, name) in self.bound.iter().filter(|(_, name)| accounts(name)) {
-            self.usage.bind(*resource, name);
-        }
-    }
-
-    /// Time passes. O(1).
-    pub fn advance(&mut self, now: Timestamp) {
-        self.usage.advance(now);
     }
 }
