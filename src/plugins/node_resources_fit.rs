@@ -139,7 +139,7 @@ fn utilization(
 ) -> Option<(i64, i64)> {
     let resource = cluster.resources().find(name)?;
     let capacity = cluster.allocatable(resource, node);
-    let asked = class.scored(resource);
+    let asked = class.asked(resource);
     let basic = matches!(name, "cpu" | "memory" | "ephemeral-storage");
     let counts = capacity > 0 && (asked > 0 || basic);
     counts.then(|| (cluster.scored(resource, node) + asked, capacity))

@@ -88,6 +88,11 @@ func newProfile(
 		}
 	}
 	balanced := []config.ResourceSpec{{Name: "cpu", Weight: 1}, {Name: "memory", Weight: 1}}
+	if strategy == config.RequestedToCapacityRatio {
+		for _, name := range []string{"ephemeral-storage", "nvidia.com/gpu"} {
+			balanced = append(balanced, config.ResourceSpec{Name: name, Weight: 1})
+		}
+	}
 	return frameworkruntime.NewFramework(ctx, registry, &config.KubeSchedulerProfile{
 		SchedulerName: "mss-scheduler",
 		Plugins:       plugins,
