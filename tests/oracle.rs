@@ -240,7 +240,7 @@ fn label(plugin: &str, strategy: &str) -> &'static str {
 
 /// The arguments that `profiles.go` gives to upstream's plugins.
 fn arguments(strategy: &str) -> Arguments {
-    let shape = [(0, 0), (40, 90), (100, 40)];
+    let shape = [(0, 0), (40, 90), (80, 40)];
     let shape = shape.map(|(utilization, score)| ShapePoint { utilization, score });
     let resources = [("cpu", 1), ("memory", 2), ("nvidia.com/gpu", 5)];
     let fit = NodeResourcesFit {

@@ -117,9 +117,7 @@ impl NodeResourcesFit {
             ScoringStrategy::LeastAllocated => scaled(capacity - requested, capacity),
             ScoringStrategy::MostAllocated => scaled(requested.min(capacity), capacity),
             ScoringStrategy::RequestedToCapacityRatio(shape) => {
-                let full = requested > capacity;
-                let utilization = if full { SCORE_MAX } else { scaled(requested, capacity) };
-                broken_line(shape, utilization)
+                broken_line(shape, scaled(requested.min(capacity), capacity))
             }
         }
     }

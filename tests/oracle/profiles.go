@@ -83,7 +83,7 @@ func newProfile(
 	if strategy == config.RequestedToCapacityRatio {
 		fit.RequestedToCapacityRatio = &config.RequestedToCapacityRatioParam{
 			Shape: []config.UtilizationShapePoint{
-				{Utilization: 0, Score: 0}, {Utilization: 40, Score: 9}, {Utilization: 100, Score: 4},
+				{Utilization: 0, Score: 0}, {Utilization: 40, Score: 9}, {Utilization: 80, Score: 4},
 			},
 		}
 	}
