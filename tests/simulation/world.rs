@@ -32,6 +32,7 @@ impl Random {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) gangs: u64,
+    pub(crate) namesakes: u64,
     pub(crate) binds: u64,
     pub(crate) refused: u64,
     pub(crate) rollbacks: u64,
@@ -46,6 +47,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.gangs += other.gangs;
+        self.namesakes += other.namesakes;
         self.binds += other.binds;
         self.refused += other.refused;
         self.rollbacks += other.rollbacks;
@@ -61,6 +63,7 @@ impl Tally {
     pub(crate) fn assert_reached(&self) {
         let floors = [
             ("gangs", self.gangs, 1000),
+            ("gangs that share their name", self.namesakes, 500),
             ("binds", self.binds, 10_000),
             ("refused binds", self.refused, 500),
             ("rollbacks", self.rollbacks, 50),
@@ -81,6 +84,15 @@ pub(crate) struct Truth {
     pub(crate) pod: Pod,
     /// binds it had: more than one is a double bind
     pub(crate) binds: u32,
+}
+
+/// Namespace and name of a gang: two namespaces share some names.
+pub(crate) type GangKey = (Box<str>, Box<str>);
+
+/// The gang of a pod.
+pub(crate) fn gang_of(pod: &Pod) -> Option<GangKey> {
+    let group = pod.group.as_ref()?.as_ref().ok()?;
+    Some((pod.key.namespace.clone(), group.name.clone()))
 }
 
 /// A gang as it was made.
@@ -104,7 +116,8 @@ pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
     pub(crate) pods: BTreeMap<Uid, Truth>,
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
-    pub(crate) gangs: BTreeMap<Box<str>, Gang>,
+    /// by namespace and name
+    pub(crate) gangs: BTreeMap<GangKey, Gang>,
     pub(crate) tally: Tally,
     /// every call, for comparing runs
     pub(crate) log: Vec<String>,
@@ -348,10 +361,16 @@ impl World {
         }
     }
 
-    fn add_pod(&mut self, class: PodClass, group: Option<GroupSpec>, node: Option<Box<str>>) {
+    fn add_pod(
+        &mut self,
+        namespace: &str,
+        class: PodClass,
+        group: Option<GroupSpec>,
+        node: Option<Box<str>>,
+    ) {
         let uid = self.uid();
         let pod = Pod {
-            key: PodKey { namespace: "ns".into(), name: format!("pod-{}", uid.0).into() },
+            key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
             uid,
             profile: class.profile,
             node,
@@ -368,25 +387,33 @@ impl World {
         if self.pods.len() > 80 {
             return;
         }
-        self.tally.gangs += 1;
         self.serial += 1;
         let name: Box<str> = format!("gang-{}", self.serial).into();
+        self.add_gang_in("ns", name.clone());
+        if self.random.below(3) == 0 {
+            self.tally.namesakes += 1;
+            self.add_gang_in("other", name);
+        }
+    }
+
+    fn add_gang_in(&mut self, namespace: &str, name: Box<str>) {
+        self.tally.gangs += 1;
         let size = 2 + self.random.below(6);
         let min = 1 + u32::try_from(self.random.below(size)).expect("small");
-        self.gangs.insert(name.clone(), Gang { min, ..Gang::default() });
+        self.gangs.insert((namespace.into(), name.clone()), Gang { min, ..Gang::default() });
         let class = self.class(true);
         let other = self.class(true);
         let mixed = self.random.below(4) == 0;
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min };
-            self.add_pod(class, Some(group), None);
+            self.add_pod(namespace, class, Some(group), None);
         }
     }
 
     fn add_bare(&mut self) {
         let class = self.class(true);
-        self.add_pod(class, None, None);
+        self.add_pod("ns", class, None, None);
     }
 
     fn add_foreign(&mut self) {
@@ -394,7 +421,7 @@ impl World {
         let names: Vec<Box<str>> = self.nodes.keys().cloned().collect();
         if !names.is_empty() {
             let at = usize::try_from(self.random.below(names.len() as u64)).expect("small");
-            self.add_pod(class, None, Some(names[at].clone()));
+            self.add_pod("ns", class, None, Some(names[at].clone()));
         }
     }
 
@@ -422,8 +449,9 @@ impl World {
     fn replace(&mut self, uid: Uid) {
         let Some(truth) = self.pods.get(&uid) else { return };
         let (class, group) = (truth.pod.class.clone(), truth.pod.group.clone());
+        let namespace = truth.pod.key.namespace.clone();
         if let (Some(0), Some(Ok(group))) = (class.profile, group) {
-            self.add_pod(class, Some(group), None);
+            self.add_pod(&namespace, class, Some(group), None);
         }
     }
 
@@ -492,10 +520,9 @@ impl World {
     }
 
     /// Bound members of a gang that count.
-    pub(crate) fn bound(&self, gang: &str) -> u32 {
+    pub(crate) fn bound(&self, gang: &GangKey) -> u32 {
         let counts = |truth: &&Truth| {
-            let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
-            named
+            gang_of(&truth.pod).as_ref() == Some(gang)
                 && truth.pod.node.is_some()
                 && !truth.pod.deleting
                 && truth.pod.phase == Phase::Live
@@ -503,16 +530,15 @@ impl World {
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
 
-    fn succeeded(&self, gang: &str) -> u32 {
+    fn succeeded(&self, gang: &GangKey) -> u32 {
         let counts = |truth: &&Truth| {
-            let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
-            named && truth.pod.phase == Phase::Succeeded
+            gang_of(&truth.pod).as_ref() == Some(gang) && truth.pod.phase == Phase::Succeeded
         };
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
 
     fn note_gangs(&mut self) {
-        let names: Vec<Box<str>> = self.gangs.keys().cloned().collect();
+        let names: Vec<GangKey> = self.gangs.keys().cloned().collect();
         for name in names {
             let (bound, ended, now) = (self.bound(&name), self.succeeded(&name), self.now);
             let gang = self.gangs.get_mut(&name).expect("it was listed");
