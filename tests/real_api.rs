@@ -8,6 +8,8 @@
 mod crash;
 #[path = "real_api/faults.rs"]
 mod faults;
+#[path = "real_api/identity.rs"]
+mod identity;
 #[path = "real_api/neighbours.rs"]
 mod neighbours;
 mod support;

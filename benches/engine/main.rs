@@ -34,7 +34,14 @@ fn shape(index: usize, gpus: i64) -> PodClass {
     if gpus > 0 {
         requests.push((GPU.into(), gpus));
     }
-    PodClass { profile: Some(0), requests, non_zero: [cpu, memory], ..PodClass::default() }
+    let counted = [cpu, memory];
+    PodClass {
+        profile: Some(0),
+        requests,
+        non_zero: counted,
+        non_zero_asked: counted,
+        ..PodClass::default()
+    }
 }
 
 fn pod(index: usize, class: PodClass, group: Option<GroupSpec>) -> Event {

@@ -27,10 +27,12 @@ pub struct Class {
     pub requests: SmallVec<[(ResourceId, i64); 5]>,
     /// Requested names that no node has ever offered.
     pub unknown: SmallVec<[Box<str>; 1]>,
-    /// What scoring takes as its CPU request, in milli-CPU.
+    /// What scoring takes as its CPU request once it is on a node, in milli-CPU.
     pub scored_cpu: i64,
-    /// What scoring takes as its memory request, in bytes.
+    /// What scoring takes as its memory request once it is on a node, in bytes.
     pub scored_memory: i64,
+    /// Both while it is placed.
+    asked: [i64; 2],
     /// Changes when the slot is reused or resolved anew: caches keep it to notice.
     pub epoch: u32,
     users: u32,
@@ -43,12 +45,12 @@ impl Class {
         self.requests.iter().find(|(r, _)| *r == resource).map_or(0, |(_, amount)| *amount)
     }
 
-    /// What scoring takes as requested.
+    /// What scoring takes as requested by a pod that is placed.
     #[must_use]
-    pub fn scored(&self, resource: ResourceId) -> i64 {
+    pub fn asked(&self, resource: ResourceId) -> i64 {
         match resource {
-            CPU => self.scored_cpu,
-            MEMORY => self.scored_memory,
+            CPU => self.asked[0],
+            MEMORY => self.asked[1],
             other => self.request(other),
         }
     }
@@ -64,6 +66,7 @@ impl Class {
         }
         self.requests.push((PODS, 1));
         [self.scored_cpu, self.scored_memory] = self.spec.non_zero;
+        self.asked = self.spec.non_zero_asked;
         self.epoch += 1;
     }
 }
@@ -93,6 +96,7 @@ impl ClassTable {
                 unknown: SmallVec::new(),
                 scored_cpu: 0,
                 scored_memory: 0,
+                asked: [0; 2],
                 epoch: 0,
                 users: 0,
             });

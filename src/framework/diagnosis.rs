@@ -42,40 +42,61 @@ impl Diagnosis {
     /// Asks every node why it cannot take one more pod of the class. O(nodes x filters).
     ///
     /// As upstream, the first filter that rejects a node speaks for it, equal reasons are counted,
-    /// and the texts are sorted.
+    /// and the texts are sorted. Nodes that filters left out by name are counted apart.
     #[must_use]
     pub fn of(cluster: &Cluster, profile: &Profile, class: ClassId) -> Self {
         let class = cluster.class(class);
-        let mut counts: FxHashMap<Reason, u32> = FxHashMap::default();
+        let narrowed = profile.narrow(class);
+        let (mut counts, mut left_out) = (Counts::default(), Counts::default());
+        let mut nodes_left_out = 0;
         let mut rejected_by = if cluster.node_count() == 0 { NO_NODE } else { 0 };
-        for (node, _) in cluster.live_nodes() {
-            if let Some((place, status)) = profile.first_rejection(cluster, class, node) {
-                rejected_by |= 1 << place;
-                for reason in status.reasons() {
-                    *counts.entry(*reason).or_default() += 1;
-                }
+        for (node, entry) in cluster.live_nodes() {
+            let out = narrowed.leaves_out(&entry.name);
+            let places = if out { narrowed.by } else { u32::MAX };
+            let found = profile.first_rejection_of(places, cluster, class, node);
+            let Some((place, status)) = found else { continue };
+            rejected_by |= if out { narrowed.by } else { 1 << place };
+            nodes_left_out += u32::from(out);
+            let counts = if out { &mut left_out } else { &mut counts };
+            for reason in status.reasons() {
+                *counts.entry(*reason).or_default() += 1;
             }
+        }
+        let mut parts = parts(cluster, class, &counts);
+        if nodes_left_out > 0 {
+            parts.push(format!("{nodes_left_out} {}", narrowed.text()));
+        }
+        let message = message(cluster.node_count(), narrowed.refusal(), parts);
+        for (reason, count) in left_out {
+            *counts.entry(reason).or_default() += count;
         }
         let main_reason = counts.iter().max_by_key(|(reason, count)| (**count, **reason));
         let main_reason = main_reason.map(|(reason, _)| *reason);
-        let message = message(cluster, class, &counts);
         Self { message, rejected_by, main_reason }
     }
 }
 
-fn message(cluster: &Cluster, class: &Class, counts: &FxHashMap<Reason, u32>) -> String {
-    let nodes = cluster.node_count();
-    if nodes == 0 {
-        return "no nodes available to schedule pods".to_owned();
-    }
+type Counts = FxHashMap<Reason, u32>;
+
+fn parts(cluster: &Cluster, class: &Class, counts: &Counts) -> Vec<String> {
     let mut by_text: FxHashMap<String, u32> = FxHashMap::default();
     for (reason, count) in counts {
         *by_text.entry(reason.text(cluster, &class.unknown)).or_default() += count;
     }
-    let mut parts: Vec<String> = by_text.iter().map(|(text, n)| format!("{n} {text}")).collect();
-    parts.sort_unstable();
+    by_text.iter().map(|(text, count)| format!("{count} {text}")).collect()
+}
+
+/// Upstream `FitError.Error`.
+fn message(nodes: usize, refusal: Option<&str>, mut parts: Vec<String>) -> String {
+    if nodes == 0 {
+        return "no nodes available to schedule pods".to_owned();
+    }
+    if let Some(refusal) = refusal {
+        return format!("0/{nodes} nodes are available: {refusal}.");
+    }
     if parts.is_empty() {
         return format!("0/{nodes} nodes are available.");
     }
+    parts.sort_unstable();
     format!("0/{nodes} nodes are available: {}.", parts.join(", "))
 }

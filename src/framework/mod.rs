@@ -3,7 +3,7 @@
 //! | upstream | here |
 //! |---|---|
 //! | QueueSort, PreEnqueue | [`QueueSort`], [`PreEnqueue`]: over pod groups; a bare pod is a group of one |
-//! | PreFilter | not needed: filters that read [`Reads::Facts`] are asked once per class and node |
+//! | PreFilter | [`Filter::narrow`], for what is said; facts are asked once per class and node |
 //! | Filter, with EnqueueExtensions | [`Filter`], with [`Filter::queueing_hint`] |
 //! | PostFilter | preemption, not built in yet |
 //! | PreScore, Score, NormalizeScore | [`Score`], with [`Score::normalize`] |
@@ -14,10 +14,12 @@
 //! A plugin is one file in [`crate::plugins`] and one line in its registry.
 
 mod diagnosis;
+mod narrowing;
 mod profile;
 mod status;
 
 pub use diagnosis::{Diagnosis, GangProgress};
+pub use narrowing::Narrowing;
 pub use profile::{Plugins, Profile};
 pub use status::{Reason, Reasons, Status};
 
@@ -49,6 +51,12 @@ pub trait Filter: Plugin {
 
     /// The answer for a node that exists.
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status;
+
+    /// The nodes that can pass at all, where the class names them. It decides what is said of the
+    /// others, not where the pod may run: [`Filter::filter`] rejects them as well.
+    fn narrow<'a>(&self, _class: &'a Class) -> Narrowing<'a> {
+        Narrowing::AllNodes
+    }
 
     /// Whether a change of a node may turn this filter's rejection into success; upstream's
     /// `EventsToRegister` and `QueueingHintFn`.

@@ -1,6 +1,7 @@
 //! A profile: the plugins that serve one scheduler name.
 
 use super::diagnosis::NO_NODE;
+use super::narrowing::Narrowed;
 use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status};
 use crate::cluster::{Change, Class, Cluster, NodeIndex};
 use std::fmt;
@@ -75,10 +76,31 @@ impl Profile {
         class: &Class,
         node: NodeIndex,
     ) -> Option<(usize, Status)> {
-        self.filters.iter().enumerate().find_map(|(place, filter)| {
+        self.first_rejection_of(u32::MAX, cluster, class, node)
+    }
+
+    /// The first of these filters, by their places, that rejects a node.
+    pub(super) fn first_rejection_of(
+        &self,
+        places: u32,
+        cluster: &Cluster,
+        class: &Class,
+        node: NodeIndex,
+    ) -> Option<(usize, Status)> {
+        let asked = self.filters.iter().enumerate().filter(|(place, _)| places & 1 << place != 0);
+        asked.into_iter().find_map(|(place, filter)| {
             let status = filter.filter(cluster, class, node);
             (!status.is_success()).then_some((place, status))
         })
+    }
+
+    /// The nodes that the filters leave before they see one.
+    pub(super) fn narrow<'a>(&self, class: &'a Class) -> Narrowed<'a> {
+        let mut narrowed = Narrowed::default();
+        for (place, filter) in self.filters.iter().enumerate() {
+            narrowed.merge(place, filter.name(), filter.narrow(class));
+        }
+        narrowed
     }
 
     /// Whether a change of a node may help a group that these filters rejected.

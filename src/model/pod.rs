@@ -132,6 +132,9 @@ pub struct PodClass {
     /// without a request is taken to use 100 m and 200 MiB. Upstream `PodResource.Non0CPU`,
     /// `Non0Mem`.
     pub non_zero: [i64; 2],
+    /// The same while the pod itself is placed: upstream's `NodeResourcesFit` scores the sum over
+    /// containers then, whatever is requested for the pod as a whole.
+    pub non_zero_asked: [i64; 2],
     /// `spec.nodeName` of a pod that is to be placed on just that node; `None` for pods that are
     /// bound, which need no placing.
     pub node_name: Option<Box<str>>,

@@ -179,7 +179,8 @@ impl Search<'_> {
             self.seat_class(demand)?;
             self.give_back();
             let needed = self.needed;
-            let seated = place_group(self.cluster, rankings, self.profile, demands, (needed, needed));
+            let seated =
+                place_group(self.cluster, rankings, self.profile, demands, (needed, needed));
             let mut seated = seated.ok()?;
             let seats = seated.assumed().copied().collect();
             seated.rollback(self.cluster, Statement::default().checkpoint());
@@ -316,7 +317,8 @@ impl Search<'_> {
             }
             let mut helps = false;
             for (other, at) in here {
-                let counted = self.taken[*other][*at] || units.contains(&Unit::Elastic(*other, *at));
+                let counted =
+                    self.taken[*other][*at] || units.contains(&Unit::Elastic(*other, *at));
                 if *other == place && !counted {
                     helps |= self.reduce(lacking, self.candidates[place].pods[*at].class);
                 }

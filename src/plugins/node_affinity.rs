@@ -1,7 +1,11 @@
 //! NodeAffinity: node selector, required and preferred node affinity.
 
 use crate::cluster::{Class, Cluster, NodeIndex};
-use crate::framework::{Filter, Plugin, Reads, Reason, Score, Status, default_normalize};
+use crate::framework::{
+    Filter, Narrowing, Plugin, Reads, Reason, Score, Status, default_normalize,
+};
+use crate::model::{NodeSelectorTerm, Operator};
+use std::collections::BTreeSet;
 
 #[derive(Debug)]
 pub(super) struct NodeAffinity;
@@ -29,6 +33,29 @@ impl Filter for NodeAffinity {
         }
         Status::unresolvable(Reason::NodeAffinity)
     }
+
+    /// The names that the terms ask for, if every one of the alternatives asks for some.
+    fn narrow<'a>(&self, class: &'a Class) -> Narrowing<'a> {
+        let terms = class.spec.required.as_deref().unwrap_or_default();
+        let named: Option<Vec<BTreeSet<&str>>> = terms.iter().map(names).collect();
+        match named {
+            Some(sets) if !sets.is_empty() => {
+                let all: BTreeSet<&str> = sets.into_iter().flatten().collect();
+                match all.is_empty() {
+                    true => Narrowing::NoNode("pod affinity terms conflict"),
+                    false => Narrowing::Only(all),
+                }
+            }
+            _ => Narrowing::AllNodes,
+        }
+    }
+}
+
+/// The nodes that the fields of a term ask for by name; `None`: it asks for no name.
+fn names(term: &NodeSelectorTerm) -> Option<BTreeSet<&str>> {
+    let asks = term.fields.iter().filter(|field| field.operator == Operator::In);
+    let sets = asks.map(|field| field.values.iter().map(|name| &**name).collect());
+    sets.reduce(|all: BTreeSet<&str>, more| all.intersection(&more).copied().collect())
 }
 
 impl Score for NodeAffinity {

@@ -1,7 +1,7 @@
 //! NodeName: a pod that names its node runs there only.
 
 use crate::cluster::{Class, Cluster, NodeIndex};
-use crate::framework::{Filter, Plugin, Reads, Reason, Status};
+use crate::framework::{Filter, Narrowing, Plugin, Reads, Reason, Status};
 
 #[derive(Debug)]
 pub(super) struct NodeName;
@@ -24,5 +24,10 @@ impl Filter for NodeName {
             }
             _ => Status::Success,
         }
+    }
+
+    fn narrow<'a>(&self, class: &'a Class) -> Narrowing<'a> {
+        let name = class.spec.node_name.as_deref();
+        name.map_or(Narrowing::AllNodes, |name| Narrowing::Only([name].into()))
     }
 }

@@ -4,9 +4,6 @@ use crate::cluster::{CPU, Class, Cluster, EPHEMERAL_STORAGE, MEMORY, NodeIndex, 
 use crate::framework::{Plugin, Reads, SCORE_MAX, Score};
 use smallvec::SmallVec;
 
-/// Fractions are whole numbers of this part.
-const UNIT: i64 = 1_000_000_000;
-
 /// The plugin with its arguments.
 #[derive(Clone, Debug)]
 pub struct NodeResourcesBalancedAllocation {
@@ -31,8 +28,9 @@ impl Score for NodeResourcesBalancedAllocation {
         Reads::Usage
     }
 
-    /// How much the pod improves the balance: 50 for not at all, above for better. The balance is
-    /// `100 * (1 - standard deviation of the requested fractions)`, here in integers.
+    /// How much the pod improves the balance: 75 for not at all, above for better. The balance is
+    /// `100 * (1 - standard deviation of the requested fractions)`, in upstream's floating point,
+    /// operation by operation: the result is upstream's to the last bit, and the same everywhere.
     fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
         let known = self.resources.iter().filter_map(|name| cluster.resources().find(name));
         let known: SmallVec<[ResourceId; 4]> = known.collect();
@@ -54,32 +52,28 @@ impl Score for NodeResourcesBalancedAllocation {
     }
 }
 
-type Fractions = SmallVec<[i64; 4]>;
+type Fractions = SmallVec<[f64; 4]>;
 
-/// In parts of [`UNIT`], at most all of it. Large amounts lose their last bits, which are beyond
-/// what a part can tell, so that 64 bits do.
-fn fraction(requested: i64, capacity: i64) -> i64 {
-    if requested >= capacity {
-        return UNIT;
-    }
-    let shift = (i64::BITS - capacity.leading_zeros()).saturating_sub(33);
-    (requested >> shift) * UNIT / (capacity >> shift)
+#[allow(clippy::cast_precision_loss)] // as upstream; quantities end at 2^52, so nothing is lost
+fn fraction(requested: i64, capacity: i64) -> f64 {
+    (requested as f64 / capacity as f64).min(1.0)
 }
 
-fn balance(fractions: &[i64]) -> i64 {
-    (UNIT - deviation(fractions)) * SCORE_MAX / UNIT
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // 0 to 100, cut as upstream
+fn balance(fractions: &[f64]) -> i64 {
+    ((1.0 - deviation(fractions)) * SCORE_MAX as f64) as i64
 }
 
-fn deviation(fractions: &[i64]) -> i64 {
-    let count = i64::try_from(fractions.len()).unwrap_or(i64::MAX);
-    if let [one, other] = fractions {
-        return (one - other).abs() / 2;
+#[allow(clippy::cast_precision_loss)] // a handful of resources
+fn deviation(fractions: &[f64]) -> f64 {
+    match fractions {
+        [] | [_] => 0.0,
+        [one, other] => ((one - other) / 2.0).abs(),
+        _ => {
+            let count = fractions.len() as f64;
+            let mean = fractions.iter().fold(0.0, |sum, f| sum + f) / count;
+            let squares = fractions.iter().map(|f| (f - mean) * (f - mean));
+            (squares.fold(0.0, |sum, square| sum + square) / count).sqrt()
+        }
     }
-    if count < 2 {
-        return 0;
-    }
-    let mean = fractions.iter().sum::<i64>() / count;
-    let squares = fractions.iter().map(|f| i128::from(f - mean) * i128::from(f - mean));
-    let variance = squares.sum::<i128>() / i128::from(count);
-    i64::try_from(variance.isqrt()).unwrap_or(UNIT)
 }

@@ -117,9 +117,7 @@ impl NodeResourcesFit {
             ScoringStrategy::LeastAllocated => scaled(capacity - requested, capacity),
             ScoringStrategy::MostAllocated => scaled(requested.min(capacity), capacity),
             ScoringStrategy::RequestedToCapacityRatio(shape) => {
-                let full = requested > capacity;
-                let utilization = if full { SCORE_MAX } else { scaled(requested, capacity) };
-                broken_line(shape, utilization)
+                broken_line(shape, scaled(requested.min(capacity), capacity))
             }
         }
     }
@@ -139,7 +137,7 @@ fn utilization(
 ) -> Option<(i64, i64)> {
     let resource = cluster.resources().find(name)?;
     let capacity = cluster.allocatable(resource, node);
-    let asked = class.scored(resource);
+    let asked = class.asked(resource);
     let basic = matches!(name, "cpu" | "memory" | "ephemeral-storage");
     let counts = capacity > 0 && (asked > 0 || basic);
     counts.then(|| (cluster.scored(resource, node) + asked, capacity))

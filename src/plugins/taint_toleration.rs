@@ -41,9 +41,8 @@ impl Score for TaintToleration {
         let tolerations = &class.spec.tolerations;
         let mut count = 0;
         for taint in cluster.node(node).taints.iter().map(|id| cluster.taint(*id)) {
-            let relevant = tolerations.iter().filter(|t| t.effect.is_none_or(soft));
             count +=
-                i64::from(soft(taint.effect) && !relevant.into_iter().any(|t| t.tolerates(taint)));
+                i64::from(soft(taint.effect) && !tolerations.iter().any(|t| t.tolerates(taint)));
         }
         count
     }

@@ -154,7 +154,9 @@ impl Queue {
     }
 
     /// The first active group of each leaf that has any.
-    pub fn first_by_leaf(&self) -> impl ExactSizeIterator<Item = (QueueIndex, OrderKey, GroupIndex)> {
+    pub fn first_by_leaf(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (QueueIndex, OrderKey, GroupIndex)> {
         self.active.iter().map(|(leaf, groups)| {
             let (key, group) = groups.first().expect("an empty leaf is removed");
             (*leaf, *key, *group)

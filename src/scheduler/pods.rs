@@ -2,8 +2,8 @@
 
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, PodIndex};
-use crate::model::{PodKey, Timestamp, Uid, WallTime};
 use crate::fairshare::QueueIndex;
+use crate::model::{PodKey, Timestamp, Uid, WallTime};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;

@@ -40,6 +40,9 @@ impl Scheduler {
         let mut searches = 0;
         for index in waiting {
             let group = self.groups.get(index);
+            if group.counts.waiting < group.needed() {
+                continue; // it has lost members to a plan of this cycle and is looked at again
+            }
             let leaf = group.leaf.expect("a group that was tried has a queue");
             let alike = (leaf, self.class_of(index), group.needed(), group.priority);
             if hopeless.contains(&alike) {

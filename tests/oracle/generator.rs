@@ -48,7 +48,11 @@ pub(crate) fn case(dice: &mut Dice) -> Value {
             pods.push(pod);
         }
     }
-    json!({ "pod": pod(dice, 0), "nodes": nodes, "pods": pods })
+    let mut asking = pod(dice, 0);
+    if dice.one_in(10) {
+        asking["spec"]["nodeName"] = json!(dice.pick(&["n0", "n1", "n2", "n3", "elsewhere"]));
+    }
+    json!({ "pod": asking, "nodes": nodes, "pods": pods })
 }
 
 fn node(dice: &mut Dice, name: &str) -> Value {
@@ -219,11 +223,15 @@ fn node_affinity(dice: &mut Dice) -> Value {
 
 fn term(dice: &mut Dice) -> Value {
     let mut term = json!({ "matchExpressions": dice.list(2, expression) });
-    if dice.one_in(6) {
-        term["matchFields"] = json!([{
-            "key": "metadata.name", "operator": dice.pick(&["In", "In", "NotIn"]),
-            "values": [dice.pick(&["n0", "n1", "n2", "n3", "elsewhere"])],
-        }]);
+    if dice.one_in(4) {
+        let field = |dice: &mut Dice| {
+            json!({
+                "key": "metadata.name", "operator": dice.pick(&["In", "In", "NotIn"]),
+                "values": [dice.pick(&["n0", "n1", "n2", "n3", "elsewhere"])],
+            })
+        };
+        let fields: Vec<_> = (0..=dice.below(2)).map(|_| field(dice)).collect();
+        term["matchFields"] = json!(fields);
     }
     term
 }

@@ -83,11 +83,16 @@ func newProfile(
 	if strategy == config.RequestedToCapacityRatio {
 		fit.RequestedToCapacityRatio = &config.RequestedToCapacityRatioParam{
 			Shape: []config.UtilizationShapePoint{
-				{Utilization: 0, Score: 0}, {Utilization: 40, Score: 9}, {Utilization: 100, Score: 4},
+				{Utilization: 0, Score: 0}, {Utilization: 40, Score: 9}, {Utilization: 80, Score: 4},
 			},
 		}
 	}
 	balanced := []config.ResourceSpec{{Name: "cpu", Weight: 1}, {Name: "memory", Weight: 1}}
+	if strategy == config.RequestedToCapacityRatio {
+		for _, name := range []string{"ephemeral-storage", "nvidia.com/gpu"} {
+			balanced = append(balanced, config.ResourceSpec{Name: name, Weight: 1})
+		}
+	}
 	return frameworkruntime.NewFramework(ctx, registry, &config.KubeSchedulerProfile{
 		SchedulerName: "mss-scheduler",
 		Plugins:       plugins,

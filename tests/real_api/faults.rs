@@ -21,6 +21,7 @@ fn faults(seed: u64) -> Faults {
         timeout_after: 0.03,
         watch_life: Some(Duration::from_millis(300)..Duration::from_secs(3)),
         delay: Some(Duration::ZERO..Duration::from_millis(20)),
+        hold_binds: false,
     }
 }
 

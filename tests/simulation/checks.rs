@@ -1,6 +1,6 @@
 //! What must be true of a world, judged without the scheduler's own bookkeeping.
 
-use crate::world::{Truth, World};
+use crate::world::{Truth, World, gang_of};
 use mss_scheduler::model::{Node, Pod};
 
 fn amount(list: &[(Box<str>, i64)], name: &str) -> i64 {
@@ -36,7 +36,7 @@ pub(crate) fn settled(world: &World) {
     for (name, gang) in &world.gangs {
         assert!(
             gang.half_since.is_none(),
-            "I2: {name} has {} of {} bound and was never whole",
+            "I2: {name:?} has {} of {} bound and was never whole",
             world.bound(name),
             gang.min
         );
@@ -60,22 +60,24 @@ pub(crate) fn settled(world: &World) {
 /// Gangs of one class: the number that fits is a sum over nodes.
 fn gangs_do_not_wait_in_vain(world: &World) {
     for (name, gang) in &world.gangs {
-        let member =
-            |truth: &&Truth| matches!(&truth.pod.group, Some(Ok(group)) if group.name == *name);
+        let member = |truth: &&Truth| gang_of(&truth.pod).as_ref() == Some(name);
         let members: Vec<&Pod> = world.pods.values().filter(member).map(|t| &t.pod).collect();
         let waiting: Vec<&&Pod> =
             members.iter().filter(|pod| pod.node.is_none() && !pod.deleting).collect();
         let Some(first) = waiting.first() else { continue };
         let alike = waiting.iter().all(|pod| pod.class == first.class);
         let bound = world.bound(name) as usize;
-        if !alike || world.is_limited(&first.key.namespace) || bound + waiting.len() < gang.min as usize {
+        if !alike
+            || world.is_limited(&first.key.namespace)
+            || bound + waiting.len() < gang.min as usize
+        {
             continue;
         }
         let room: usize = world.nodes.values().map(|node| capacity(world, node, first)).sum();
         let needed = (gang.min as usize).saturating_sub(bound).max(1);
         assert!(
             room < needed,
-            "work conservation: {name} needs {needed} of {} waiting, {room} fit",
+            "work conservation: {name:?} needs {needed} of {} waiting, {room} fit",
             waiting.len()
         );
     }

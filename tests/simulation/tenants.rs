@@ -1,6 +1,6 @@
 //! Tenants of a world: queues that are edited, gangs that are evicted.
 
-use crate::world::{GPU, World};
+use crate::world::{GPU, GangKey, World};
 use mss_scheduler::model::{QueueSpec, Uid};
 use mss_scheduler::scheduler::{Event, EvictOutcome, PodRef};
 use std::collections::BTreeMap;
@@ -69,11 +69,11 @@ impl World {
     /// Counts whose members go: gangs that keep their minimum shrink, the others end.
     pub(crate) fn note_victims(&mut self, pods: &[PodRef]) {
         self.tally.warned += pods.len() as u64;
-        let mut gangs: BTreeMap<Box<str>, u32> = BTreeMap::new();
-        for pod in pods {
-            let truth = self.pods.get(&pod.uid).map(|truth| &truth.pod.group);
-            if let Some(Some(Ok(group))) = truth {
-                *gangs.entry(group.name.clone()).or_default() += 1;
+        let mut gangs: BTreeMap<GangKey, u32> = BTreeMap::new();
+        for pod in pods.iter().filter_map(|pod| Some(&self.pods.get(&pod.uid)?.pod)) {
+            if let Some(Ok(group)) = &pod.group {
+                let key = (pod.key.namespace.clone(), group.name.clone());
+                *gangs.entry(key).or_default() += 1;
             }
         }
         for (name, taken) in gangs {

@@ -32,6 +32,7 @@ impl Random {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) gangs: u64,
+    pub(crate) namesakes: u64,
     pub(crate) binds: u64,
     pub(crate) refused: u64,
     pub(crate) rollbacks: u64,
@@ -55,6 +56,7 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.gangs += other.gangs;
+        self.namesakes += other.namesakes;
         self.binds += other.binds;
         self.refused += other.refused;
         self.rollbacks += other.rollbacks;
@@ -79,6 +81,7 @@ impl Tally {
     pub(crate) fn assert_reached(&self) {
         let floors = [
             ("gangs", self.gangs, 1000),
+            ("gangs that share their name", self.namesakes, 500),
             ("binds", self.binds, 10_000),
             ("refused binds", self.refused, 500),
             ("rollbacks", self.rollbacks, 50),
@@ -109,6 +112,15 @@ pub(crate) struct Truth {
     pub(crate) binds: u32,
 }
 
+/// Namespace and name of a gang: two namespaces share some names.
+pub(crate) type GangKey = (Box<str>, Box<str>);
+
+/// The gang of a pod.
+pub(crate) fn gang_of(pod: &Pod) -> Option<GangKey> {
+    let group = pod.group.as_ref()?.as_ref().ok()?;
+    Some((pod.key.namespace.clone(), group.name.clone()))
+}
+
 /// A gang as it was made.
 #[derive(Clone, Default)]
 pub(crate) struct Gang {
@@ -131,7 +143,8 @@ pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
     pub(crate) pods: BTreeMap<Uid, Truth>,
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
-    pub(crate) gangs: BTreeMap<Box<str>, Gang>,
+    /// by namespace and name
+    pub(crate) gangs: BTreeMap<GangKey, Gang>,
     /// declared queues; none: everything is in the default queue
     pub(crate) queues: BTreeMap<Box<str>, QueueSpec>,
     pub(crate) tally: Tally,
@@ -285,9 +298,6 @@ impl World {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
-                ApiCall::Warn { .. } | ApiCall::Evict { .. } => {
-                    unreachable!("no queue is declared here")
-                }
                 ApiCall::Tell { pods, telling, .. } => {
                     self.tally.told += pods.len() as u64;
                     for pod in pods {
@@ -426,20 +436,28 @@ impl World {
         if self.pods.len() > 80 {
             return;
         }
-        self.tally.gangs += 1;
         self.serial += 1;
         let name: Box<str> = format!("gang-{}", self.serial).into();
+        let (namespace, priority) = self.tenant();
+        self.add_gang_in((&namespace, priority), name.clone());
+        if self.random.below(3) == 0 {
+            self.tally.namesakes += 1;
+            self.add_gang_in(("other", priority), name);
+        }
+    }
+
+    fn add_gang_in(&mut self, (namespace, priority): (&str, i32), name: Box<str>) {
+        self.tally.gangs += 1;
         let size = 2 + self.random.below(6);
         let min = 1 + u32::try_from(self.random.below(size)).expect("small");
-        self.gangs.insert(name.clone(), Gang { min, ..Gang::default() });
-        let tenant = self.tenant();
+        self.gangs.insert((namespace.into(), name.clone()), Gang { min, ..Gang::default() });
         let class = self.class(true);
         let other = self.class(true);
         let mixed = self.random.below(4) == 0;
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
-            self.add_pod(class, Some(group), None, (&tenant.0, tenant.1));
+            self.add_pod(class, Some(group), None, (namespace, priority));
         }
     }
 
@@ -553,10 +571,9 @@ impl World {
     }
 
     /// Bound members of a gang that count.
-    pub(crate) fn bound(&self, gang: &str) -> u32 {
+    pub(crate) fn bound(&self, gang: &GangKey) -> u32 {
         let counts = |truth: &&Truth| {
-            let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
-            named
+            gang_of(&truth.pod).as_ref() == Some(gang)
                 && truth.pod.node.is_some()
                 && !truth.pod.deleting
                 && truth.pod.phase == Phase::Live
@@ -564,16 +581,15 @@ impl World {
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
 
-    fn succeeded(&self, gang: &str) -> u32 {
+    fn succeeded(&self, gang: &GangKey) -> u32 {
         let counts = |truth: &&Truth| {
-            let named = matches!(&truth.pod.group, Some(Ok(group)) if *group.name == *gang);
-            named && truth.pod.phase == Phase::Succeeded
+            gang_of(&truth.pod).as_ref() == Some(gang) && truth.pod.phase == Phase::Succeeded
         };
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
 
     fn note_gangs(&mut self) {
-        let names: Vec<Box<str>> = self.gangs.keys().cloned().collect();
+        let names: Vec<GangKey> = self.gangs.keys().cloned().collect();
         for name in names {
             let (bound, ended, now) = (self.bound(&name), self.succeeded(&name), self.now);
             let gang = self.gangs.get_mut(&name).expect("it was listed");

@@ -41,6 +41,8 @@ pub(crate) struct Faults {
     pub(crate) watch_life: Option<Range<Duration>>,
     /// Each request waits for a time in this range before it is forwarded.
     pub(crate) delay: Option<Range<Duration>>,
+    /// Binds wait, before they are forwarded, until rules without this are set.
+    pub(crate) hold_binds: bool,
 }
 
 /// How often each fault happened.
@@ -48,6 +50,7 @@ pub(crate) struct Faults {
 pub(crate) struct Counts {
     pub(crate) requests: AtomicU64,
     pub(crate) binds: AtomicU64,
+    pub(crate) held_binds: AtomicU64,
     pub(crate) lost_bind_replies: AtomicU64,
     pub(crate) too_many: AtomicU64,
     pub(crate) timeouts: AtomicU64,
@@ -164,6 +167,12 @@ impl State {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
+        if is_bind(&request) && self.holds_binds() {
+            self.counts.held_binds.fetch_add(1, Ordering::Relaxed);
+            while self.holds_binds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
         match fate {
             Fate::TooMany => {
                 self.counts.too_many.fetch_add(1, Ordering::Relaxed);
@@ -198,6 +207,10 @@ impl State {
         }
     }
 
+    fn holds_binds(&self) -> bool {
+        self.faults.lock().expect("no holder panics").hold_binds
+    }
+
     fn draw(&self, request: &Request<Incoming>) -> (Fate, Option<Duration>) {
         let faults = self.faults.lock().expect("no holder panics").clone();
         let mut random = self.random.lock().expect("no holder panics");
@@ -207,8 +220,7 @@ impl State {
             let life = faults.watch_life.map(|range| random.random_range(range));
             return (life.map_or(Fate::Pass, Fate::CutAfter), delay);
         }
-        let bind = request.method() == Method::POST && request.uri().path().ends_with("/binding");
-        if bind {
+        if is_bind(request) {
             let number = self.counts.binds.fetch_add(1, Ordering::Relaxed) + 1;
             if faults.lose_every_bind_reply.is_some_and(|every| number.is_multiple_of(every)) {
                 return (Fate::LoseReply, delay);
@@ -259,6 +271,10 @@ impl State {
         tokio::spawn(connection);
         Ok(sender)
     }
+}
+
+fn is_bind(request: &Request<Incoming>) -> bool {
+    request.method() == Method::POST && request.uri().path().ends_with("/binding")
 }
 
 /// Passes the body on and breaks off when its time is over, wherever in a line that may be.

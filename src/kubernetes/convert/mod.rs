@@ -146,6 +146,7 @@ fn class(
         profile,
         requests: counted.requests,
         non_zero: counted.non_zero,
+        non_zero_asked: counted.non_zero_asked,
         host_ports: host_ports(object),
         ..PodClass::default()
     };

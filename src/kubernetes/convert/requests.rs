@@ -24,6 +24,8 @@ pub(super) struct Counted {
     pub requests: ResourceList,
     /// Milli-CPU and bytes of memory as scores count them.
     pub non_zero: [i64; 2],
+    /// The same while the pod itself is placed.
+    pub non_zero_asked: [i64; 2],
     /// An amount could not be read or is too large; it is counted as the largest value.
     pub unrepresentable: bool,
 }
@@ -33,12 +35,12 @@ pub(super) fn pod(spec: &PodSpec, status: Option<&PodStatus>) -> Counted {
     let sums = total(spec, status, [false, false]);
     let pod_level = spec.resources.requests.iter().any(|(name, _)| is_pod_level(name));
     let missing = ["cpu", "memory"].map(|name| !pod_level || sums.get(name).is_none());
-    let scored = if missing == [false, false] { None } else { Some(total(spec, status, missing)) };
-    let scored = scored.as_ref().unwrap_or(&sums);
-    let non_zero = ["cpu", "memory"].map(|name| {
-        let milli = scored.get(name).unwrap_or(0);
-        rounded(name, milli).min(quantity::VALUE_MAX)
-    });
+    let non_zero = match missing {
+        [false, false] => scored(&sums),
+        _ => scored(&total(spec, status, missing)),
+    };
+    let non_zero_asked =
+        if pod_level { scored(&without_pod_level(spec, status)) } else { non_zero };
     let mut unrepresentable = false;
     let mut requests: ResourceList = Vec::with_capacity(sums.0.len());
     for (name, milli) in sums.0 {
@@ -49,7 +51,15 @@ pub(super) fn pod(spec: &PodSpec, status: Option<&PodStatus>) -> Counted {
         }
     }
     requests.sort_unstable();
-    Counted { requests, non_zero, unrepresentable }
+    Counted { requests, non_zero, non_zero_asked, unrepresentable }
+}
+
+/// Milli-CPU and bytes of memory.
+fn scored(sums: &Sums<'_>) -> [i64; 2] {
+    ["cpu", "memory"].map(|name| {
+        let milli = sums.get(name).unwrap_or(0);
+        rounded(name, milli).min(quantity::VALUE_MAX)
+    })
 }
 
 /// A node's allocatable; unreadable amounts are none.
@@ -163,6 +173,14 @@ fn total<'a>(spec: &'a PodSpec, status: Option<&'a PodStatus>, missing: [bool; 2
             }
         }
     }
+    sums.add(&Sums::from(&spec.overhead));
+    sums
+}
+
+/// What upstream's `resourceAllocationScorer` of `NodeResourcesFit` counts: it is not told of
+/// pod-level resources.
+fn without_pod_level<'a>(spec: &'a PodSpec, status: Option<&'a PodStatus>) -> Sums<'a> {
+    let mut sums = containers(spec, status, [true, true]);
     sums.add(&Sums::from(&spec.overhead));
     sums
 }
