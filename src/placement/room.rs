@@ -261,7 +261,7 @@ impl Search<'_> {
         let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
         let here = self.on_node.get(&node)?.clone();
         let mut spare: FxHashMap<usize, u32> = FxHashMap::default();
-        let mut elastic: SmallVec<[(bool, Reverse<i64>, Rank, usize, usize); 8]> = SmallVec::new();
+        let mut elastic = Vec::new();
         for (place, at) in &here {
             let candidate = &self.candidates[*place];
             let single = at + candidate.kept < candidate.pods.len();
