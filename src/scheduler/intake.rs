@@ -2,7 +2,7 @@
 
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
-use crate::cluster::{Change, ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
 
 impl Scheduler {
@@ -53,7 +53,7 @@ impl Scheduler {
             }
         }
         if let Some(index) = self.cluster.find_node(&name) {
-            self.improved.insert(index, Change::Facts);
+            self.improved.insert(index);
         }
     }
 
@@ -154,7 +154,7 @@ impl Scheduler {
         if let Some(node) = node {
             self.cluster.place(new, node);
             self.cluster.unplace(old, node);
-            self.improved.entry(node).or_insert(Change::Usage);
+            self.improved.insert(node);
         }
         self.cluster.release_class(old);
         if let Some(group) = group {
@@ -176,7 +176,7 @@ impl Scheduler {
         }
         if let Some(old) = old {
             self.cluster.unplace(class, old);
-            self.improved.entry(old).or_insert(Change::Usage);
+            self.improved.insert(old);
         }
     }
 

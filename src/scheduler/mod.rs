@@ -23,14 +23,14 @@ pub use calls::{
 pub use report::{Attempt, AttemptResult, Report};
 pub use view::{Gauges, NodeUse, Tallies};
 
-use crate::cluster::{Change, Cluster, NodeIndex};
+use crate::cluster::{Cluster, NodeIndex};
 use crate::framework::Profile;
 use crate::model::{Node, Pod, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{GroupIndex, GroupTable, Queue};
 use calls::Calls;
 use pods::PodTable;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 /// Everything that can happen to the scheduler.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ pub struct Scheduler {
     nodes_listed: FxHashSet<Box<str>>,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
-    improved: FxHashMap<NodeIndex, Change>,
+    improved: FxHashSet<NodeIndex>,
     outbox: Vec<ApiCall>,
     tallies: Tallies,
 }
@@ -182,7 +182,7 @@ impl Scheduler {
             namespaces_listed: FxHashSet::default(),
             nodes_listed: FxHashSet::default(),
             dirty: Vec::new(),
-            improved: FxHashMap::default(),
+            improved: FxHashSet::default(),
             outbox: Vec::new(),
             tallies: Tallies::default(),
         }
