@@ -24,15 +24,12 @@ impl GangProgress {
     }
 }
 
-/// [`Diagnosis::rejected_by`]: there was no node to ask.
-pub(super) const NO_NODE: u32 = 1 << 31;
-
 /// The outcome of a failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
     /// Upstream's sentence: `0/5 nodes are available: 3 Insufficient nvidia.com/gpu, ...`.
     pub message: String,
-    /// Filters that rejected nodes, by their place in the profile; bit 31: no node at all.
+    /// Filters that rejected nodes, by their place in the profile.
     pub rejected_by: u32,
     /// The reason most nodes gave, for metrics; `None` if there was no node.
     pub main_reason: Option<Reason>,
@@ -49,7 +46,7 @@ impl Diagnosis {
         let narrowed = profile.narrow(class);
         let (mut counts, mut left_out) = (Counts::default(), Counts::default());
         let mut nodes_left_out = 0;
-        let mut rejected_by = if cluster.node_count() == 0 { NO_NODE } else { 0 };
+        let mut rejected_by = 0;
         for (node, entry) in cluster.live_nodes() {
             let out = narrowed.leaves_out(&entry.name);
             let places = if out { narrowed.by } else { u32::MAX };

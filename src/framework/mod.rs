@@ -4,7 +4,8 @@
 //! |---|---|
 //! | QueueSort, PreEnqueue | [`QueueSort`], [`PreEnqueue`]: over pod groups; a bare pod is a group of one |
 //! | PreFilter | [`Filter::narrow`], for what is said; facts are asked once per class and node |
-//! | Filter, with EnqueueExtensions | [`Filter`], with [`Filter::queueing_hint`] |
+//! | Filter | [`Filter`] |
+//! | EnqueueExtensions | not needed: a node that improved wakes those whom the filters let on it |
 //! | PostFilter | preemption, not built in yet |
 //! | PreScore, Score, NormalizeScore | [`Score`], with [`Score::normalize`] |
 //! | Reserve, Unreserve | [`crate::cluster::Statement`]: the same for every plugin |
@@ -23,7 +24,7 @@ pub use narrowing::Narrowing;
 pub use profile::{Plugins, Profile};
 pub use status::{Reason, Reasons, Status};
 
-use crate::cluster::{Change, Class, Cluster, NodeIndex};
+use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::model::WallTime;
 
 /// Scores are 0 to this; upstream `MaxNodeScore`.
@@ -56,15 +57,6 @@ pub trait Filter: Plugin {
     /// others, not where the pod may run: [`Filter::filter`] rejects them as well.
     fn narrow<'a>(&self, _class: &'a Class) -> Narrowing<'a> {
         Narrowing::AllNodes
-    }
-
-    /// Whether a change of a node may turn this filter's rejection into success; upstream's
-    /// `EventsToRegister` and `QueueingHintFn`.
-    fn queueing_hint(&self, change: Change) -> bool {
-        match self.reads() {
-            Reads::Facts => change == Change::Facts,
-            Reads::Usage => true,
-        }
     }
 }
 

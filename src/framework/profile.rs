@@ -1,9 +1,8 @@
 //! A profile: the plugins that serve one scheduler name.
 
-use super::diagnosis::NO_NODE;
 use super::narrowing::Narrowed;
 use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status};
-use crate::cluster::{Change, Class, Cluster, NodeIndex};
+use crate::cluster::{Class, Cluster, NodeIndex};
 use std::fmt;
 
 /// Plugins in order. Filters that read facts come before those that read usage, whatever the
@@ -101,14 +100,6 @@ impl Profile {
             narrowed.merge(place, filter.name(), filter.narrow(class));
         }
         narrowed
-    }
-
-    /// Whether a change of a node may help a group that these filters rejected.
-    #[must_use]
-    pub fn queueing_hint(&self, rejected_by: u32, change: Change) -> bool {
-        let mut rejecting = self.filters.iter().enumerate();
-        (rejected_by & NO_NODE != 0 && change == Change::Facts)
-            || rejecting.any(|(at, f)| rejected_by & 1 << at != 0 && f.queueing_hint(change))
     }
 
     /// Names of the filters behind the bits of a diagnosis.

@@ -3,12 +3,13 @@
 use super::Scheduler;
 use super::pods::PodState;
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{Change, ClassId, NodeIndex};
+use crate::cluster::{ClassId, NodeIndex};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::placement::{Demand, place_group};
 use crate::queue::{GroupIndex, Home};
+use rustc_hash::FxHashSet;
 
 impl Scheduler {
     /// Looks at what changed, wakes what may be helped, then tries the active groups in order. A
@@ -42,23 +43,21 @@ impl Scheduler {
         report
     }
 
-    /// Wakes unschedulable groups of which a pod now fits a node that has improved.
+    /// Wakes unschedulable groups of which a pod now fits a node that has improved. What rejected
+    /// them before is not asked: a taint may go while the node is full, and room come later.
     fn wake_helped(&mut self, now: Timestamp) {
         let improved = std::mem::take(&mut self.improved);
         if improved.is_empty() || !self.queue.any_unschedulable() {
             return;
         }
         for class in self.queue.waiting_classes() {
-            let strongest = self.helped(class, &improved);
-            let Some(change) = strongest else { continue };
+            if !self.helped(class, &improved) {
+                continue;
+            }
             for index in self.queue.waiting_for(class) {
-                let group = self.groups.get(index);
-                let profile = &self.profiles[usize::from(group.profile)];
-                if profile.queueing_hint(group.rejected_by, change) {
-                    self.mark(index);
-                    let group = self.groups.get_mut(index);
-                    self.queue.move_to(index, group, Home::Idle);
-                }
+                self.mark(index);
+                let group = self.groups.get_mut(index);
+                self.queue.move_to(index, group, Home::Idle);
             }
         }
         for index in std::mem::take(&mut self.dirty) {
@@ -66,26 +65,15 @@ impl Scheduler {
         }
     }
 
-    /// The strongest change of an improved node that takes a pod of the class.
-    fn helped(
-        &self,
-        class_id: ClassId,
-        improved: &rustc_hash::FxHashMap<NodeIndex, Change>,
-    ) -> Option<Change> {
+    /// Whether an improved node takes a pod of the class.
+    fn helped(&self, class_id: ClassId, improved: &FxHashSet<NodeIndex>) -> bool {
         let class = self.cluster.class(class_id);
         let profile = &self.profiles[usize::from(class.spec.profile.unwrap_or(0))];
-        let mut strongest = None;
-        for (node, change) in improved {
-            let stronger = strongest.is_none() || *change == Change::Facts;
-            if stronger
-                && self.cluster.node(*node).node.is_some()
+        improved.iter().any(|node| {
+            self.cluster.node(*node).node.is_some()
                 && profile.passes(Reads::Usage, &self.cluster, class, *node)
                 && profile.passes(Reads::Facts, &self.cluster, class, *node)
-            {
-                strongest = Some(*change);
-            }
-        }
-        strongest
+        })
     }
 
     fn try_group(&mut self, now: Timestamp, index: GroupIndex) -> Attempt {

@@ -2,7 +2,7 @@
 
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
-use crate::cluster::{Change, ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
 
@@ -64,7 +64,7 @@ impl Scheduler {
         }
         self.capacity_changed = true;
         if let Some(index) = self.cluster.find_node(&name) {
-            self.improved.insert(index, Change::Facts);
+            self.improved.insert(index);
         }
     }
 
@@ -180,7 +180,7 @@ impl Scheduler {
         if let Some(node) = node {
             self.cluster.place(new, node);
             self.cluster.unplace(old, node);
-            self.improved.entry(node).or_insert(Change::Usage);
+            self.improved.insert(node);
         }
         self.cluster.release_class(old);
         self.recharge(index);
@@ -204,7 +204,7 @@ impl Scheduler {
         }
         if let Some(old) = old {
             self.cluster.unplace(class, old);
-            self.improved.entry(old).or_insert(Change::Usage);
+            self.improved.insert(old);
         }
         self.recharge(index);
         if new.is_none() {

@@ -27,7 +27,7 @@ pub use calls::{
 pub use report::{Attempt, AttemptResult, Report};
 pub use view::{Gauges, NodeUse, Tallies};
 
-use crate::cluster::{Change, Cluster, NodeIndex, PodIndex};
+use crate::cluster::{Cluster, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, TreeFault};
 use crate::framework::Profile;
 use crate::model::{Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
@@ -36,7 +36,7 @@ use crate::queue::{GroupIndex, GroupTable, Queue};
 use calls::Calls;
 use plans::Plan;
 use pods::PodTable;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that can happen to the scheduler.
@@ -218,7 +218,7 @@ pub struct Scheduler {
     room_wanted: bool,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
-    improved: FxHashMap<NodeIndex, Change>,
+    improved: FxHashSet<NodeIndex>,
     outbox: Vec<ApiCall>,
     tallies: Tallies,
 }
@@ -263,7 +263,7 @@ impl Scheduler {
             plans: BTreeMap::new(),
             room_wanted: false,
             dirty: Vec::new(),
-            improved: FxHashMap::default(),
+            improved: FxHashSet::default(),
             outbox: Vec::new(),
             tallies: Tallies::default(),
         }

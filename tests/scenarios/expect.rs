@@ -1,0 +1,108 @@
+//! Compares what is with what a step expects; each difference is a line for people.
+
+use crate::format::{Expect, expand, millis, names};
+use crate::world::World;
+use mss_scheduler::queue::HomeCounts;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+/// The differences, as text.
+pub(crate) fn differences(world: &World, expect: &Expect) -> Vec<String> {
+    let mut found = Differences(Vec::new());
+    let nodes = nodes(world);
+    for (name, node) in expect.placed.iter().flatten() {
+        for name in expand(name) {
+            let is = nodes.get(&name).map_or("pending", |node| node);
+            found.compare(&format!("node of {name}"), node.as_str(), is);
+        }
+    }
+    let mut per_node: BTreeMap<String, usize> = BTreeMap::new();
+    nodes.values().for_each(|node| *per_node.entry(node.clone()).or_default() += 1);
+    found.given("pods per node", expect.per_node.as_ref(), &per_node);
+    let mut spread: Vec<usize> = per_node.into_values().collect();
+    spread.sort_unstable_by(|a, b| b.cmp(a));
+    found.given("spread over nodes", expect.spread.as_ref(), &spread);
+    let ours = world.pods.iter().filter(|(_, truth)| truth.pod.profile.is_some());
+    let live = ours.filter(|(_, truth)| !truth.pod.ended());
+    let waits = live.filter(|(name, truth)| truth.pod.node.is_none() && !nodes.contains_key(*name));
+    let pending: Vec<String> = waits.map(|(name, _)| name.clone()).collect();
+    found.given("pending", expect.pending.as_ref().map(sorted).as_ref(), &pending);
+    let assumed = world.pods.iter().filter(|(_, truth)| world.scheduler.is_assumed(truth.pod.uid));
+    let assumed: Vec<String> = assumed.map(|(name, _)| name.clone()).collect();
+    found.given("assumed", expect.assumed.as_ref().map(sorted).as_ref(), &assumed);
+    for (name, text) in expect.told.iter().flatten() {
+        for name in expand(name) {
+            let truth = world.pods.get(&name).unwrap_or_else(|| panic!("no pod {name}"));
+            let told = truth.told.as_deref().unwrap_or("nothing");
+            found.compare(&format!("told to {name}"), text.as_str(), told);
+        }
+    }
+    counted(world, expect, &mut found);
+    found.0
+}
+
+/// What was done, and what waits.
+fn counted(world: &World, expect: &Expect, found: &mut Differences) {
+    let done = &world.done;
+    let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
+    found.given("binds", expect.binds.as_ref().map(calls).as_ref(), &done.binds);
+    found.given("deletes", expect.deletes.as_ref().map(calls).as_ref(), &done.deletes);
+    found.given("notes", expect.notes.as_ref(), &done.notes);
+    found.given("attempts", expect.attempts.as_ref(), &done.attempts);
+    found.given("tells", expect.tells.as_ref(), &done.tells);
+    let homes = homes(world.scheduler.gauges().groups);
+    found.given("homes", expect.homes.as_ref(), &homes);
+    if let Some(timer) = &expect.timer {
+        let next = world.scheduler.next_deadline().map(|next| next.0 - world.now);
+        let shown = |time: Option<i64>| time.map_or("none".to_owned(), |time| format!("{time}ms"));
+        let expected = (timer != "none").then(|| millis(timer));
+        found.compare("timer", &shown(expected), &shown(next));
+    }
+}
+
+/// The node of every pod of ours that runs, is bound or about to be.
+fn nodes(world: &World) -> BTreeMap<String, String> {
+    let ours = world.pods.iter().filter(|(_, truth)| truth.pod.profile.is_some());
+    let live = ours.filter(|(_, truth)| !truth.pod.ended());
+    let node = |(name, truth): (&String, &crate::world::Truth)| {
+        let bound = truth.pod.node.as_deref();
+        let node = bound.or_else(|| world.scheduler.node_of(truth.pod.uid))?;
+        Some((name.clone(), node.to_owned()))
+    };
+    live.filter_map(node).collect()
+}
+
+fn homes(counts: HomeCounts) -> BTreeMap<String, usize> {
+    let homes = [
+        ("gate", counts.gate),
+        ("active", counts.active),
+        ("backoff", counts.backoff),
+        ("unschedulable", counts.unschedulable),
+        ("committing", counts.committing),
+    ];
+    let some = homes.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn sorted(list: &Vec<String>) -> Vec<String> {
+    let mut list = names(list);
+    list.sort();
+    list
+}
+
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn given<T: Debug + PartialEq>(&mut self, what: &str, expected: Option<&T>, found: &T) {
+        if let Some(expected) = expected {
+            self.compare(what, expected, found);
+        }
+    }
+
+    fn compare<T: Debug + PartialEq + ?Sized>(&mut self, what: &str, expected: &T, found: &T) {
+        if expected != found {
+            let text = format!("{what}\n      expected {expected:?}\n      found    {found:?}");
+            self.0.push(text);
+        }
+    }
+}

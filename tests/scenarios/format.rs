@@ -1,0 +1,262 @@
+//! The format of a scenario file. A field that is not listed here is an error.
+//!
+//! Names: a pod of the namespace `default` by its name, others as `namespace/name`; `w-0..3` stands
+//! for `w-0` to `w-3`. Amounts are Kubernetes quantities, times are `500ms`, `20s`, `10m` or `1h`.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// A scenario.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Scenario {
+    /// One sentence: what is shown.
+    pub(crate) about: String,
+    /// Nodes that exist when the scheduler starts.
+    #[serde(default)]
+    pub(crate) nodes: Vec<NodeSpec>,
+    /// Pods that exist when the scheduler starts.
+    #[serde(default)]
+    pub(crate) pods: Vec<PodSpec>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// What happens, in the order of the fields, and what is expected then. `binds`, `deletes` and the
+/// counts of an expectation are those since the last step in which something happened.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Step {
+    /// Answers to the next bind or delete of these pods; all others succeed at once.
+    #[serde(default)]
+    pub(crate) answers: BTreeMap<String, Answer>,
+    /// News reach the scheduler (`true`, as in the beginning), or are missed.
+    pub(crate) watch: Option<bool>,
+    /// Nodes come, or are modified.
+    #[serde(default)]
+    pub(crate) nodes: Vec<NodeSpec>,
+    #[serde(default)]
+    pub(crate) cordon: Vec<String>,
+    #[serde(default)]
+    pub(crate) uncordon: Vec<String>,
+    #[serde(default)]
+    pub(crate) nodes_gone: Vec<String>,
+    /// Namespaces whose deletion begins.
+    #[serde(default)]
+    pub(crate) terminate: Vec<String>,
+    /// Pods come, or replace a namesake that is gone.
+    #[serde(default)]
+    pub(crate) pods: Vec<PodSpec>,
+    #[serde(default)]
+    pub(crate) ungate: Vec<String>,
+    /// Pods succeed.
+    #[serde(default)]
+    pub(crate) end: Vec<String>,
+    #[serde(default)]
+    pub(crate) fail: Vec<String>,
+    /// Pods get a deletion timestamp and stay for now.
+    #[serde(default)]
+    pub(crate) leave: Vec<String>,
+    /// Somebody else binds pods to these nodes.
+    #[serde(default)]
+    pub(crate) bind_elsewhere: BTreeMap<String, String>,
+    /// Pods are gone.
+    #[serde(default)]
+    pub(crate) delete: Vec<String>,
+    /// Held answers arrive.
+    #[serde(default)]
+    pub(crate) release: Vec<String>,
+    /// Everything is listed anew, and news reach the scheduler again.
+    #[serde(default)]
+    pub(crate) relist: bool,
+    /// Another process takes over; the old one last renewed its lease that long ago.
+    pub(crate) leader: Option<String>,
+    /// Time passes.
+    pub(crate) wait: Option<String>,
+    pub(crate) expect: Option<Expect>,
+}
+
+/// How a call is answered.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// The API refuses the bind, or the deletion.
+    Refused,
+    /// The request never left.
+    NotSent,
+    /// It is carried out and answered when it is released.
+    Held,
+    /// It is carried out at once and answered when it is released.
+    Lost,
+    /// The deletion is accepted, and the pod stays until it is deleted by a step.
+    Slow,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct NodeSpec {
+    pub(crate) name: String,
+    /// That many, with `-0`, `-1` ... after the name.
+    pub(crate) count: Option<u32>,
+    #[serde(default)]
+    pub(crate) allocatable: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) taints: Vec<TaintSpec>,
+    #[serde(default)]
+    pub(crate) cordoned: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct TaintSpec {
+    pub(crate) key: String,
+    #[serde(default)]
+    pub(crate) value: String,
+    pub(crate) effect: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PodSpec {
+    pub(crate) name: String,
+    /// That many, with `-0`, `-1` ... after the name.
+    pub(crate) count: Option<u32>,
+    pub(crate) namespace: Option<String>,
+    /// Another scheduler's name makes it a foreign pod.
+    pub(crate) scheduler: Option<String>,
+    /// The annotations, as they are written on the pod.
+    pub(crate) group: Option<String>,
+    pub(crate) min_member: Option<String>,
+    #[serde(default)]
+    pub(crate) requests: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) priority: i32,
+    #[serde(default)]
+    pub(crate) gated: bool,
+    pub(crate) controller: Option<String>,
+    /// Created, bound, ended that long ago.
+    pub(crate) age: Option<String>,
+    pub(crate) bound: Option<String>,
+    pub(crate) ended: Option<String>,
+    /// It is bound there already.
+    pub(crate) node: Option<String>,
+    /// `spec.nodeName` of a pod that is to run just there.
+    pub(crate) pinned: Option<String>,
+    #[serde(default)]
+    pub(crate) selector: BTreeMap<String, String>,
+    /// Required node affinity: alternatives.
+    pub(crate) required: Option<Vec<Vec<RequirementSpec>>>,
+    #[serde(default)]
+    pub(crate) preferred: Vec<PreferredSpec>,
+    #[serde(default)]
+    pub(crate) tolerations: Vec<TolerationSpec>,
+    /// Host ports, TCP, on all addresses.
+    #[serde(default)]
+    pub(crate) ports: Vec<u16>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RequirementSpec {
+    pub(crate) key: String,
+    pub(crate) operator: String,
+    #[serde(default)]
+    pub(crate) values: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct PreferredSpec {
+    pub(crate) weight: i32,
+    pub(crate) term: Vec<RequirementSpec>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct TolerationSpec {
+    #[serde(default)]
+    pub(crate) key: String,
+    #[serde(default)]
+    pub(crate) value: Option<String>,
+    pub(crate) effect: Option<String>,
+}
+
+/// Each field that is given is compared whole, but `placed` and `told`, which name some pods.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Expect {
+    /// Node of pods, bound or about to be.
+    pub(crate) placed: Option<BTreeMap<String, String>>,
+    /// Pods of ours per node.
+    pub(crate) per_node: Option<BTreeMap<String, usize>>,
+    /// The same without names, largest first.
+    pub(crate) spread: Option<Vec<usize>>,
+    /// Pods of ours that have no node.
+    pub(crate) pending: Option<Vec<String>>,
+    /// Pods whose bind is not answered.
+    pub(crate) assumed: Option<Vec<String>>,
+    /// `Reason: message` of the condition; `nothing` if there is none.
+    pub(crate) told: Option<BTreeMap<String, String>>,
+    /// Bind calls in order, with their members in order.
+    pub(crate) binds: Option<Vec<Vec<String>>>,
+    pub(crate) deletes: Option<Vec<Vec<String>>>,
+    /// What is said on pods that are deleted.
+    pub(crate) notes: Option<Vec<String>>,
+    /// Groups that were tried.
+    pub(crate) attempts: Option<usize>,
+    /// Conditions that were written.
+    pub(crate) tells: Option<usize>,
+    /// Groups per home of the queue; those with none are left out.
+    pub(crate) homes: Option<BTreeMap<String, usize>>,
+    /// Time to the next timer, or `none`.
+    pub(crate) timer: Option<String>,
+}
+
+impl Step {
+    /// Whether it says nothing but what is expected.
+    pub(crate) fn only_expects(&self) -> bool {
+        let lists = [
+            &self.cordon,
+            &self.uncordon,
+            &self.nodes_gone,
+            &self.terminate,
+            &self.ungate,
+            &self.end,
+            &self.fail,
+            &self.leave,
+            &self.delete,
+            &self.release,
+        ];
+        let quiet = self.wait.is_none() && self.leader.is_none() && self.watch.is_none();
+        let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
+        let quiet = quiet && self.bind_elsewhere.is_empty();
+        quiet && nothing_new && self.answers.is_empty() && lists.iter().all(|list| list.is_empty())
+    }
+}
+
+/// Milliseconds of a time.
+pub(crate) fn millis(text: &str) -> i64 {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => panic!("{text}: expected a time as 500ms, 20s, 10m or 1h"),
+    };
+    unit * digits.parse::<i64>().unwrap_or_else(|_| panic!("{text}: not a time"))
+}
+
+/// The names that `w-0..3` stands for.
+pub(crate) fn names<'a>(list: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    list.into_iter().flat_map(|name| expand(name)).collect()
+}
+
+pub(crate) fn expand(name: &str) -> Vec<String> {
+    let Some((first, last)) = name.split_once("..") else { return vec![name.to_owned()] };
+    let stem = first.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = |text: &str| text.parse::<u32>().unwrap_or_else(|_| panic!("{name}: not a range"));
+    let range = number(&first[stem.len()..])..=number(last);
+    range.map(|number| format!("{stem}{number}")).collect()
+}

@@ -1,0 +1,106 @@
+//! What must be true of every call, judged by the world and not by the scheduler's bookkeeping.
+
+use crate::world::{Truth, World, shown};
+use mss_scheduler::model::{Phase, Pod};
+use mss_scheduler::scheduler::{BindMember, PodRef};
+use std::collections::BTreeMap;
+
+/// Room, minimum, identity and state of the pods that are to be bound. What the scheduler has not
+/// been shown it cannot know, so only uids are judged while news are missed.
+pub(crate) fn bind(world: &World, members: &[BindMember]) {
+    for member in members {
+        let name = shown(&member.pod);
+        let in_flight = world.held.iter().any(|held| held.member.pod.uid == member.pod.uid);
+        assert!(!in_flight, "I4, S4: {name} is asked for while its bind is in flight");
+    }
+    if !world.watching {
+        return;
+    }
+    for member in members {
+        let pod = pod(world, &member.pod);
+        let may = pod.profile.is_some() && !pod.gated && !pod.deleting && !pod.ended();
+        assert!(may && pod.group.as_ref().is_none_or(Result::is_ok), "I7: {} is bound", pod.key);
+        assert!(pod.node.is_none(), "S4: {} is bound already", pod.key);
+    }
+    minimum(world, members);
+    room(world, members);
+}
+
+fn pod<'a>(world: &'a World, reference: &PodRef) -> &'a Pod {
+    let found = world.pods.get(&shown(reference)).map(|truth| &truth.pod);
+    let found = found.filter(|pod| pod.uid == reference.uid);
+    found.unwrap_or_else(|| panic!("I7: {} is bound and does not exist", reference.key))
+}
+
+fn gang(pod: &Pod) -> Option<(&str, &str, u32)> {
+    let group = pod.group.as_ref()?.as_ref().ok()?;
+    Some((&pod.key.namespace, &group.name, group.min_member))
+}
+
+/// Members that run, ended well or are bound with this call, of the same namespace.
+fn minimum(world: &World, members: &[BindMember]) {
+    let Some((namespace, name, min)) = gang(pod(world, &members[0].pod)) else {
+        assert_eq!(members.len(), 1, "I2: bare pods are bound one by one");
+        return;
+    };
+    let of_it = |pod: &Pod| gang(pod).is_some_and(|(n, g, _)| (n, g) == (namespace, name));
+    for member in members {
+        assert!(of_it(pod(world, &member.pod)), "G5: {} is of another gang", member.pod.key);
+    }
+    let counts = |truth: &&Truth| {
+        let pod = &truth.pod;
+        let runs = pod.node.is_some() && !pod.deleting && !pod.ended();
+        of_it(pod) && (runs || pod.phase == Phase::Succeeded)
+    };
+    let placed = world.pods.values().filter(counts).count() + members.len();
+    assert!(placed >= min as usize, "I2, G1: {name} is bound with {placed} of {min}");
+}
+
+/// Every node that is asked for has room beside all that is on it or in flight to it.
+fn room(world: &World, members: &[BindMember]) {
+    let mut used: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    let bound = world.pods.values().map(|truth| &truth.pod).filter(|pod| !pod.ended());
+    for (node, pod) in bound.filter_map(|pod| Some((pod.node.as_deref()?, pod))) {
+        charge(&mut used, node, pod);
+    }
+    // what is in flight takes room too, unless it is carried out already and counted above
+    let in_flight = world.held.iter().map(|held| &held.member).chain(members);
+    for member in in_flight {
+        let truth = world.pods.get(&shown(&member.pod)).map(|truth| &truth.pod);
+        let unbound = |pod: &&Pod| pod.uid == member.pod.uid && pod.node.is_none();
+        if let Some(pod) = truth.filter(unbound) {
+            charge(&mut used, &member.node, pod);
+        }
+    }
+    for node in members.iter().map(|member| &*member.node) {
+        let found = world.nodes.get(node).unwrap_or_else(|| panic!("I1: {node} is no node"));
+        for ((_, resource), used) in used.iter().filter(|((name, _), _)| *name == node) {
+            let has = found.allocatable.iter().find(|(name, _)| **name == **resource);
+            let has = has.map_or(0, |(_, amount)| *amount);
+            assert!(*used <= has, "I1, S2: {node} has {used} of {has} {resource} requested");
+        }
+    }
+}
+
+fn charge<'a>(used: &mut BTreeMap<(&'a str, &'a str), i64>, node: &'a str, pod: &'a Pod) {
+    *used.entry((node, "pods")).or_default() += 1;
+    for (resource, amount) in &pod.class.requests {
+        *used.entry((node, resource)).or_default() += amount;
+    }
+}
+
+/// Only bound pods of ours are deleted, each of a gang that lacks its minimum.
+pub(crate) fn delete(world: &World, pods: &[PodRef]) {
+    for reference in pods.iter().filter(|_| world.watching) {
+        let pod = pod(world, reference);
+        assert!(pod.profile.is_some() && pod.node.is_some(), "S6: {} is deleted", pod.key);
+        let (namespace, name, min) = gang(pod).expect("S6: a bare pod is deleted");
+        let bound = |truth: &&Truth| {
+            let pod = &truth.pod;
+            let here = gang(pod).is_some_and(|(n, g, _)| (n, g) == (namespace, name));
+            here && pod.node.is_some() && !pod.deleting && !pod.ended()
+        };
+        let bound = world.pods.values().filter(bound).count();
+        assert!(bound < min as usize, "G2: {name} has {bound} of {min} bound and is deleted");
+    }
+}
