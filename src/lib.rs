@@ -9,8 +9,8 @@
 // --- the pure core: no kube, no tokio, no clock, no entropy, no log ---
 pub mod model;
 pub mod cluster;
-pub mod queue;
 pub mod fairshare;
+pub mod queue;
 pub mod framework;
 pub mod plugins;
 pub mod placement;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of the core, bottom up; a room uses those before it.
 const CORE: &[&str] =
-    &["model", "cluster", "queue", "framework", "plugins", "placement", "scheduler"];
+    &["model", "cluster", "fairshare", "queue", "framework", "plugins", "placement", "scheduler"];
 
 /// The rooms of the shell with the shell rooms each may use; every one may use the core.
 /// `config` and `telemetry` are nouns of the shell: what is asked for, and what is counted.
