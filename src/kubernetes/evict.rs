@@ -67,7 +67,7 @@ impl Told {
 
 fn meaning(status: StatusCode, body: &[u8]) -> Meaning {
     let told: Told = serde_json::from_slice(body).unwrap_or_default();
-    // the budget's refusal of a pod with two of them has been seen under a code of success
+    // a failure is taken at its own word, whatever code it came under
     let failed = told.code.filter(|_| told.status == "Failure");
     let status = failed.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(status);
     match status {
