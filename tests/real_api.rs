@@ -6,12 +6,16 @@
 
 #[path = "real_api/crash.rs"]
 mod crash;
+#[path = "real_api/evictions.rs"]
+mod evictions;
 #[path = "real_api/faults.rs"]
 mod faults;
 #[path = "real_api/identity.rs"]
 mod identity;
 #[path = "real_api/neighbours.rs"]
 mod neighbours;
+#[path = "real_api/queues.rs"]
+mod queues;
 mod support;
 
 use mss_scheduler::simulator::kubelet::{OUTCOME, RUN_SECONDS};

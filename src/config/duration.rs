@@ -15,7 +15,7 @@ const UNITS: [(&str, u64); 7] = [
 ];
 
 /// Parses a duration; `None` if it is malformed, negative or too long for 64-bit nanoseconds.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -19,6 +19,8 @@ pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
 
+pub(crate) use duration::parse as parse_duration;
+
 use section::Section;
 use serde::Serialize;
 use std::net::SocketAddr;

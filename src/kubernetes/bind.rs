@@ -13,10 +13,11 @@ use serde::Deserialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// First and longest wait between repeats of a bind whose fate is unknown.
-const REPEAT_WAIT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// First and longest wait between repeats of a call whose fate is unknown.
+pub(super) const REPEAT_WAIT: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(2));
 /// Longest `Retry-After` that is honoured: what waits holds room.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Repeats of a deletion before it is given back as failed.
 const DELETE_TRIES: u32 = 8;
 const JSON: &str = "application/json";
@@ -30,19 +31,19 @@ pub(super) struct Binder {
     pub(super) draining: AtomicBool,
 }
 
-/// The part of a pod that tells what became of a bind.
+/// The part of a pod that tells what became of a call.
 #[derive(Deserialize)]
-struct Bound {
-    metadata: BoundMeta,
+pub(super) struct Bound {
+    pub(super) metadata: BoundMeta,
     #[serde(default)]
     spec: BoundSpec,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct BoundMeta {
-    uid: String,
-    deletion_timestamp: Option<String>,
+pub(super) struct BoundMeta {
+    pub(super) uid: String,
+    pub(super) deletion_timestamp: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,13 +115,9 @@ impl Binder {
 
     /// What a conflict means: the pod itself tells. `None`: it could not be asked.
     async fn inspect(&self, member: &BindMember, conflict: &[u8]) -> Option<BindOutcome> {
-        let path = pod_path(&member.pod.key);
-        let reply = self.connection.call(Method::GET, &path, JSON, Vec::new(), self.deadline).await;
-        let Reply::Answer { status, body, .. } = reply else { return None };
-        if status == StatusCode::NOT_FOUND {
+        let Some(pod) = self.look_at(&member.pod.key).await? else {
             return Some(BindOutcome::Gone);
-        }
-        let pod: Bound = serde_json::from_slice(&body).ok().filter(|_| status.is_success())?;
+        };
         if pod.metadata.uid != member.pod.uid.to_string() {
             return Some(BindOutcome::Gone);
         }
@@ -130,6 +127,17 @@ impl Binder {
             _ if pod.metadata.deletion_timestamp.is_some() => BindOutcome::Gone,
             _ => BindOutcome::Refused(message(conflict).into()),
         })
+    }
+
+    /// The pod of this name; inner `None`: there is none. `None`: it could not be asked.
+    pub(super) async fn look_at(&self, key: &PodKey) -> Option<Option<Bound>> {
+        let path = pod_path(key);
+        let reply = self.connection.call(Method::GET, &path, JSON, Vec::new(), self.deadline).await;
+        let Reply::Answer { status, body, .. } = reply else { return None };
+        if status == StatusCode::NOT_FOUND {
+            return Some(None);
+        }
+        serde_json::from_slice(&body).ok().filter(|_| status.is_success()).map(Some)
     }
 
     /// Deletes a pod of this very uid; its own grace period applies.

@@ -10,6 +10,7 @@ pub mod permissions;
 pub mod watch;
 
 mod bind;
+mod evict;
 mod tell;
 
 pub use client::{Connection, Reply};

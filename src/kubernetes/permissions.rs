@@ -26,10 +26,13 @@ const fn cluster(
 pub const PERMISSIONS: &[Permission] = &[
     cluster("", "nodes", &["list", "watch"]),
     cluster("", "namespaces", &["list", "watch"]),
-    // get: a bind whose fate is unknown is looked up; delete: half-bound gangs are rolled back
+    // get: a call whose fate is unknown is looked up; delete: half-bound gangs are rolled back
     cluster("", "pods", &["delete", "get", "list", "watch"]),
     cluster("", "pods/binding", &["create"]),
+    cluster("", "pods/eviction", &["create"]),
     cluster("", "pods/status", &["patch"]),
+    cluster("mss-scheduler.io", "queues", &["get", "list", "watch"]),
+    cluster("mss-scheduler.io", "queues/status", &["patch"]),
     cluster("events.k8s.io", "events", &["create"]),
     Permission {
         group: "coordination.k8s.io",

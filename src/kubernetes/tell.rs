@@ -2,6 +2,7 @@
 
 use super::bind::pod_path;
 use super::client::{Connection, Reply};
+use crate::model::contract::EVICT_AT;
 use crate::scheduler::{PodRef, Telling};
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -13,6 +14,7 @@ use std::time::Duration;
 const NOTE_MAX: usize = 1024;
 /// What marks a note that was cut, as upstream's scheduler does.
 const CUT: &str = " ...";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// Tries of one write before it is given up: an event is not worth more.
 const TRIES: u32 = 5;
 
@@ -23,6 +25,19 @@ pub(super) enum Write {
     Event(EventText),
     /// The `PodScheduled=False` condition. `first`: the pod had none, so it begins now.
     Condition { pod: PodRef, telling: Telling, first: bool },
+    /// What marks a victim.
+    Notice(Notice),
+}
+
+/// What is written on a victim before it is evicted: the `DisruptionTarget=True` condition and the
+/// annotation with the time.
+#[derive(Clone, Debug)]
+pub(super) struct Notice {
+    pub(super) pod: PodRef,
+    /// For whom it makes room, and why.
+    pub(super) note: Arc<str>,
+    /// When it is evicted; `None`: at once.
+    pub(super) evict_at: Option<jiff::Timestamp>,
 }
 
 /// An event about a pod.
@@ -92,7 +107,13 @@ impl Teller {
             Write::Condition { pod, telling, first } => {
                 let path = format!("{}/status", pod_path(&pod.key));
                 let body = condition(pod, telling, *first);
-                (Method::PATCH, path, "application/strategic-merge-patch+json", body)
+                (Method::PATCH, path, STRATEGIC, body)
+            }
+            Write::Notice(notice) => {
+                // the status of a pod is written with its annotations, so one patch does, and the
+                // right to patch whole pods is not needed
+                let path = format!("{}/status", pod_path(&notice.pod.key));
+                (Method::PATCH, path, STRATEGIC, disruption(notice))
             }
         }
     }
@@ -140,8 +161,7 @@ fn condition(pod: &PodRef, telling: &Telling, first: bool) -> Vec<u8> {
         "message": &*telling.message,
     });
     if first {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        condition["lastTransitionTime"] = now.into();
+        condition["lastTransitionTime"] = seconds(jiff::Timestamp::now()).into();
     }
     // the uid makes the patch miss a namesake
     let patch = json!({
@@ -149,6 +169,28 @@ fn condition(pod: &PodRef, telling: &Telling, first: bool) -> Vec<u8> {
         "status": {"conditions": [condition]},
     });
     patch.to_string().into_bytes()
+}
+
+fn disruption(notice: &Notice) -> Vec<u8> {
+    let mut patch = json!({
+        "metadata": {"uid": notice.pod.uid.to_string()},
+        "status": {"conditions": [{
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": &*notice.note,
+            "lastTransitionTime": seconds(jiff::Timestamp::now()),
+        }]},
+    });
+    if let Some(at) = notice.evict_at {
+        patch["metadata"]["annotations"] = json!({ EVICT_AT: seconds(at) });
+    }
+    patch.to_string().into_bytes()
+}
+
+/// RFC 3339, as the API writes times.
+fn seconds(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn cut(text: &str) -> String {

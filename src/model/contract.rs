@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+/// API group of the kinds of this scheduler, and prefix of its annotations.
+pub const GROUP: &str = "mss-scheduler.io";
 /// Annotation: name of the pod group (gang) within the namespace. Absent: a group of one.
 pub const POD_GROUP: &str = "mss-scheduler.io/pod-group";
 /// Annotation: how many members must be placed before any is bound. Required with
@@ -199,7 +201,9 @@ fn parse_count(text: &str) -> Option<u32> {
     if digits { text.parse().ok() } else { None }
 }
 
-fn is_object_name(name: &str) -> bool {
+/// Whether an object of the API may be named so: a DNS-1123 subdomain.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = name.as_bytes();

@@ -1,7 +1,8 @@
 //! Turns what the parts report into metrics and log lines.
 
+use crate::kubernetes::convert::queue::QueueError;
 use crate::kubernetes::{dispatch, watch};
-use crate::scheduler::{AttemptResult, BindOutcome, Gauges, Kind, Report, Tallies};
+use crate::scheduler::{AttemptResult, BindOutcome, EvictOutcome, Gauges, Kind, Report, Tallies};
 use crate::telemetry::{Metrics, Outcome};
 use kube_runtime::watcher;
 use std::sync::Arc;
@@ -35,6 +36,14 @@ impl watch::Observer for Observations {
     fn failed(&self, kind: Kind, error: &watcher::Error) {
         tracing::warn!(kind = plural(kind), %error, "watch failed, trying again");
     }
+
+    fn refused(&self, error: &QueueError, in_force: bool) {
+        self.metrics.queues_refused.inc();
+        match in_force {
+            true => tracing::error!(%error, "queue refused: what it said before stays in force"),
+            false => tracing::error!(%error, "queue refused: it does not exist until corrected"),
+        }
+    }
 }
 
 impl dispatch::Observer for Observations {
@@ -55,6 +64,14 @@ impl dispatch::Observer for Observations {
 
     fn bind_unknown(&self) {
         self.metrics.bind_unknown.inc();
+    }
+
+    fn evicted(&self, outcome: &EvictOutcome) {
+        match outcome {
+            EvictOutcome::Evicted => self.metrics.evictions_done.inc(),
+            EvictOutcome::Protected(_) => self.metrics.evictions_protected.inc(),
+            EvictOutcome::Failed => self.metrics.evictions_failed.inc(),
+        }
     }
 
     fn events_dropped(&self, count: u64) {

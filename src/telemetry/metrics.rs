@@ -91,6 +91,14 @@ pub struct Metrics {
     pub binds_in_flight: IntGauge,
     /// `mss_bind_unknown_total`
     pub bind_unknown: IntCounter,
+    /// `mss_evictions_total{result="evicted"}`
+    pub evictions_done: IntCounter,
+    /// `mss_evictions_total{result="protected"}`
+    pub evictions_protected: IntCounter,
+    /// `mss_evictions_total{result="failed"}`
+    pub evictions_failed: IntCounter,
+    /// `mss_queues_refused_total`
+    pub queues_refused: IntCounter,
     /// `mss_events_queued`
     pub events_queued: IntGauge,
     /// `mss_events_dropped_total`
@@ -171,6 +179,8 @@ impl Metrics {
             families.histograms("mss_cycle_duration_seconds", ["handle", "cycle"]);
         let [binds_bound, binds_refused] =
             families.counters("mss_binds_total", ["bound", "refused"]);
+        let [evictions_done, evictions_protected, evictions_failed] =
+            families.counters("mss_evictions_total", ["evicted", "protected", "failed"]);
         let [build_info] = families.gauges("mss_build_info", [env!("CARGO_PKG_VERSION")]);
         build_info.set(1);
         families.process();
@@ -203,6 +213,10 @@ impl Metrics {
             binds_refused,
             binds_in_flight: families.gauge("mss_binds_in_flight"),
             bind_unknown: families.counter("mss_bind_unknown_total"),
+            evictions_done,
+            evictions_protected,
+            evictions_failed,
+            queues_refused: families.counter("mss_queues_refused_total"),
             events_queued: families.gauge("mss_events_queued"),
             events_dropped: families.counter("mss_events_dropped_total"),
             gpu_allocated: BoundedGauges::new(families.gauge_vec("mss_gpu_allocated")),

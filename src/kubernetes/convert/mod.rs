@@ -8,6 +8,7 @@
 //! wished for (`ScheduleAnyway`), and all that concerns the kubelet alone.
 
 mod affinity;
+pub mod queue;
 mod requests;
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ fn is_pod_level(name: &str) -> bool {
 }
 
 /// Upstream `Resource.Add`: names that are no resource of a node are not counted.
-fn counts(name: &str) -> bool {
+pub(super) fn counts(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage" | "pods") || is_scalar(name)
 }
 
@@ -305,6 +305,6 @@ fn is_scalar(name: &str) -> bool {
 
 /// From thousandths to the unit of the resource: milli for `cpu`, whole units otherwise, rounded
 /// up.
-fn rounded(name: &str, milli: i64) -> i64 {
+pub(super) fn rounded(name: &str, milli: i64) -> i64 {
     if name == "cpu" { milli } else { milli / 1000 + i64::from(milli % 1000 > 0) }
 }

@@ -10,6 +10,7 @@
 mod meta;
 mod node;
 mod pod;
+mod queue;
 mod scalar;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use pod::{
     NodeAffinity, NodeSelector, PodAffinity, PodObject, PodSpec, PodStatus, Port, Preferred,
     Resources, SelectorRequirement, Terminated, TolerationObject, TopologySpread,
 };
+pub use queue::QueueObject;
 pub use scalar::{Present, Quantities, Quantity, Time};
 
 use k8s_openapi::api::core::v1;

@@ -1,9 +1,12 @@
-//! Carries out the scheduler's calls: binds at once and in parallel, the telling behind them.
+//! Carries out the scheduler's calls: binds and evictions at once and in parallel, the telling
+//! behind them.
 //!
 //! One task owns all queues, so at most one call per pod is in flight: a bind waits for a condition
 //! patch of the same pod that is on its way, and drops one that is still queued. An event costs the
 //! API server as much as a bind; events and conditions therefore leave when no bind waits, or when
 //! the oldest of them has waited a while.
+
+mod victims;
 
 use super::bind::Binder;
 use super::client::Connection;
@@ -11,7 +14,7 @@ use super::lease::Fence;
 use super::tell::{EventText, Note, Teller, Write};
 use crate::model::Uid;
 use crate::scheduler::{
-    ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, PodRef, Telling,
+    ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, PodRef, Telling,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -22,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use victims::Victims;
 
 /// How long the telling may wait behind binds before a little of it goes out between them.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,7 +35,7 @@ const BESIDE_BINDS: usize = 2;
 /// Bounds; see the configuration's `limits`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Binds and deletions in flight.
+    /// Binds, deletions and evictions in flight.
     pub binds_in_flight: usize,
     /// How long one request may take.
     pub deadline: Duration,
@@ -58,15 +62,18 @@ pub trait Observer: Send + Sync + 'static {
     fn bound(&self, profile: u8, outcome: &BindOutcome, took: Duration);
     /// An answer was lost and the bind is repeated.
     fn bind_unknown(&self);
+    /// An eviction has its answer.
+    fn evicted(&self, outcome: &EvictOutcome);
     /// Events that were dropped, as too many waited.
     fn events_dropped(&self, count: u64);
-    /// Binds queued and in flight, and writes queued.
+    /// Calls queued and in flight, and writes queued.
     fn queued(&self, binds: usize, writes: usize);
 }
 
 enum Done {
     Bind { call: CallId, member: BindMember, outcome: BindOutcome },
     Delete { call: CallId, pod: PodRef, outcome: DeleteOutcome },
+    Evict { call: CallId, pod: PodRef, outcome: EvictOutcome },
     Told { condition: Option<Uid> },
 }
 
@@ -83,7 +90,8 @@ pub struct Dispatcher {
     condition_of: FxHashMap<Uid, (PodRef, Telling, bool)>,
     events: VecDeque<EventText>,
     waiting_since: Option<Instant>,
-    /// pods with a condition patch in flight, and the bind that waits for it
+    victims: Victims,
+    /// pods with a patch or an eviction in flight, and the bind that waits for it
     telling: FxHashSet<Uid>,
     held_binds: FxHashMap<Uid, (CallId, u8, BindMember)>,
     calls_in_flight: usize,
@@ -128,6 +136,7 @@ impl Dispatcher {
             condition_of: FxHashMap::default(),
             events: VecDeque::new(),
             waiting_since: None,
+            victims: Victims::default(),
             telling: FxHashSet::default(),
             held_binds: FxHashMap::default(),
             calls_in_flight: 0,
@@ -141,8 +150,7 @@ impl Dispatcher {
         let mut stop = stop;
         loop {
             self.fill();
-            let binds = self.binds.len() + self.held_binds.len() + self.calls_in_flight;
-            self.observer.queued(binds, self.events.len() + self.conditions.len());
+            self.show_queues();
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
@@ -154,6 +162,13 @@ impl Dispatcher {
             }
         }
         self.drain(&mut calls).await;
+    }
+
+    fn show_queues(&self) {
+        let binds = self.binds.len() + self.held_binds.len();
+        let calls = binds + self.victims.evictions() + self.calls_in_flight;
+        let writes = self.events.len() + self.conditions.len() + self.victims.notices();
+        self.observer.queued(calls, writes);
     }
 
     fn accept(&mut self, call: ApiCall) {
@@ -182,23 +197,27 @@ impl Dispatcher {
                     self.deletes.push_back((call, pod));
                 }
             }
+            ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
+            ApiCall::Evict { call, pods } => self.evict(call, pods),
             ApiCall::Tell { pods, telling, first } => {
-                for pod in pods {
-                    let note = Note::Text(telling.message.clone());
-                    self.queue_event(&pod, true, "FailedScheduling", "Scheduling", note);
-                    let uid = pod.uid;
-                    let old = self.condition_of.insert(uid, (pod, telling.clone(), first));
-                    match old {
-                        None => self.conditions.push_back(uid),
-                        Some((_, _, was_first)) if was_first => {
-                            if let Some(entry) = self.condition_of.get_mut(&uid) {
-                                entry.2 = true;
-                            }
-                        }
-                        Some(_) => {}
-                    }
+                pods.into_iter().for_each(|pod| self.tell(pod, &telling, first));
+            }
+        }
+    }
+
+    fn tell(&mut self, pod: PodRef, telling: &Telling, first: bool) {
+        let note = Note::Text(telling.message.clone());
+        self.queue_event(&pod, true, "FailedScheduling", "Scheduling", note);
+        let uid = pod.uid;
+        let old = self.condition_of.insert(uid, (pod, telling.clone(), first));
+        match old {
+            None => self.conditions.push_back(uid),
+            Some((_, _, was_first)) if was_first => {
+                if let Some(entry) = self.condition_of.get_mut(&uid) {
+                    entry.2 = true;
                 }
             }
+            Some(_) => {}
         }
     }
 
@@ -222,6 +241,8 @@ impl Dispatcher {
         while self.calls_in_flight < self.limits.binds_in_flight {
             if let Some((call, pod)) = self.deletes.pop_front() {
                 self.start_delete(call, pod);
+            } else if self.start_evict() {
+                continue;
             } else if let Some((call, profile, member)) = self.binds.pop_front() {
                 self.start_bind(call, profile, member);
             } else {
@@ -229,8 +250,8 @@ impl Dispatcher {
             }
         }
         let binding = self.calls_in_flight > 0;
-        let telling = !self.events.is_empty() || !self.conditions.is_empty();
-        if !telling {
+        let conditions = self.conditions.len() + self.victims.notices();
+        if self.events.is_empty() && conditions == 0 {
             self.waiting_since = None;
             return;
         }
@@ -263,10 +284,13 @@ impl Dispatcher {
         }));
     }
 
-    /// Conditions first: controllers act on them, people read events.
+    /// Notices and conditions first: controllers act on them, people read events.
     fn start_write(&mut self) -> bool {
         if !self.binder.may_send() {
             return false;
+        }
+        if self.start_notice() {
+            return true;
         }
         let (write, condition) = loop {
             let Some(uid) = self.conditions.pop_front() else {
@@ -309,17 +333,27 @@ impl Dispatcher {
                 self.calls_in_flight -= 1;
                 Some(Event::DeleteFinished { call, pod: pod.uid, outcome })
             }
+            Done::Evict { call, pod, outcome } => {
+                self.evicted(&pod, &outcome);
+                Some(Event::EvictFinished { call, pod: pod.uid, outcome })
+            }
             Done::Told { condition } => {
                 self.writes_in_flight -= 1;
                 let uid = condition?;
                 self.telling.remove(&uid);
-                if let Some(bind) = self.held_binds.remove(&uid) {
-                    self.binds.push_front(bind);
-                } else if self.condition_of.contains_key(&uid) {
-                    self.conditions.push_back(uid);
-                }
+                self.release(uid);
                 None
             }
+        }
+    }
+
+    /// Nothing is in flight for this pod any more: what waited for that may go.
+    fn release(&mut self, uid: Uid) {
+        self.victims.release(uid);
+        if let Some(bind) = self.held_binds.remove(&uid) {
+            self.binds.push_front(bind);
+        } else if self.condition_of.contains_key(&uid) {
+            self.conditions.push_back(uid);
         }
     }
 
@@ -343,6 +377,7 @@ impl Dispatcher {
         self.binds.clear();
         self.deletes.clear();
         self.held_binds.clear();
+        self.victims.clear();
         while self.calls_in_flight > 0 {
             tokio::select! {
                 biased;

@@ -3,7 +3,10 @@
 //! The watcher gives no deletion for what vanished during a relist, so the beginning and end of
 //! every list go to the scheduler, which drops what a list lacked.
 
+mod queues;
+
 use super::convert::Converter;
+use super::convert::queue::QueueError;
 use super::objects::{Meta, NamespaceObject, NodeObject, PodObject};
 use crate::model::Uid;
 use crate::scheduler::{Event, Kind};
@@ -23,9 +26,11 @@ pub trait Observer: Send + Sync + 'static {
     fn listed(&self, kind: Kind);
     /// The watch failed and is tried again after a while.
     fn failed(&self, kind: Kind, error: &watcher::Error);
+    /// A queue is refused, and whether an earlier state of it stays in force.
+    fn refused(&self, error: &QueueError, in_force: bool);
 }
 
-/// Starts the three watches; they end when the scheduler's end of the channel is gone.
+/// Starts the watches; they end when the scheduler's end of the channel is gone.
 pub async fn run(
     client: kube::Client,
     converter: Converter,
@@ -35,7 +40,7 @@ pub async fn run(
     let config = || watcher::Config::default().page_size(PAGE);
     let nodes = watcher(Api::<NodeObject>::all(client.clone()), config()).default_backoff();
     let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
-    let spaces = watcher(Api::<NamespaceObject>::all(client), config()).default_backoff();
+    let spaces = watcher(Api::<NamespaceObject>::all(client.clone()), config()).default_backoff();
     let pod = |pod: PodObject, gone| match gone {
         true => Event::PodDeleted(Uid::parse(uid(&pod.meta))),
         false => Event::PodApplied(Box::new(converter.pod(&pod))),
@@ -55,6 +60,7 @@ pub async fn run(
         forward(Kind::Node, nodes, node, &events, &*observer),
         forward(Kind::Pod, pods, pod, &events, &*observer),
         forward(Kind::Namespace, spaces, space, &events, &*observer),
+        queues::run(client, &events, &*observer),
     );
 }
 

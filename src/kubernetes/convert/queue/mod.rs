@@ -1,0 +1,244 @@
+//! Queue objects, read strictly: what is wrong is named, and nothing is guessed.
+//!
+//! The definition in `manifests/` refuses the same things earlier and in the same words where it
+//! can; a definition of another release may not.
+
+#[cfg(test)]
+mod tests;
+
+use super::requests;
+use crate::config::parse_duration;
+use crate::kubernetes::objects::{Quantity, QueueObject};
+use crate::model::contract::{cut, is_object_name};
+use crate::model::queue::{Ordering, Preemption, WEIGHT_MAX};
+use crate::model::{QueueSpec, ResourceList, quantity};
+use serde_json::{Map, Value};
+
+/// Resources one map may name.
+pub const RESOURCES_MAX: usize = 64;
+/// Namespaces one queue may name.
+pub const NAMESPACES_MAX: usize = 1000;
+/// Longest duration taken: ten years.
+const DURATION_MAX_MS: i64 = 10 * 366 * 24 * 3_600_000;
+
+/// Why a queue is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("queue {queue}: {field} is {found}: expected {expected}")]
+pub struct QueueError {
+    /// The object's name.
+    pub queue: Box<str>,
+    /// The field.
+    pub field: Box<str>,
+    /// What was found, cut.
+    pub found: Box<str>,
+    /// What would be right.
+    pub expected: Box<str>,
+}
+
+/// The queue that an object declares.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn queue(object: &QueueObject) -> Result<QueueSpec, QueueError> {
+    let name = object.meta.name();
+    read(name, &object.spec).map_err(|Wrong { field, found, expected }| QueueError {
+        queue: cut(name),
+        field: field.into(),
+        found: cut(&found),
+        expected: expected.into(),
+    })
+}
+
+struct Wrong {
+    field: String,
+    found: String,
+    expected: String,
+}
+
+fn wrong(field: impl Into<String>, found: &Value, expected: impl Into<String>) -> Wrong {
+    let found = if found.is_null() { "missing".to_owned() } else { found.to_string() };
+    Wrong { field: field.into(), found, expected: expected.into() }
+}
+
+fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
+    let fields = Fields::of("spec", spec)?;
+    if !is_object_name(name) {
+        return Err(wrong("metadata.name", &name.into(), NAME));
+    }
+    let parent = fields.name("parent")?;
+    if parent.as_deref() == Some(name) {
+        return Err(wrong("spec.parent", &name.into(), "another queue than itself"));
+    }
+    let mut quota = fields.resources("quota")?;
+    let limit = fields.resources("limit")?;
+    for (resource, most) in &limit {
+        let guaranteed = quota.iter().find(|(name, _)| name == resource);
+        if guaranteed.is_some_and(|(_, least)| least > most) {
+            let [quota, limit] = ["quota", "limit"].map(|map| &fields.get(map)[&**resource]);
+            let field = format!("spec.limit[{}]", cut(resource));
+            return Err(wrong(field, limit, format!("at least the quota, {quota}")));
+        }
+    }
+    quota.retain(|(_, amount)| *amount > 0);
+    let weights = (1, i64::from(WEIGHT_MAX));
+    let weight = |number: i64| u32::try_from(number).unwrap_or(WEIGHT_MAX);
+    let priorities = (i64::from(i32::MIN), i64::from(i32::MAX));
+    let priority = fields.number("priority", priorities)?.unwrap_or(0);
+    Ok(QueueSpec {
+        name: name.into(),
+        parent,
+        weight: weight(fields.number("weight", weights)?.unwrap_or(1)),
+        over_quota_weight: fields.number("overQuotaWeight", weights)?.map(weight),
+        quota,
+        limit,
+        lend_limit: fields.resources("lendLimit")?,
+        borrow_limit: fields.resources("borrowLimit")?,
+        priority: i32::try_from(priority).unwrap_or(0),
+        order: fields.ordering()?,
+        namespaces: fields.namespaces()?,
+        open: fields.flag("open")?.unwrap_or(true),
+        preemption: preemption(fields.get("preemption"))?,
+    })
+}
+
+const NAME: &str = "a name of lower-case letters, digits, '-' and '.'";
+
+fn preemption(value: &Value) -> Result<Preemption, Wrong> {
+    let fields = Fields::of("spec.preemption", value)?;
+    let default = Preemption::default();
+    Ok(Preemption {
+        reclaimable: fields.flag("reclaimable")?.unwrap_or(default.reclaimable),
+        preemptible: fields.flag("preemptible")?.unwrap_or(default.preemptible),
+        may_evict: fields.flag("mayEvict")?.unwrap_or(default.may_evict),
+        min_runtime_ms: fields.millis("minRuntime")?.unwrap_or(default.min_runtime_ms),
+        grace_ms: fields.millis("grace")?.unwrap_or(default.grace_ms),
+    })
+}
+
+/// An object's fields; `null` is as good as absent.
+struct Fields<'a> {
+    path: &'static str,
+    map: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(path: &'static str, value: &'a Value) -> Result<Self, Wrong> {
+        match value {
+            Value::Null => Ok(Self { path, map: None }),
+            Value::Object(map) => Ok(Self { path, map: Some(map) }),
+            other => Err(wrong(path, other, "an object")),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    fn get(&self, name: &str) -> &'a Value {
+        self.map.and_then(|map| map.get(name)).unwrap_or(&Value::Null)
+    }
+
+    /// The field through `convert`, which returns `None` for what it does not take.
+    fn read<T>(
+        &self,
+        name: &str,
+        expected: impl Fn() -> String,
+        convert: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Wrong> {
+        match self.get(name) {
+            Value::Null => Ok(None),
+            value => match convert(value) {
+                Some(read) => Ok(Some(read)),
+                None => Err(wrong(self.path(name), value, expected())),
+            },
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, Wrong> {
+        self.read(name, || "true or false".to_owned(), Value::as_bool)
+    }
+
+    fn number(&self, name: &str, (least, most): (i64, i64)) -> Result<Option<i64>, Wrong> {
+        let expected = || format!("a whole number from {least} to {most}");
+        let within = |value: &Value| value.as_i64().filter(|n| (least..=most).contains(n));
+        self.read(name, expected, within)
+    }
+
+    fn name(&self, name: &str) -> Result<Option<Box<str>>, Wrong> {
+        self.read(name, || NAME.to_owned(), named)
+    }
+
+    fn millis(&self, name: &str) -> Result<Option<i64>, Wrong> {
+        let expected = || "a duration such as 90s, 10m or 1h30m, at most ten years".to_owned();
+        self.read(name, expected, |value| {
+            let duration = parse_duration(value.as_str()?)?;
+            // a part of a millisecond counts as a whole one: a grace is never shorter than asked
+            let millis = i64::try_from(duration.as_nanos().div_ceil(1_000_000)).ok()?;
+            Some(millis).filter(|millis| *millis <= DURATION_MAX_MS)
+        })
+    }
+
+    fn ordering(&self) -> Result<Ordering, Wrong> {
+        let expected = || "FairShare, Priority or Fifo".to_owned();
+        let read = self.read("ordering", expected, |value| match value.as_str()? {
+            "FairShare" => Some(Ordering::FairShare),
+            "Priority" => Some(Ordering::Priority),
+            "Fifo" => Some(Ordering::Fifo),
+            _ => None,
+        });
+        Ok(read?.unwrap_or_default())
+    }
+
+    /// In the object's order, each once.
+    fn namespaces(&self) -> Result<Vec<Box<str>>, Wrong> {
+        let expected = || format!("a list of at most {NAMESPACES_MAX} namespaces");
+        let list = self.read("namespaces", expected, |value| {
+            value.as_array().filter(|list| list.len() <= NAMESPACES_MAX)
+        });
+        let mut names: Vec<Box<str>> = Vec::new();
+        for (index, value) in list?.into_iter().flatten().enumerate() {
+            let field = || format!("{}[{index}]", self.path("namespaces"));
+            let name = named(value).ok_or_else(|| wrong(field(), value, NAME))?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// In the units of [`ResourceList`], sorted. An amount of 0 is kept, other than there: a limit
+    /// of nothing is not the same as no limit.
+    fn resources(&self, name: &str) -> Result<ResourceList, Wrong> {
+        let expected = || format!("amounts of at most {RESOURCES_MAX} resources");
+        let map = self.read(name, expected, |value| {
+            value.as_object().filter(|map| map.len() <= RESOURCES_MAX)
+        });
+        let mut list = ResourceList::new();
+        for (resource, value) in map?.into_iter().flatten() {
+            let field = || format!("{}[{}]", self.path(name), cut(resource));
+            // pods request no pods, so no share of them is kept
+            if !requests::counts(resource) || resource == "pods" {
+                let expected = "an amount of cpu, memory or another resource that nodes offer";
+                return Err(wrong(field(), value, expected));
+            }
+            let amount = amount(resource, value)
+                .ok_or_else(|| wrong(field(), value, "a quantity between 0 and 2^52"))?;
+            list.push((resource.as_str().into(), amount));
+        }
+        list.sort_unstable();
+        Ok(list)
+    }
+}
+
+fn named(value: &Value) -> Option<Box<str>> {
+    value.as_str().filter(|name| is_object_name(name)).map(Into::into)
+}
+
+fn amount(resource: &str, value: &Value) -> Option<i64> {
+    let milli = match value {
+        Value::String(text) => Quantity::parse(text).0.ok()?,
+        Value::Number(number) => Quantity::parse(&number.to_string()).0.ok()?,
+        _ => return None,
+    };
+    Some(requests::rounded(resource, milli)).filter(|amount| *amount <= quantity::VALUE_MAX)
+}
