@@ -177,6 +177,22 @@ pub static FIELDS: &[Field] = &[
     field("profiles[].pluginConfig[].args", Args, "",
         "Its arguments: a section of the type named after the plugin, such as NodeResourcesFitArgs."),
 
+    field("evictions", Section, "",
+        "How room is made for those who are entitled to it. What may be taken from whom is said by \
+         the queues."),
+    field("evictions.mode", Text(OneOf(&["Allowed", "ReportOnly", "Off"])), "Allowed",
+        "The switch over all evictions. ReportOnly decides and counts them without making any; Off \
+         does not even look for them."),
+    field("evictions.searchesPerCycle", Integer(1, 100_000), "64",
+        "Gangs for which room is looked for in one cycle; the others wait for the next. It bounds \
+         how long a cycle takes when many gangs wait."),
+    field("evictions.vacateDeadline", Duration(SECOND, 60 * MINUTE), "90s",
+        "How long after their eviction victims may take to be gone. Then the plan is given up, and \
+         the gang for which room was made waits like any other. Longer than the grace period of \
+         the pods, or no plan ends well."),
+    field("evictions.protectedFor", Duration(SECOND, 60 * MINUTE), "60s",
+        "How long a pod that a disruption budget protected is not chosen again."),
+
     field("limits", Section, "",
         "Bounds on everything that could grow with what others do."),
     field("limits.bindsInFlight", Integer(1, 1_024), "64",

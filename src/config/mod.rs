@@ -95,8 +95,37 @@ pub struct Configuration {
     pub pod_max_backoff: Duration,
     /// One entry per scheduler name that is served; never empty.
     pub profiles: Vec<Profile>,
+    /// How room is made.
+    pub evictions: Evictions,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// See the fields of `evictions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evictions {
+    /// The switch over all evictions.
+    pub mode: EvictionMode,
+    /// Gangs for which room is looked for in one cycle.
+    pub searches_per_cycle: usize,
+    /// How long victims may take to be gone.
+    #[serde(serialize_with = "duration::serialize")]
+    pub vacate_deadline: Duration,
+    /// How long a pod that a disruption budget protected is not chosen again.
+    #[serde(serialize_with = "duration::serialize")]
+    pub protected_for: Duration,
+}
+
+/// See the field `evictions.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum EvictionMode {
+    /// Decided and made.
+    Allowed,
+    /// Decided and reported, not made.
+    ReportOnly,
+    /// Not even looked for.
+    Off,
 }
 
 /// See the fields of `leaderElection`.
@@ -210,6 +239,7 @@ impl Configuration {
             ));
         }
         let leader_election = LeaderElection::read(&root.section("leaderElection"), problems);
+        let evictions = Evictions::read(&root.section("evictions"));
         let limits = Limits::read(&root.section("limits"));
         check_margin(&root.section("limits"), &leader_election, &limits, problems);
         Configuration {
@@ -220,6 +250,7 @@ impl Configuration {
             pod_max_backoff: Duration::from_secs(max),
             profiles: profile::read_all(root, problems),
             leader_election,
+            evictions,
             limits,
         }
     }
@@ -229,6 +260,21 @@ impl Default for Configuration {
     fn default() -> Self {
         let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
         Self::parse(&text, "default").expect("the defaults of the table are valid")
+    }
+}
+
+impl Evictions {
+    fn read(section: &Section<'_>) -> Self {
+        Evictions {
+            mode: match section.text("mode").as_str() {
+                "ReportOnly" => EvictionMode::ReportOnly,
+                "Off" => EvictionMode::Off,
+                _ => EvictionMode::Allowed,
+            },
+            searches_per_cycle: section.integer("searchesPerCycle"),
+            vacate_deadline: section.duration("vacateDeadline"),
+            protected_for: section.duration("protectedFor"),
+        }
     }
 }
 

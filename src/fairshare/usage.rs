@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn what_is_negligible_is_not_remembered() {
-        let mut usage = Usage::default();
-        usage.past = vec![Past { amount: NEGLIGIBLE / 2.0, at: Timestamp(0) }];
+        let past = vec![Past { amount: NEGLIGIBLE / 2.0, at: Timestamp(0) }];
+        let mut usage = Usage { past, ..Usage::default() };
         usage.remember(QueueIndex::ROOT, 0.0, "user".to_owned());
         assert_eq!(usage.history.len(), 0);
     }

@@ -19,7 +19,7 @@ use crate::kubernetes::lease::{Elector, Fence, Settings};
 use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
 use crate::model::WallTime;
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
-use crate::scheduler::{Event, Leadership, Options, Scheduler};
+use crate::scheduler::{Event, Evictions, Leadership, Options, Scheduler};
 use crate::telemetry::Metrics;
 use crate::telemetry::http::{Endpoints, Health, serve};
 use anyhow::Context;
@@ -240,6 +240,15 @@ pub fn scheduler(configuration: &Configuration) -> Scheduler {
         backoff_max_ms: millis(configuration.pod_max_backoff),
         // a third of the time is left for the deletions themselves
         partial_deadline_ms: millis(configuration.limits.partial_bind_deadline) * 2 / 3,
+        queues_watched: true,
+        evictions: match configuration.evictions.mode {
+            config::EvictionMode::Allowed => Evictions::Allowed,
+            config::EvictionMode::ReportOnly => Evictions::ReportOnly,
+            config::EvictionMode::Off => Evictions::Off,
+        },
+        searches_per_cycle: configuration.evictions.searches_per_cycle,
+        vacate_deadline_ms: millis(configuration.evictions.vacate_deadline),
+        protected_ms: millis(configuration.evictions.protected_for),
         ..Options::default()
     };
     Scheduler::new(options, configuration.profiles.iter().map(profile).collect())

@@ -229,6 +229,7 @@ impl World {
                     let event = |name| Event::NamespaceApplied { name, terminating: true };
                     names.map(event).collect()
                 }
+                Kind::Queue => Vec::new(),
             };
             self.hear(Event::ListStarted(kind));
             objects.into_iter().for_each(|event| self.hear(event));
@@ -298,6 +299,7 @@ impl World {
             ApiCall::Tell { pods, telling, first } => {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }
+            ApiCall::Warn { .. } | ApiCall::Evict { .. } => panic!("no queue is declared"),
         }
     }
 
