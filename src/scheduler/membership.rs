@@ -20,6 +20,7 @@ struct Look {
     max_member: u32,
     queue: u64,
     priority: i32,
+    non_preemptible: bool,
     created: WallTime,
     conflict: Option<String>,
     /// the youngest bind of a bound member; `None` without any
@@ -52,6 +53,7 @@ impl Scheduler {
         group.min_member = look.min_member;
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
+        group.non_preemptible = look.non_preemptible;
         group.created = look.created;
         let home = group.home;
         if self.has_plan(index) {
@@ -67,12 +69,14 @@ impl Scheduler {
                 }
             }
         }
+        self.count_group(index);
         self.repend(index);
     }
 
     /// Brings the counts of a group up to date in the middle of a cycle.
     pub(super) fn count_now(&mut self, index: GroupIndex) {
         self.groups.get_mut(index).counts = self.look(index).counts;
+        self.count_group(index);
         self.repend(index);
     }
 
@@ -84,6 +88,7 @@ impl Scheduler {
             max_member: group.max_member,
             queue: 0,
             priority: group.priority,
+            non_preemptible: group.non_preemptible,
             created: WallTime(i64::MAX),
             conflict: None,
             last_bound: None,
@@ -120,6 +125,7 @@ impl Scheduler {
             if first {
                 (look.min_member, look.max_member) = (pod.min_member, pod.max_member);
                 (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
+                look.non_preemptible = pod.non_preemptible;
             }
             look.note_conflict(pod);
         }
@@ -184,13 +190,15 @@ impl Scheduler {
             gated: look.counts.gated,
             conflict: look.conflict.as_deref(),
         };
-        let profile = &self.profiles[usize::from(group.profile)];
         let first = self.pods.get(group.members[0]);
         let held = if self.terminating.contains(&*first.namespace) {
             Some("the namespace is being deleted".to_owned())
         } else if let Some(reason) = self.held_by_queue(index) {
             Some(reason)
+        } else if let Some(reason) = self.held_by_caps(index) {
+            Some(reason)
         } else {
+            let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
             profile.pre_enqueue().find_map(|plugin| plugin.pre_enqueue(&facts))
         };
         if let Some(reason) = held {
@@ -276,6 +284,9 @@ impl Look {
         }
         if self.conflict.is_none() && pod.queue != self.queue {
             self.conflict = Some("they name different queues".to_owned());
+        }
+        if self.conflict.is_none() && pod.non_preemptible != self.non_preemptible {
+            self.conflict = Some("some may be evicted and some must not".to_owned());
         }
     }
 }

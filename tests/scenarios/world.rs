@@ -244,7 +244,7 @@ impl World {
         self.held.clear();
         self.relist();
         let previous_renewal = WallTime(self.now - silent);
-        self.hear(Event::Leading(Leadership { previous_renewal }));
+        self.hear(Event::Leading(Leadership { previous_renewal, wall: WallTime(self.now) }));
     }
 
     /// Decides until there is nothing to do at this time.
@@ -299,7 +299,9 @@ impl World {
             ApiCall::Tell { pods, telling, first } => {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }
-            ApiCall::Warn { .. } | ApiCall::Evict { .. } => panic!("no queue is declared"),
+            ApiCall::Warn { .. } | ApiCall::Evict { .. } | ApiCall::ShowQueue(_) => {
+                panic!("no queue is declared")
+            }
         }
     }
 

@@ -51,6 +51,7 @@ pub(crate) struct Tally {
     pub(crate) shrunk: u64,
     pub(crate) ended_whole: u64,
     pub(crate) queue_edits: u64,
+    pub(crate) shown: u64,
 }
 
 impl Tally {
@@ -75,6 +76,7 @@ impl Tally {
         self.shrunk += other.shrunk;
         self.ended_whole += other.ended_whole;
         self.queue_edits += other.queue_edits;
+        self.shown += other.shown;
     }
 
     /// The run means something only if it went where the trouble is.
@@ -97,6 +99,7 @@ impl Tally {
             ("gangs shrunk", self.shrunk, 200),
             ("gangs evicted whole", self.ended_whole, 200),
             ("edits of queues", self.queue_edits, 200),
+            ("standings of queues", self.shown, 1000),
         ];
         for (what, reached, floor) in floors {
             assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");
@@ -196,7 +199,7 @@ impl World {
         self.tasks.clear();
         self.relist();
         let previous_renewal = WallTime(self.now);
-        self.send(Event::Leading(Leadership { previous_renewal }));
+        self.send(Event::Leading(Leadership { previous_renewal, wall: WallTime(self.now) }));
     }
 
     fn relist(&mut self) {
@@ -297,6 +300,10 @@ impl World {
                 ApiCall::Delete { call, pods, .. } => {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
+                }
+                ApiCall::ShowQueue(standing) => {
+                    self.tally.shown += 1;
+                    assert!(standing.used.amount >= 0.0, "{standing:?}");
                 }
                 ApiCall::Tell { pods, telling, .. } => {
                     self.tally.told += pods.len() as u64;
