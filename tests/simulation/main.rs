@@ -5,6 +5,7 @@
 //! A failure names its seed; `MSS_SEED=n cargo test --test simulation` runs that one alone.
 
 mod checks;
+mod random;
 mod tally;
 mod tenants;
 mod world;

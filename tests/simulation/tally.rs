@@ -24,6 +24,9 @@ pub(crate) struct Tally {
     pub(crate) ended_whole: u64,
     pub(crate) queue_edits: u64,
     pub(crate) shown: u64,
+    pub(crate) firm_bound: u64,
+    pub(crate) firm_evicted: u64,
+    pub(crate) budget_stops: u64,
 }
 
 impl Tally {
@@ -49,6 +52,9 @@ impl Tally {
         self.ended_whole += other.ended_whole;
         self.queue_edits += other.queue_edits;
         self.shown += other.shown;
+        self.firm_bound += other.firm_bound;
+        self.firm_evicted += other.firm_evicted;
+        self.budget_stops += other.budget_stops;
     }
 
     /// The run means something only if it went where the trouble is.
@@ -72,6 +78,8 @@ impl Tally {
             ("gangs evicted whole", self.ended_whole, 200),
             ("edits of queues", self.queue_edits, 200),
             ("standings of queues", self.shown, 1000),
+            ("binds of gangs that must never be evicted", self.firm_bound, 100),
+            ("plans stopped by a budget", self.budget_stops, 10),
         ];
         for (what, reached, floor) in floors {
             assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");

@@ -1,6 +1,8 @@
 //! A world: what is true, what the scheduler has been told so far, and what is under way.
 
+use crate::random::Random;
 use crate::tally::Tally;
+use mss_scheduler::model::pod::digest;
 use mss_scheduler::model::{
     GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec, Taint, TaintEffect,
     Timestamp, Uid, WallTime,
@@ -11,30 +13,19 @@ use mss_scheduler::scheduler::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// SplitMix64: small, seeded, the same everywhere.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `bound - 1`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
 /// What a pod truly is.
 #[derive(Clone)]
 pub(crate) struct Truth {
     pub(crate) pod: Pod,
     /// binds it had: more than one is a double bind
     pub(crate) binds: u32,
+}
+
+impl Truth {
+    /// It says that it must never be evicted.
+    pub(crate) fn is_firm(&self) -> bool {
+        self.pod.non_preemptible
+    }
 }
 
 /// Namespace and name of a gang: two namespaces share some names.
@@ -230,7 +221,7 @@ impl World {
                 ApiCall::Tell { pods, telling, .. } => {
                     self.tally.told += pods.len() as u64;
                     for pod in pods {
-                        let digest = mss_scheduler::model::pod::digest(&telling.message);
+                        let digest = digest(&telling.message);
                         self.modify(pod.uid, |pod| pod.told = digest);
                     }
                 }
@@ -285,6 +276,7 @@ impl World {
         }
         truth.binds += 1;
         self.tally.binds += 1;
+        self.tally.firm_bound += u64::from(self.pods.get(&uid).is_some_and(Truth::is_firm));
         self.modify(uid, |pod| {
             pod.node = Some(node.into());
             pod.bound_at = Some(now);
@@ -346,7 +338,11 @@ impl World {
         (namespace, priority): (&str, i32),
     ) {
         let uid = self.uid();
+        // an eighth of the gangs, where there are queues to guarantee them anything
+        let one_in_eight = |group: &GroupSpec| digest(&group.name).is_multiple_of(8);
+        let non_preemptible = !self.queues.is_empty() && group.as_ref().is_some_and(one_in_eight);
         let pod = Pod {
+            non_preemptible,
             key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
             uid,
             priority,
@@ -537,5 +533,6 @@ fn refusal() -> BindOutcome {
 }
 
 fn scheduler() -> Scheduler {
-    Scheduler::new(Options::default(), vec![default_profile("mss-scheduler")])
+    let options = Options { queue_status_interval_ms: Some(2_000), ..Options::default() };
+    Scheduler::new(options, vec![default_profile("mss-scheduler")])
 }
