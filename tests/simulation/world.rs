@@ -81,7 +81,7 @@ pub(crate) const GPU: &str = "nvidia.com/gpu";
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = World {
-            random: Random(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            random: Random::new(seed.wrapping_mul(0x1234_5678_9abc_def1)),
             now: 1_000,
             scheduler: scheduler(),
             pods: BTreeMap::new(),
