@@ -206,10 +206,11 @@ pub static FIELDS: &[Field] = &[
          the gang for which room was made waits like any other. Longer than the grace period of \
          the pods, or no plan ends well."),
     field("evictions.budgetPods", Integer(0, 1_000_000), "0",
-        "How many pods may be evicted in the time of budgetWindow, in the whole cluster; 0: no bound. \
-         A queue may have a budget of its own."),
+        "How many pods may be evicted in the time of budgetWindow, in the whole cluster; 0: no \
+         bound. A queue may have a budget of its own."),
     field("evictions.budgetWindow", Duration(SECOND, 24 * 60 * MINUTE), "10m",
-        "The time of budgetPods. The budget fills evenly, and a full one admits one plan of any size."),
+        "The time of budgetPods. The budget fills evenly, and a full one admits one plan of any \
+         size."),
     field("evictions.protectedFor", Duration(SECOND, 60 * MINUTE), "60s",
         "How long a pod that a disruption budget protected is not chosen again."),
 

@@ -38,7 +38,7 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
     (ROLE, "`header`: the member of the gang without which the others are worth nothing"),
     (
         PREEMPTIBLE,
-        "`false`: never evicted, and so placed only within the guarantees of the queue; else `true`",
+        "`false`: never evicted, and so placed only within guarantees of the queue; else `true`",
     ),
 ];
 

@@ -8,7 +8,7 @@ use crate::fairshare::{QueueIndex, ROOT};
 use crate::model::{EvictionBudget, Timestamp};
 use std::collections::BTreeMap;
 
-/// What is left of a budget, in pods times the milliseconds of its window, so that filling is exact.
+/// What is left of a budget, in pods times the milliseconds of its window: filling is exact.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     budget: EvictionBudget,

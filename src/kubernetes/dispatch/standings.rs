@@ -1,4 +1,4 @@
-//! How queues stand, on its way to their objects: the newest of each, one write per queue at a time.
+//! How queues stand, on its way to their objects: the newest of each, one write at a time.
 
 use super::super::tell::{QueueStatus, Write};
 use super::{Dispatcher, Done};
