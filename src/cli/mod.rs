@@ -4,6 +4,7 @@ mod api_server;
 mod config;
 mod demo;
 mod load;
+mod queue;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,8 @@ enum Command {
     Load(load::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
+    /// Preview changes of the queues.
+    Queue(queue::Args),
 }
 
 /// Parses the command line and runs the subcommand; errors are printed with their causes.
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::ApiServer(args) => api_server::main(args),
         Command::Load(args) => load::main(args),
         Command::Config(args) => config::main(args),
+        Command::Queue(args) => queue::main(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -11,6 +11,7 @@
 
 mod engine;
 mod observe;
+pub mod preview;
 
 use crate::config::{self, Configuration};
 use crate::fairshare::{Decay, UsageOptions};
@@ -236,7 +237,12 @@ fn millis(duration: Duration) -> i64 {
 /// The core as configured.
 #[must_use]
 pub fn scheduler(configuration: &Configuration) -> Scheduler {
-    let options = Options {
+    let profiles = configuration.profiles.iter().map(profile).collect();
+    Scheduler::new(options(configuration), profiles)
+}
+
+fn options(configuration: &Configuration) -> Options {
+    Options {
         backoff_initial_ms: millis(configuration.pod_initial_backoff),
         backoff_max_ms: millis(configuration.pod_max_backoff),
         // a third of the time is left for the deletions themselves
@@ -263,8 +269,7 @@ pub fn scheduler(configuration: &Configuration) -> Scheduler {
             ..UsageOptions::default()
         },
         ..Options::default()
-    };
-    Scheduler::new(options, configuration.profiles.iter().map(profile).collect())
+    }
 }
 
 fn profile(configured: &config::Profile) -> crate::framework::Profile {
