@@ -1,5 +1,6 @@
 //! The kubectl of this machine against the embedded API server, with fake kubelets.
 
+use futures::StreamExt;
 use mss_scheduler::simulator::api_server::{ApiServer, Handle, Options};
 use mss_scheduler::simulator::kubelet::{Fleet, FleetOptions, NodeShape, create_nodes};
 use serde_json::{Value, json};
@@ -153,16 +154,24 @@ async fn kubectl_works() {
         assert!(std::env::var_os("CI").is_none(), "with CI set nothing may be skipped");
         return;
     }
-    for program in programs {
-        let server = start().await;
-        create_nodes(&server.client(), 2, &NodeShape::default()).await.expect("creates nodes");
-        let fleet = Fleet::start(server.client(), FleetOptions::default());
-        let folder = tempfile::tempdir().expect("a folder");
-        let kubectl = Kubectl { program, url: server.url(), folder };
-        tokio::task::spawn_blocking(move || story(&kubectl)).await.expect("the story holds");
-        drop(fleet);
-        tokio::time::timeout(Duration::from_secs(5), server.stop()).await.expect("stops");
-    }
+    // they mostly wait
+    let stories = futures::stream::iter(programs.into_iter().map(begin));
+    stories.for_each_concurrent(AT_ONCE, |story| story).await;
+}
+
+/// Kubectl programs tried at once.
+const AT_ONCE: usize = 4;
+
+/// A cluster of two nodes for one kubectl.
+async fn begin(program: PathBuf) {
+    let server = start().await;
+    create_nodes(&server.client(), 2, &NodeShape::default()).await.expect("creates nodes");
+    let fleet = Fleet::start(server.client(), FleetOptions::default());
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubectl = Kubectl { program, url: server.url(), folder };
+    tokio::task::spawn_blocking(move || story(&kubectl)).await.expect("the story holds");
+    drop(fleet);
+    tokio::time::timeout(Duration::from_secs(5), server.stop()).await.expect("stops");
 }
 
 /// What people do, with one kubectl.

@@ -1,6 +1,6 @@
 //! POST: new objects.
 
-use super::super::status::{ApiError, FieldError};
+use super::super::status::ApiError;
 use super::super::store::StoreError;
 use super::super::{admission, crd};
 use super::decode::decode;
@@ -160,9 +160,4 @@ fn generate(prefix: &str) -> String {
     let suffix = letters.map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]));
     let room = GENERATED_NAME_MAX - SUFFIX_LENGTH;
     prefix.chars().take(room).chain(suffix).collect()
-}
-
-/// One error as upstream's Invalid.
-pub(super) fn invalid_one(target: &Target, error: FieldError) -> ApiError {
-    ApiError::invalid(&target.kind.group, &target.kind.kind, &target.name, &[error])
 }
