@@ -241,7 +241,12 @@ fn first_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or("");
     let line = line.split(" does not match the ").next().unwrap_or("");
     let line = line.split(" is missing in '").next().unwrap_or("");
-    line.split("UID in object meta").next().unwrap_or("").to_owned()
+    let line = line.split("UID in object meta").next().unwrap_or("");
+    // keys of etcd
+    match (line.split_once("StorageError: "), line.split_once("AdditionalErrorMsg: ")) {
+        (Some((what, _)), Some((_, why))) => format!("{what}{why}"),
+        _ => line.to_owned(),
+    }
 }
 
 fn natural(value: &mut Value) {

@@ -177,7 +177,19 @@ pub(crate) fn prune_and_default(
 
 /// Checks types, required fields, enumerations, bounds and the keys of lists. Upstream's CEL rules
 /// and patterns are not run.
-pub(crate) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn validate_object(kind: &str, schema: &Value, object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if object["kind"] == kind {
+        validate(schema, object, "", &mut errors);
+    } else {
+        let detail = format!("must be {kind}");
+        errors.push(FieldError::invalid("kind", &object["kind"], &detail));
+        list_keys(schema, object, "", &mut errors);
+    }
+    errors
+}
+
+fn validate(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     check(schema, value, path, errors);
     list_keys(schema, value, path, errors);
 }

@@ -181,13 +181,7 @@ impl ApiError {
     }
 
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let mut texts: Vec<String> = Vec::new();
-        for text in errors.iter().map(|e| format!("{}: {}", e.field, e.message)) {
-            // told once, though it is a cause each time
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
+        let texts: Vec<_> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         let list = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -34,12 +34,10 @@ pub(super) fn validate(node: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Upstream's `ValidateNodeUpdate`; `status` for a write of the status alone.
-pub(crate) fn validate_update(old: &Value, new: &Value, status: bool) -> Vec<FieldError> {
+/// Upstream's `ValidateNodeUpdate`.
+pub(crate) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    if !status {
-        validate(new, &mut errors);
-    }
+    validate(new, &mut errors);
     let addresses = new["status"]["addresses"].as_array().map_or(&[][..], Vec::as_slice);
     for (index, address) in addresses.iter().enumerate() {
         if addresses[..index].contains(address) {
@@ -60,7 +58,5 @@ pub(crate) fn validate_update(old: &Value, new: &Value, status: bool) -> Vec<Fie
         let detail = format!("field cannot be {how} once set");
         errors.push(FieldError::invalid("spec.providerID", &Value::Null, &detail));
     }
-    // both of upstream's checks look at the taints
-    validate(new, &mut errors);
     errors
 }

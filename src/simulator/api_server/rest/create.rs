@@ -35,10 +35,11 @@ impl Api {
         admission::prepare_create(&self.context(), kind, &mut object)?;
         let mut errors = admission::validate_create(kind, &object);
         if let Some(custom) = &kind.custom {
-            crd::validate(&custom.schema, &object, "", &mut errors);
+            errors.extend(crd::validate_object(&kind.kind, &custom.schema, &object));
         }
         if !errors.is_empty() {
-            return Err(ApiError::invalid(&kind.group, &kind.kind, &name, &errors));
+            let told = object["kind"].as_str().unwrap_or(&kind.kind);
+            return Err(ApiError::invalid(&kind.group, told, &name, &errors));
         }
         if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crd::establish(&mut object, &now());

@@ -3,7 +3,7 @@
 use super::super::events;
 use super::super::kinds::Kind;
 use super::super::schema::normalise;
-use super::super::status::{ApiError, FieldError};
+use super::super::status::ApiError;
 use super::super::{admission, crd};
 use super::query::FieldValidation;
 use serde_json::{Value, json};
@@ -66,8 +66,17 @@ fn check_identity(kind: &Kind, body: &mut Value) -> Result<(), ApiError> {
         )));
     }
     let name = map.get("kind").and_then(Value::as_str).unwrap_or("").to_owned();
-    if kind.custom.is_some() && name != kind.kind {
-        return Err(wrong_custom(kind, &name, body));
+    if kind.custom.is_some() {
+        if name.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): Object 'Kind' is \
+                 missing in '{body}'",
+                kind.kind
+            )));
+        }
+        // a wrong one is found by the validation
+        map.insert("apiVersion".into(), json!(expected));
+        return Ok(());
     }
     if !name.is_empty() && name != kind.kind {
         let short = &kind.version;
@@ -80,18 +89,4 @@ fn check_identity(kind: &Kind, body: &mut Value) -> Result<(), ApiError> {
     map.insert("apiVersion".into(), json!(expected));
     map.insert("kind".into(), json!(kind.kind));
     Ok(())
-}
-
-/// Objects of custom kinds must say what they are.
-fn wrong_custom(kind: &Kind, given: &str, body: &Value) -> ApiError {
-    let expected = &kind.kind;
-    if given.is_empty() {
-        return ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {expected}): Object 'Kind' is \
-             missing in '{body}'"
-        ));
-    }
-    let name = body["metadata"]["name"].as_str().unwrap_or("");
-    let error = FieldError::invalid("kind", &json!(given), &format!("must be {expected}"));
-    ApiError::invalid(&kind.group, given, name, &[error])
 }

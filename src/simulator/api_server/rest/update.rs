@@ -3,11 +3,11 @@
 use super::super::kinds::Kind;
 use super::super::patch::{self, Apply, Layout};
 use super::super::status::{ApiError, FieldError, Reason};
-use super::super::store::Object;
+use super::super::store::{Object, StoreError};
 use super::super::{admission, crd};
 use super::decode::decode;
 use super::query::FieldValidation;
-use super::{Api, Query, Target, Written, modified, now, served};
+use super::{Api, MAX_RETRIES, Query, Target, Written, modified, now, served};
 use serde_json::{Value, json};
 
 /// Kinds that PUT creates when they are absent.
@@ -48,6 +48,11 @@ impl Api {
             return self.apply(target, body, query);
         }
         let kind = &target.kind;
+        let strategic = content_type == "application/strategic-merge-patch+json";
+        let plain = ["application/merge-patch+json", "application/json-patch+json"];
+        if !plain.contains(&content_type) && (kind.custom.is_some() || !strategic) {
+            return Err(unsupported(kind));
+        }
         let patch: Value = serde_json::from_slice(body)
             .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
         let mut warnings = Vec::new();
@@ -56,10 +61,7 @@ impl Api {
             match content_type {
                 "application/merge-patch+json" => patch::merge(&mut object, &patch),
                 "application/json-patch+json" => patch::json_patch(&mut object, patch.clone())?,
-                "application/strategic-merge-patch+json" if kind.custom.is_none() => {
-                    patch::strategic_merge(&kind.type_name, &mut object, &patch)?;
-                }
-                _ => return Err(unsupported(kind)),
+                _ => patch::strategic_merge(&kind.type_name, &mut object, &patch)?,
             }
             let (object, told) = decode(kind, object, query.field_validation)?;
             warnings = told;
@@ -99,6 +101,9 @@ impl Api {
             let mut fresh = config.clone();
             fresh["metadata"]["name"] = json!(target.name);
             patch::apply(&how, &mut fresh, &config)?;
+            check_place(target, &fresh)?;
+            // a version of nothing is no condition
+            set_or_remove(&mut fresh["metadata"], "resourceVersion", Value::Null);
             let collection = Target { name: String::new(), ..target.clone() };
             return self.create(&collection, fresh, query);
         }
@@ -129,16 +134,33 @@ impl Api {
             let next = self.next(target, &old, make(&old)?)?;
             return Ok(Written { code: 200, body: served(kind, &next), warnings: Vec::new() });
         }
-        let stored = self.guaranteed_update(target, |old| {
-            let next = make(old)?;
-            self.next(target, old, next)
-        })?;
-        if is_released(&stored.value) {
-            let key = kind.key(&target.namespace, &target.name);
-            self.store.delete(kind.collection, &key, &stored, stored.value.clone()).ok();
+        let key = kind.key(&target.namespace, &target.name);
+        for _ in 0..MAX_RETRIES {
+            let old = self.get(target)?;
+            let next = self.next(target, &old, make(&old)?)?;
+            // what loses its last finalizer goes at once, as it was
+            let released = is_released(&next);
+            let done = match released {
+                true => self.store.delete(kind.collection, &key, &old, old.value.clone()),
+                false => self.store.update(kind.collection, &key, &old, next.clone()),
+            };
+            match done {
+                Err(StoreError::Changed) => continue,
+                Err(_) => {
+                    return Err(ApiError::not_found(&kind.group, &kind.resource, &target.name));
+                }
+                Ok(stored) => {
+                    let object = if released { &next } else { &stored.value };
+                    if released {
+                        self.deleted(target, &next);
+                    }
+                    self.written(target, if released { &Value::Null } else { object });
+                    let body = served(kind, object);
+                    return Ok(Written { code: 200, body, warnings: Vec::new() });
+                }
+            }
         }
-        self.written(target, &stored.value);
-        Ok(Written { code: 200, body: served(kind, &stored.value), warnings: Vec::new() })
+        Err(modified(target))
     }
 
     /// The value to store for an update from `old` to what the client sent.
@@ -168,8 +190,7 @@ impl Api {
         }
         let mut errors = admission::validate_meta(kind, &new);
         if kind.is("", "nodes") {
-            let status = target.subresource == "status";
-            errors.extend(admission::validate_node_update(old_value, &new, status));
+            errors.extend(admission::validate_node_update(old_value, &new));
         }
         if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             errors.extend(crd::validate_update(old_value, &new));
@@ -181,11 +202,12 @@ impl Api {
                     errors.extend(crd::validate_status(schema, status));
                 }
             } else {
-                crd::validate(&custom.schema, &new, "", &mut errors);
+                errors.extend(crd::validate_object(&kind.kind, &custom.schema, &new));
             }
         }
         if !errors.is_empty() {
-            return Err(ApiError::invalid(&kind.group, &kind.kind, &target.name, &errors));
+            let told = new["kind"].as_str().unwrap_or(&kind.kind);
+            return Err(ApiError::invalid(&kind.group, told, &target.name, &errors));
         }
         if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crd::establish(&mut new, &now());
@@ -217,9 +239,6 @@ fn check_applied(target: &Target, config: &Value) -> Result<(), ApiError> {
         return Err(ApiError::bad_request(format!("invalid object type: {identity}")));
     }
     let name = text(&config["metadata"]["name"]);
-    if !name.is_empty() && name != target.name {
-        return check_place(target, config);
-    }
     // the schema of an applied object is strict
     let (_, unknown) = decode(kind, config.clone(), FieldValidation::Warn)?;
     let fields = unknown.iter().filter_map(|w| w.strip_prefix("unknown field \""));
