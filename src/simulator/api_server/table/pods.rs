@@ -45,9 +45,9 @@ pub(super) fn row_conditions(kind: &Kind, object: &Value) -> Option<Value> {
         "Failed" => "The pod failed.",
         _ => return None,
     };
-    kind.is_pod().then(|| {
-        json!([{ "type": "Completed", "status": "True", "reason": phase, "message": message }])
-    })
+    kind.is_pod().then(
+        || json!([{ "type": "Completed", "status": "True", "reason": phase, "message": message }]),
+    )
 }
 
 fn restarts_of(status: &Value) -> i64 {
