@@ -25,7 +25,7 @@ pub use calls::{
     Telling,
 };
 pub use report::{Attempt, AttemptResult, Report};
-pub use view::{Gauges, NodeUse, Tallies};
+pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{Cluster, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, TreeFault};
