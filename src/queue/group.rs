@@ -64,6 +64,8 @@ pub struct PodGroup {
     pub max_member: u32,
     /// The queue its members name.
     pub wanted_queue: Option<Box<str>>,
+    /// The queue in which it is, or was last.
+    pub admitted_to: Option<Box<str>>,
     /// Where its room is charged; `None`: its queue is refused, and why.
     pub leaf: Option<QueueIndex>,
     /// See `leaf`.

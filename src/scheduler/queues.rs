@@ -77,12 +77,22 @@ impl Scheduler {
         pods.iter().for_each(|pod| self.recharge(*pod));
     }
 
-    /// Finds the queue of a group and its user's leaf. Users are namespaces.
+    /// Finds the queue of a group and its user's leaf. Users are namespaces. A group that holds
+    /// room stays in its queue as long as there is one of that name.
     pub(super) fn enter_queue(&mut self, index: GroupIndex) {
         let group = self.groups.get_mut(index);
         let namespace = self.pods.get(group.members[0]).namespace.clone();
-        match self.fair.queue_for(&namespace, group.wanted_queue.as_deref()) {
-            Ok(queue) => group.leaf = Some(self.fair.acquire_leaf(queue, &namespace)),
+        let placed = group.members.iter().any(|member| self.pods.get(*member).node.is_some());
+        let admitted = group.admitted_to.as_deref().filter(|_| placed);
+        let queue = match admitted.and_then(|name| self.fair.find(name)) {
+            Some(queue) => Ok(queue),
+            None => self.fair.queue_for(&namespace, group.wanted_queue.as_deref()),
+        };
+        match queue {
+            Ok(queue) => {
+                group.admitted_to = Some(self.fair.spec(queue).name.clone());
+                group.leaf = Some(self.fair.acquire_leaf(queue, &namespace));
+            }
             Err(fault) => group.queue_fault = Some(fault.into()),
         }
     }
