@@ -1,8 +1,8 @@
 //! The format of a scenario file. A field that is not listed here is an error.
 //!
 //! Names: a pod of the namespace `default` by its name, others as `namespace/name`; `w-0..3` stands
-//! for `w-0` to `w-3`. Amounts are Kubernetes quantities, `gpu` is short for `nvidia.com/gpu`. Times
-//! are `500ms`, `20s`, `10m` or `1h`.
+//! for `w-0` to `w-3`. Amounts are Kubernetes quantities, and `gpu` is `nvidia.com/gpu`; times are
+//! `500ms`, `20s`, `10m` or `1h`.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
