@@ -66,6 +66,8 @@ pub struct PodGroup {
     pub non_preemptible: bool,
     /// The queue its members name.
     pub wanted_queue: Option<Box<str>>,
+    /// The queue in which it is, or was last.
+    pub admitted_to: Option<Box<str>>,
     /// Where its room is charged; `None`: its queue is refused, and why.
     pub leaf: Option<QueueIndex>,
     /// See `leaf`.

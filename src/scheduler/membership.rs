@@ -9,6 +9,7 @@ use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::pod::digest;
+use crate::model::queue::Ordering;
 use crate::model::{Timestamp, WallTime};
 use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
 use smallvec::SmallVec;
@@ -245,8 +246,8 @@ impl Scheduler {
         dissolving.then(|| "its members are being evicted".to_owned())
     }
 
-    /// Half-bound gangs first, then minima in the profile's order, then growth: the least grown
-    /// first. A stable hash breaks ties.
+    /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the
+    /// least grown first. A stable hash breaks ties.
     fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
@@ -255,7 +256,12 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let key = profile.queue_sort().key(&facts);
+        let in_order_of_age =
+            group.leaf.is_some_and(|leaf| self.fair.spec(leaf).order == Ordering::Fifo);
+        let key = match in_order_of_age {
+            true => (group.created.0, 0),
+            false => profile.queue_sort().key(&facts),
+        };
         if group.partial_since.is_some() {
             return (Stage::Completion, key, digest(name));
         }

@@ -30,7 +30,7 @@ pub use calls::{
 };
 pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
-pub use view::{Gauges, NodeUse, Tallies};
+pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{Cluster, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, QueueIndex, TreeFault, UsageOptions};
@@ -234,6 +234,8 @@ pub struct Scheduler {
     queue_specs: BTreeMap<Box<str>, QueueSpec>,
     tree_changed: bool,
     tree_faults: Vec<TreeFault>,
+    /// a declared tree has been put in force
+    tree_in_force: bool,
     /// objects that declare no valid queue, with their generation and why
     refused_queues: BTreeMap<Box<str>, (i64, Box<str>)>,
     queues_changed: u64,
@@ -301,6 +303,7 @@ impl Scheduler {
             queue_specs: BTreeMap::new(),
             tree_changed: false,
             tree_faults: Vec::new(),
+            tree_in_force: false,
             refused_queues: BTreeMap::new(),
             queues_changed: 0,
             remembered: BTreeMap::new(),

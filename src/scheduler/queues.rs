@@ -36,7 +36,8 @@ impl Scheduler {
 
     /// Puts the declared tree in force; a faulty one leaves the last good one.
     pub(super) fn renew_tree(&mut self) {
-        if !std::mem::take(&mut self.tree_changed) {
+        let first = self.options.queues_watched && !self.tree_in_force;
+        if !std::mem::take(&mut self.tree_changed) && !first {
             return;
         }
         self.queues_changed += 1;
@@ -47,6 +48,7 @@ impl Scheduler {
                 self.tree_faults.clear();
                 self.restore_usage();
                 self.good_specs = specs;
+                self.tree_in_force = true;
                 self.charge_afresh();
             }
         }
@@ -85,12 +87,24 @@ impl Scheduler {
         pods.iter().for_each(|pod| self.recharge(*pod));
     }
 
-    /// Finds the queue of a group and its user's leaf. Users are namespaces.
+    /// Finds the queue of a group and its user's leaf. Users are namespaces. A group that holds
+    /// room stays in its queue as long as there is one of that name.
     pub(super) fn enter_queue(&mut self, index: GroupIndex) {
         let group = self.groups.get_mut(index);
         let namespace = self.pods.get(group.members[0]).namespace.clone();
-        match self.fair.queue_for(&namespace, group.wanted_queue.as_deref()) {
-            Ok(queue) => group.leaf = Some(self.fair.acquire_leaf(queue, &namespace)),
+        let placed = group.members.iter().any(|member| self.pods.get(*member).node.is_some());
+        let admitted = group.admitted_to.as_deref().filter(|_| placed);
+        let queue = match admitted.and_then(|name| self.fair.find(name)) {
+            Some(queue) => Ok(queue),
+            None => self.fair.queue_for(&namespace, group.wanted_queue.as_deref()),
+        };
+        match queue {
+            Ok(queue) => {
+                // before the declared tree is in force nobody is admitted anywhere
+                let name = self.tree_in_force.then(|| self.fair.spec(queue).name.clone());
+                group.admitted_to = name;
+                group.leaf = Some(self.fair.acquire_leaf(queue, &namespace));
+            }
             Err(fault) => group.queue_fault = Some(fault.into()),
         }
     }

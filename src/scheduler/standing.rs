@@ -88,7 +88,7 @@ impl Scheduler {
     /// Keeps what another process stored of usage, until this one decides: from then on it is
     /// measured here.
     pub(super) fn usage_remembered(&mut self, remembered: Remembered) {
-        if self.good_specs.is_empty() {
+        if !self.tree_in_force {
             self.remembered.insert(remembered.queue.clone(), (self.now, remembered));
         }
     }

@@ -19,7 +19,7 @@ pub(super) fn validate(node: &Value, errors: &mut Vec<FieldError>) {
         if effect.is_empty() {
             errors.push(FieldError::required(format!("{field}.effect"), ""));
         } else if !EFFECTS.contains(&effect) {
-            errors.push(FieldError::not_supported(&format!("{field}.effect"), effect, &EFFECTS));
+            errors.push(FieldError::not_supported(format!("{field}.effect"), effect, &EFFECTS));
         }
         let same = |other: &&Value| other["key"] == taint["key"] && other["effect"] == effect;
         if taints[..index].iter().any(|other| same(&other)) {

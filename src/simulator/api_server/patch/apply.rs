@@ -189,7 +189,8 @@ fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
         return value.get(name);
     }
     if let Some(item) = key.strip_prefix("v:") {
-        return value.as_array()?.iter().find(|i| i.to_string() == item);
+        let item: Value = serde_json::from_str(item).ok()?;
+        return value.as_array()?.iter().find(|i| **i == item);
     }
     let identity: Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
     value.as_array()?.iter().find(|item| is_item(item, &identity))
@@ -315,9 +316,10 @@ fn remove(live: &mut Value, key: &str) {
             map.remove(name);
         }
     } else if let Some(item) = key.strip_prefix("v:")
+        && let Ok(item) = serde_json::from_str::<Value>(item)
         && let Some(items) = live.as_array_mut()
     {
-        items.retain(|i| i.to_string() != item);
+        items.retain(|i| *i != item);
     } else if let Some(identity) = key.strip_prefix("k:")
         && let Ok(identity) = serde_json::from_str(identity)
         && let Some(items) = live.as_array_mut()
