@@ -50,6 +50,8 @@ pub struct Claim<'a> {
     pub demands: &'a [Demand],
     /// Members that must be seated.
     pub needed: u32,
+    /// Victims of other plans, with their leaves: their room is coming free without this one.
+    pub going: &'a [(QueueIndex, Assignment)],
 }
 
 /// Who goes, and who is seated where once they have gone.
@@ -141,6 +143,7 @@ pub fn make_room(
         candidates,
         on_node,
     };
+    claim.going.iter().for_each(|(leaf, pod)| search.move_off(*leaf, *pod, true));
     let seats = search.run(rankings, &demands);
     let plan = seats.map(|seats| RoomPlan { victims: search.victims(), seats });
     let start = Statement::default().checkpoint();
@@ -452,6 +455,12 @@ impl Search<'_> {
         let candidate = &self.candidates[place];
         let pod = candidate.pods[at];
         self.taken[place][at] = off;
+        self.move_off(candidate.leaf, pod, off);
+        self.recount(pod.node);
+    }
+
+    /// Takes a pod off its node and its queues on paper, or puts it back.
+    fn move_off(&mut self, leaf: QueueIndex, pod: Assignment, off: bool) {
         // the slot of a node that is gone would be freed with its last pod
         let there = self.cluster.node(pod.node).node.is_some();
         match off {
@@ -461,7 +470,7 @@ impl Search<'_> {
         }
         let requests = self.cluster.class(pod.class).requests.clone();
         let sign = if off { 1 } else { -1 };
-        let mut queue = Some(candidate.leaf);
+        let mut queue = Some(leaf);
         while let Some(at) = queue {
             let less = self.less.entry(at).or_default();
             for (resource, amount) in &requests {
@@ -472,7 +481,6 @@ impl Search<'_> {
             }
             queue = self.fair.parent(at);
         }
-        self.recount(pod.node);
     }
 
     /// Counts how many pods of the class fit on a node now.

@@ -20,7 +20,9 @@ impl Scheduler {
         self.renew_capacity();
         self.age_usage(now);
         while let Some(index) = self.queue.pop_due(now) {
-            self.groups.get_mut(index).wake_at = None;
+            let group = self.groups.get_mut(index);
+            // a search for room may find what it did not: some were protected until now
+            (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
         for index in std::mem::take(&mut self.dirty) {
@@ -126,9 +128,18 @@ impl Scheduler {
         if let Some(queue) = self.fair.limited_by(leaf, &group.claim) {
             return Err(queue);
         }
-        let alone = self.queue.is_only_active();
+        let alone = self.queue.is_only_active() && !self.others_grow(index);
         let all = alone && self.fair.limited_by(leaf, &group.pending).is_none();
         Ok((needed, if all { group.joinable() } else { needed.max(1) }))
+    }
+
+    /// Whether another gang whose binds are in flight has members left to place.
+    fn others_grow(&self, index: GroupIndex) -> bool {
+        let mut others = self.calls.groups().filter(|other| *other != index);
+        others.any(|other| {
+            let group = self.groups.get(other);
+            group.counts.waiting > 0 && group.joinable() > 0
+        })
     }
 
     /// Sets a group aside until its queue falls below a limit.

@@ -115,6 +115,8 @@ impl Scheduler {
             charged: None,
             victim_of: None,
             safe_until: Timestamp(i64::MIN),
+            bound_since: now,
+            stuck: false,
             header: pod.header,
             priority: pod.priority,
             created: pod.created,
@@ -227,9 +229,7 @@ impl Scheduler {
         let now = self.now;
         let entry = self.pods.get_mut(index);
         if state == PodState::Bound && entry.state != state {
-            let leaf = entry.group.and_then(|group| self.groups.get(group).leaf);
-            let safe = leaf.map_or(0, |leaf| self.fair.spec(leaf).preemption.min_runtime_ms);
-            entry.safe_until = now.plus_ms(safe);
+            entry.bound_since = now;
         }
         if std::mem::replace(&mut entry.state, state) != state
             && let Some(group) = entry.group

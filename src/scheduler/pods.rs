@@ -55,8 +55,12 @@ pub(super) struct PodEntry {
     pub(super) charged: Option<QueueIndex>,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
-    /// not evicted before: it runs for too short, or a budget protected it
+    /// not evicted before: a budget protected it
     pub(super) safe_until: Timestamp,
+    /// when it was first seen bound
+    pub(super) bound_since: Timestamp,
+    /// it was evicted, or deleted, and did not go in time
+    pub(super) stuck: bool,
     pub(super) header: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,

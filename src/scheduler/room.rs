@@ -4,11 +4,12 @@
 //! *Preempt* takes room within a queue, for a gang beyond the queue's share from gangs of lower
 //! priority, or from the elastic members of its equals.
 
-use super::plans::Notice;
+use super::plans::{Notice, Plan};
 use super::pods::{PodEntry, PodState};
 use super::{Evictions, Scheduler};
 use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
+use crate::model::Timestamp;
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, make_room};
 use crate::queue::{Amounts, GroupIndex, Home};
@@ -21,6 +22,15 @@ struct Rights {
     priority: i32,
     /// the claimant's own queue must give what goes beyond its share
     own_only: bool,
+}
+
+/// Who may lose members.
+struct Candidates {
+    candidates: Vec<Candidate>,
+    /// The notice that each is due.
+    grace: Vec<i64>,
+    /// When the first of those that are protected no longer is.
+    protected_until: Option<Timestamp>,
 }
 
 impl Scheduler {
@@ -94,12 +104,13 @@ impl Scheduler {
         }
         let own_only = !self.fair.is_entitled(leaf, &extra);
         let rights = Rights { leaf, priority, own_only };
-        let (candidates, grace) = self.candidates(&rights, &extra);
+        let Candidates { candidates, grace, protected_until } = self.candidates(&rights, &extra);
         if candidates.is_empty() {
-            return false;
+            return self.search_again(index, protected_until);
         }
         let demands = self.demands(index);
-        let claim = Claim { leaf, demands: &demands, needed };
+        let going = self.going();
+        let claim = Claim { leaf, demands: &demands, needed, going: &going };
         let plan = make_room(
             &mut self.cluster,
             &mut self.rankings,
@@ -108,7 +119,7 @@ impl Scheduler {
             &claim,
             &candidates,
         );
-        let Some(plan) = plan else { return false };
+        let Some(plan) = plan else { return self.search_again(index, protected_until) };
         if self.options.evictions == Evictions::ReportOnly {
             self.tallies.plans_reported += 1;
             return false;
@@ -121,12 +132,31 @@ impl Scheduler {
         true
     }
 
+    /// Has a search that found nothing made again when a pod is protected no longer.
+    fn search_again(&mut self, index: GroupIndex, protected_until: Option<Timestamp>) -> bool {
+        if let Some(at) = protected_until {
+            self.queue.wake_at(index, self.groups.get_mut(index), at);
+        }
+        false
+    }
+
+    /// Victims of all plans in force that still take room.
+    fn going(&self) -> Vec<(QueueIndex, Assignment)> {
+        let victims = self.plans.values().flat_map(Plan::victims);
+        let charged = victims.filter_map(|at| {
+            let pod = self.pods.get(at);
+            Some((pod.charged?, Assignment { pod: at, class: pod.class, node: pod.node? }))
+        });
+        charged.collect()
+    }
+
     /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups).
-    fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
+    fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> Candidates {
         let reach = self.reach(rights, extra);
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
+        let mut protected_until: Option<Timestamp> = None;
         let holders = self.groups.iter().filter(|(_, group)| group.counts.bound > 0);
         let holders: Vec<GroupIndex> = holders.map(|(index, _)| index).collect();
         for index in holders {
@@ -138,7 +168,7 @@ impl Scheduler {
                 let lower = group.priority < rights.priority;
                 let equal = group.priority == rights.priority;
                 let open = own && settings.preemptible;
-                (open && (lower || equal), open && lower)
+                (open && (lower || equal && leaf == rights.leaf), open && lower)
             } else {
                 let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
                 let open = leaf != rights.leaf
@@ -148,13 +178,29 @@ impl Scheduler {
                 (open, open)
             };
             if elastic || whole {
-                candidates.extend(self.candidate(index, leaf, rights.own_only, whole));
+                let least = settings.min_runtime_ms;
+                candidates.extend(self.candidate(index, leaf, rights.own_only, whole, least));
                 grace.resize(candidates.len(), settings.grace_ms);
+                let members = self.groups.get(index).members.iter();
+                let ends = members.map(|at| self.protected_until(self.pods.get(*at), least));
+                let ends = ends.filter(|end| *end > self.now).min();
+                protected_until = protected_until.into_iter().chain(ends).min();
             }
         }
         candidates.extend(self.leaving_candidate(rights.leaf));
         grace.resize(candidates.len(), 0);
-        (candidates, grace)
+        Candidates { candidates, grace, protected_until }
+    }
+
+    /// Until when a pod is not evicted: a budget protects it, or it has run too short a time. One
+    /// that ran long enough under the previous leader has done so.
+    fn protected_until(&self, pod: &PodEntry, min_runtime_ms: i64) -> Timestamp {
+        let renewal = self.leadership.map_or(i64::MIN, |lead| lead.previous_renewal.0);
+        let bound = pod.bound_at.map_or(i64::MAX, |at| at.0.saturating_add(min_runtime_ms));
+        if pod.state != PodState::Bound || min_runtime_ms == 0 || bound <= renewal {
+            return pod.safe_until;
+        }
+        pod.safe_until.max(pod.bound_since.plus_ms(min_runtime_ms))
     }
 
     /// Ancestors below which the claimant is within its share everywhere: from anywhere under them
@@ -178,6 +224,7 @@ impl Scheduler {
         leaf: QueueIndex,
         given: bool,
         whole: bool,
+        min_runtime_ms: i64,
     ) -> Option<Candidate> {
         let group = self.groups.get(index);
         let members = group.members.iter().map(|member| (*member, self.pods.get(*member)));
@@ -185,10 +232,11 @@ impl Scheduler {
             pod.state == PodState::Bound && !pod.deleting && pod.victim_of.is_none()
         };
         let mut pods: Vec<(PodIndex, &PodEntry)> = members.filter(|(_, pod)| held(pod)).collect();
-        let kept = |pod: &PodEntry| pod.header || pod.safe_until > self.now;
+        let safe = |pod: &PodEntry| self.protected_until(pod, min_runtime_ms) > self.now;
+        let kept = |pod: &PodEntry| pod.header || safe(pod);
         // the youngest go first, headers and protected pods not at all before the others
         pods.sort_by_key(|(at, pod)| (kept(pod), Reverse(pod.created), *at));
-        let protected = pods.iter().any(|(_, pod)| pod.safe_until > self.now);
+        let protected = pods.iter().any(|(_, pod)| safe(pod));
         let spare = group.counts.settled().saturating_sub(group.min_member);
         let single = pods.iter().filter(|(_, pod)| !kept(pod)).count();
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
@@ -212,14 +260,15 @@ impl Scheduler {
         })
     }
 
-    /// Pods that are on their way out anyway: their room costs nothing but the wait.
+    /// Pods that are on their way out anyway: their room costs nothing but the wait. Those that
+    /// did not go in time are not waited for again.
     fn leaving_candidate(&self, leaf: QueueIndex) -> Option<Candidate> {
         let pods: Vec<Assignment> = self
             .leaving
             .iter()
             .filter_map(|at| {
                 let pod = self.pods.get(*at);
-                let node = pod.node.filter(|_| pod.victim_of.is_none())?;
+                let node = pod.node.filter(|_| pod.victim_of.is_none() && !pod.stuck)?;
                 Some(Assignment { pod: *at, class: pod.class, node })
             })
             .collect();
