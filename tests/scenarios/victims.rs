@@ -122,6 +122,7 @@ impl World {
 
     fn start_deletion(&mut self, uid: Uid, name: &str) {
         if self.pods.get(name).is_some_and(|truth| truth.pod.uid == uid) {
+            self.note_evicted(uid);
             self.modify(name, |pod| pod.deleting = true);
         }
     }
