@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct Demand {
     /// The class.
     pub class: ClassId,
+    /// So many of the first pods are headers: nothing is placed without them.
+    pub headers: usize,
     /// The pods.
     pub pods: Vec<PodIndex>,
 }
@@ -76,11 +78,15 @@ fn attempt(
     let version = cluster.changes().version();
     let mut statement = Statement::default();
     let mut stuck = None;
+    let mut headless = false;
+    let mut headers: usize = order.iter().map(|demand| demand.headers).sum();
     for demand in order {
-        let left = (most as usize).saturating_sub(statement.len());
-        for pod in demand.pods.iter().take(left) {
+        headers -= demand.headers;
+        let left = (most as usize).saturating_sub(statement.len() + headers);
+        for (place, pod) in demand.pods.iter().take(left).enumerate() {
             let Some(node) = rankings.best(cluster, profile, demand.class) else {
-                stuck = stuck.or(Some(demand.class));
+                headless |= place < demand.headers;
+                stuck = stuck.filter(|_| !headless).or(Some(demand.class));
                 break;
             };
             let assignment = Assignment { pod: *pod, class: demand.class, node };
@@ -88,7 +94,7 @@ fn attempt(
         }
     }
     let placed = u32::try_from(statement.len()).expect("groups are bounded");
-    let Some(stuck) = stuck.filter(|_| placed < needed.max(1)) else {
+    let Some(stuck) = stuck.filter(|_| headless || placed < needed.max(1)) else {
         return Ok(statement);
     };
     let diagnosis = Arc::new(Diagnosis::of(cluster, profile, stuck));

@@ -1,7 +1,7 @@
 //! One scheduling cycle.
 
 use super::Scheduler;
-use super::pods::PodState;
+use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
 use crate::cluster::{ClassId, NodeIndex};
 use crate::fairshare::QueueIndex;
@@ -163,7 +163,7 @@ impl Scheduler {
         attempt
     }
 
-    /// Pending members by class; within a class the oldest first, then by name.
+    /// Pending members by class; within a class headers first, then the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
@@ -171,13 +171,18 @@ impl Scheduler {
         if pods.len() > 1 {
             pods.sort_by(|a, b| {
                 let (a, b) = (self.pods.get(*a), self.pods.get(*b));
-                (a.class, a.created, &a.name).cmp(&(b.class, b.created, &b.name))
+                let key = |pod: &PodEntry| (pod.class, !pod.header, pod.created);
+                key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
             });
         }
         let same = |a: &_, b: &_| self.pods.get(*a).class == self.pods.get(*b).class;
         let classes = pods.chunk_by(same);
         classes
-            .map(|pods| Demand { class: self.pods.get(pods[0]).class, pods: pods.to_vec() })
+            .map(|pods| Demand {
+                class: self.pods.get(pods[0]).class,
+                headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
+                pods: pods.to_vec(),
+            })
             .collect()
     }
 }

@@ -90,7 +90,10 @@ impl Scheduler {
         };
         match queue {
             Ok(queue) => {
-                group.admitted_to = Some(self.fair.spec(queue).name.clone());
+                // until the queues were listed nobody knows where it belongs
+                let listed = self.synced.queues || !self.options.queues_watched;
+                let known = listed && !self.tree_changed;
+                group.admitted_to = known.then(|| self.fair.spec(queue).name.clone());
                 group.leaf = Some(self.fair.acquire_leaf(queue, &namespace));
             }
             Err(fault) => group.queue_fault = Some(fault.into()),
