@@ -321,6 +321,7 @@ impl World {
                 return;
             }
             report.calls.into_iter().for_each(|call| self.carry_out(call));
+            self.note_seated();
         }
         panic!("the scheduler does not come to rest");
     }
