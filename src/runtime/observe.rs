@@ -152,6 +152,7 @@ pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
         ("Seated", now.seated - before.seated),
         ("Reported", now.plans_reported - before.plans_reported),
         ("OverBudget", now.budget_stops - before.budget_stops),
+        ("PairSpared", now.pairs_spared - before.pairs_spared),
     ] {
         metrics.plans.with_label_values(&[result]).inc_by(more);
     }

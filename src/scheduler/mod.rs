@@ -13,6 +13,7 @@ mod held_fast;
 mod intake;
 mod invariants;
 mod membership;
+mod pairs;
 mod plans;
 mod pods;
 mod queues;
@@ -41,6 +42,7 @@ use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
 use budget::Bucket;
 use calls::Calls;
 use caps::Counted;
+use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -263,6 +265,7 @@ pub struct Scheduler {
     room_retry: Option<Timestamp>,
     /// evictions that queues may still suffer, by name
     buckets: BTreeMap<Box<str>, Bucket>,
+    pairs: Pairs,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
@@ -321,6 +324,7 @@ impl Scheduler {
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
+            pairs: Pairs::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
             outbox: Vec::new(),

@@ -102,6 +102,7 @@ impl Scheduler {
         self.count_now(index);
         // the next search must not count what this one took
         for group in losers {
+            self.note_pair(index, group);
             self.mark(group);
             self.count_now(group);
         }

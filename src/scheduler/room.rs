@@ -23,6 +23,8 @@ struct Rights {
     priority: i32,
     /// the claimant's own queue must give what goes beyond its share
     own_only: bool,
+    /// from whom the pair rule lets it take nothing, and until when
+    spared: Vec<(u64, Timestamp)>,
 }
 
 impl Scheduler {
@@ -100,7 +102,8 @@ impl Scheduler {
             return false;
         }
         let own_only = !self.fair.is_entitled(leaf, &extra);
-        let rights = Rights { leaf, priority, own_only };
+        let spared = self.spared_by_pairs(index, leaf, &extra);
+        let rights = Rights { leaf, priority, own_only, spared };
         let (candidates, grace) = self.candidates(&rights, &extra);
         if candidates.is_empty() {
             return false;
@@ -181,6 +184,11 @@ impl Scheduler {
                 (open, open)
             };
             if elastic || whole {
+                if let Some(until) = self.spared_until(index, &rights.spared) {
+                    self.tallies.pairs_spared += 1;
+                    self.retry_room_at(until);
+                    continue;
+                }
                 self.note_protection(index);
                 candidates.extend(self.candidate(index, leaf, rights.own_only, whole));
                 grace.resize(candidates.len(), settings.grace_ms);

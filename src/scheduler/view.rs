@@ -44,6 +44,8 @@ pub struct Tallies {
     pub plans_reported: u64,
     /// Plans given up, by why.
     pub plans_given_up: BTreeMap<&'static str, u64>,
+    /// Gangs that the pair rule spared.
+    pub pairs_spared: u64,
     /// Plans that a budget of evictions did not admit.
     pub budget_stops: u64,
     /// Pods that were given notice.

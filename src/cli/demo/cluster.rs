@@ -6,13 +6,15 @@ use crate::simulator::api_server::{ApiServer, Handle, Options};
 use crate::simulator::kubelet::{Fleet, FleetOptions, NodeShape, create_nodes};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const NODES: usize = 8;
+/// The kind Queue, as it is installed on any cluster.
+const DEFINITION: &str = include_str!("../../../manifests/crd.yaml");
 
 pub(super) struct Cluster {
     server: Handle,
@@ -26,6 +28,9 @@ impl Cluster {
     pub(super) async fn start() -> anyhow::Result<Self> {
         let server = ApiServer::start(Options::default()).await?;
         let client = server.client();
+        let definition: Value =
+            serde_saphyr::from_str(DEFINITION).context("cannot read the definition of queues")?;
+        server.create(&definition).context("cannot install the kind Queue")?;
         let shape = NodeShape::default();
         create_nodes(&client, NODES, &shape).await.context("cannot create the nodes")?;
         let fleet = Fleet::start(client.clone(), FleetOptions::default());
@@ -57,7 +62,7 @@ impl Cluster {
 
     /// Creates one member of a gang.
     pub(super) async fn create(&self, member: &Member<'_>) -> anyhow::Result<()> {
-        let api: Api<Pod> = Api::default_namespaced(self.client.clone());
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), member.namespace);
         let pod = serde_json::from_value(member.object()).context("a member is a valid pod")?;
         api.create(&PostParams::default(), &pod)
             .await
@@ -65,8 +70,30 @@ impl Cluster {
         Ok(())
     }
 
-    pub(super) async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+    /// Creates a namespace, and a queue of the same name for it.
+    pub(super) fn create_team(&self, name: &str) -> anyhow::Result<()> {
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let queue = json!({
+            "apiVersion": "mss-scheduler.io/v1alpha1", "kind": "Queue",
+            "metadata": {"name": name}, "spec": {"namespaces": [name]},
+        });
+        for object in [namespace, queue] {
+            self.server.create(&object).with_context(|| format!("cannot create {object}"))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all pods of the default namespace at once.
+    pub(super) async fn clear(&self) -> anyhow::Result<()> {
         let api: Api<Pod> = Api::default_namespaced(self.client.clone());
+        let at_once = DeleteParams::default().grace_period(0);
+        let deleted = api.delete_collection(&at_once, &ListParams::default()).await;
+        deleted.map(drop).context("cannot delete the pods")
+    }
+
+    pub(super) async fn pods(&self) -> anyhow::Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::all(self.client.clone());
         Ok(api.list(&ListParams::default()).await.context("cannot list pods")?.items)
     }
 
@@ -78,6 +105,7 @@ impl Cluster {
 
 /// A member to be created.
 pub(super) struct Member<'a> {
+    pub(super) namespace: &'a str,
     pub(super) gang: &'a str,
     pub(super) name: String,
     pub(super) min_member: u32,
@@ -102,6 +130,7 @@ impl Member<'_> {
             "metadata": {"name": self.name, "annotations": annotations},
             "spec": {
                 "schedulerName": "mss-scheduler",
+                "terminationGracePeriodSeconds": 1,
                 "restartPolicy": "Never",
                 "containers": [{
                     "name": "train",

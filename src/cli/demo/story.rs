@@ -21,6 +21,8 @@ pub(super) async fn tell(cluster: &Cluster) -> anyhow::Result<()> {
     a_gang_waits_and_starts_whole(cluster).await.context("a gang waits and then starts whole")?;
     a_gang_does_not_fit(cluster).await.context("a gang that does not fit says why")?;
     a_member_is_replaced(cluster).await.context("a member that fails is replaced")?;
+    table::print(cluster).await?;
+    a_team_gives_back(cluster).await.context("a team gives back what it borrowed")?;
     table::print(cluster).await
 }
 
@@ -70,8 +72,41 @@ async fn a_member_is_replaced(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn a_team_gives_back(cluster: &Cluster) -> anyhow::Result<()> {
+    step(
+        "4. two teams of equal weight, an empty cluster; language starts a gang of 64 that needs 8",
+    );
+    cluster.clear().await?;
+    for team in ["language", "vision"] {
+        cluster.create_team(team)?;
+    }
+    for index in 0..64 {
+        let sweep = Member { namespace: "language", ..member("sweep", index, 8, 1) };
+        cluster.create(&sweep).await?;
+    }
+    comes(cluster, "language runs on all 64 GPUs", |pods| running(pods, "sweep") == 64).await?;
+    say("nobody else asks, so language borrows the other half: all 64 members run");
+    table::print(cluster).await?;
+    step("5. vision asks for 4 x 8 GPUs, which is its half");
+    for index in 0..4 {
+        let resnet = Member { namespace: "vision", ..member("resnet", index, 4, 8) };
+        cluster.create(&resnet).await?;
+    }
+    comes(cluster, "vision's gang runs whole", |pods| running(pods, "resnet") == 4).await?;
+    let pods = cluster.pods().await?;
+    let left = of(&pods, "sweep").filter(|pod| pod.metadata.deletion_timestamp.is_none()).count();
+    if left != 32 {
+        bail!("{left} members of sweep are left: expected 32, just what vision did not need");
+    }
+    say(
+        "32 elastic members were given notice and evicted, and not one more; sweep goes on with 32",
+    );
+    Ok(())
+}
+
 fn member(gang: &str, index: u32, min_member: u32, gpus: u32) -> Member<'_> {
-    Member { gang, name: format!("{gang}-{index}"), min_member, gpus, fails_after: None }
+    let name = format!("{gang}-{index}");
+    Member { namespace: "default", gang, name, min_member, gpus, fails_after: None }
 }
 
 fn step(text: &str) {
