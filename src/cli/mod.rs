@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod load;
 mod queue;
+mod queue_import;
 mod run;
 
 use clap::{Parser, Subcommand};

@@ -1,5 +1,6 @@
 //! Tells what an edit of the queues would change, before it is made.
 
+use super::queue_import;
 use crate::config::Configuration;
 use crate::kubernetes::client::configure;
 use crate::kubernetes::convert::queue;
@@ -25,6 +26,19 @@ enum Command {
     /// Tell what edited queues would change: shares, and who would give room back. Nothing is
     /// written. Exit 1 if the tree would be refused.
     Preview(Preview),
+    /// Say as queues what MSS's msd_profile.json says, on standard output; what has no counterpart
+    /// is told on standard error.
+    ImportMss(ImportMss),
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportMss {
+    /// The profile.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print the configuration file that goes with it instead of the queues.
+    #[arg(long)]
+    configuration: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,9 +58,19 @@ struct Preview {
 }
 
 pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
-    let Command::Preview(args) = args.command;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(preview(args))
+    match args.command {
+        Command::Preview(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(preview(args))
+        }
+        Command::ImportMss(args) => {
+            let imported = queue_import::read(&args.file)?;
+            imported.notes.iter().for_each(|note| eprintln!("note: {note}"));
+            let both = (imported.queues, imported.configuration);
+            print!("{}", if args.configuration { both.1 } else { both.0 });
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 async fn preview(args: Preview) -> anyhow::Result<ExitCode> {
