@@ -238,8 +238,8 @@ impl Scheduler {
         dissolving.then(|| "its members are being evicted".to_owned())
     }
 
-    /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the least grown
-    /// first. A stable hash breaks ties.
+    /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the
+    /// least grown first. A stable hash breaks ties.
     fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
