@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod load;
 mod run;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     ApiServer(api_server::Args),
     /// Load published traces into a cluster.
     Load(load::Args),
+    /// Run a workload in simulated time, under several policies.
+    Simulate(simulate::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
 }
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::ApiServer(args) => api_server::main(args),
         Command::Load(args) => load::main(args),
+        Command::Simulate(args) => simulate::main(args),
         Command::Config(args) => config::main(args),
     };
     outcome.unwrap_or_else(|error| {
