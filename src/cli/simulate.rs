@@ -1,14 +1,13 @@
 //! Simulates a workload under several policies.
 
+use crate::config::parse_duration;
 use crate::simulator::virtual_time::report::{table, write};
-use crate::simulator::virtual_time::{
-    Inputs, Outcome, Policy, RunOptions, Sources, policies, run,
-};
+use crate::simulator::virtual_time::{Inputs, Outcome, Policy, RunOptions, Sources, policies, run};
 use anyhow::{anyhow, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Options of the subcommand.
 #[derive(Debug, clap::Args)]
@@ -25,6 +24,10 @@ pub(super) struct Args {
     /// Takes at most N rows of the trace.
     #[arg(long, value_name = "N")]
     limit_rows: Option<usize>,
+    /// Lets the jobs of the trace have a checkpoint so often, such as 30m; without it an evicted
+    /// job starts from the beginning.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    checkpoint: Option<Duration>,
     /// Queue objects as YAML documents; without it, the queues that the workload names, of equal
     /// weight.
     #[arg(long, value_name = "FILE")]
@@ -43,6 +46,12 @@ pub(super) struct Args {
     check: bool,
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let above_zero = |time: &Duration| *time >= Duration::from_millis(1);
+    let expected = "expected a duration such as 90s, 30m or 1h30m";
+    parse_duration(text).filter(above_zero).ok_or_else(|| expected.to_owned())
+}
+
 pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
     let policies = policies(&args.policy).map_err(|problem| anyhow!(problem))?;
     let began = Instant::now();
@@ -51,6 +60,7 @@ pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
         nodes: args.nodes,
         workload: args.workload,
         limit_rows: args.limit_rows,
+        checkpoint: args.checkpoint,
         queues: args.queues,
     })?;
     println!(

@@ -18,6 +18,7 @@ use crate::simulator::traces::TraceError;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest time taken: ten years.
 const TIME_MAX_MS: i64 = 10 * 366 * 86_400_000;
@@ -92,6 +93,8 @@ pub struct Sources {
     pub workload: PathBuf,
     /// Takes at most so many rows of jobs.
     pub limit_rows: Option<usize>,
+    /// Jobs of a trace have a checkpoint so often; absent: never.
+    pub checkpoint: Option<Duration>,
     /// Queues as YAML documents; absent: the workload's own, with equal weights.
     pub queues: Option<PathBuf>,
 }
@@ -121,7 +124,7 @@ impl Inputs {
         let path = &sources.workload;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let gangs = if name.ends_with(".csv") || name.ends_with(".csv.gz") {
-            philly::read(path, sources.limit_rows, sources.queues.is_none())?
+            philly::read(path, sources)?
         } else {
             workload::parse(&shown(path), &read_text("workload", path)?)?
         };

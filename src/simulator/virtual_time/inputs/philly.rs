@@ -1,7 +1,7 @@
 //! Jobs of the Philly trace as gangs.
 
 use super::workload::{GangSpec, Shape};
-use super::{InputError, shown};
+use super::{InputError, Sources, shown};
 use crate::simulator::kubelet::GPU;
 use crate::simulator::traces::objects::ObjectOptions;
 use crate::simulator::traces::philly::{GPUS_PER_MEMBER, gangs};
@@ -9,19 +9,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A virtual cluster is the namespace of its jobs, and so the queue that names this namespace. Jobs
-/// of more GPUs than a node has are gangs of whole nodes; they are rigid and have no checkpoints.
-/// `named`: they name the queue of the same name, as nobody has declared others.
-pub(super) fn read(
-    path: &Path,
-    limit: Option<usize>,
-    named: bool,
-) -> Result<Vec<GangSpec>, InputError> {
+/// A virtual cluster is the namespace of its jobs, and so the queue that names this namespace; where
+/// nobody has declared queues, the queue of the same name. Jobs of more GPUs than a node has are
+/// gangs of whole nodes. All are rigid.
+pub(super) fn read(path: &Path, sources: &Sources) -> Result<Vec<GangSpec>, InputError> {
+    let named = sources.queues.is_none();
+    let checkpoint = sources.checkpoint.map(|every| every.as_millis());
+    let checkpoint_ms = checkpoint.map(|every| i64::try_from(every).unwrap_or(i64::MAX).max(1));
     let mut shapes: BTreeMap<u32, Arc<Shape>> = BTreeMap::new();
     let mut shape = |gpus: u32| shapes.entry(gpus).or_insert_with(|| shape_of(gpus)).clone();
     let none: Arc<[(Box<str>, Box<str>)]> = Arc::new([]);
     let mut found = Vec::new();
-    for row in gangs(path)?.take(limit.unwrap_or(usize::MAX)) {
+    for row in gangs(path)?.take(sources.limit_rows.unwrap_or(usize::MAX)) {
         let row = row?;
         let members = row.members();
         let run_ms = i64::try_from(row.duration.as_millis()).unwrap_or(i64::MAX);
@@ -38,7 +37,7 @@ pub(super) fn read(
             last: shape(row.member_gpus(members - 1)),
             priority: 0,
             selector: none.clone(),
-            checkpoint_ms: None,
+            checkpoint_ms,
         });
     }
     let Some(first) = found.iter().map(|gang| gang.arrival_ms).min() else {

@@ -1,5 +1,6 @@
 //! The files of a study.
 
+use super::html;
 use crate::simulator::virtual_time::outcome::seconds;
 use crate::simulator::virtual_time::{Inputs, Outcome, Summary};
 use serde::Serialize;
@@ -43,7 +44,8 @@ pub fn write(
     };
     file("gangs.csv", &|to| gangs(inputs, outcomes, to))?;
     file("queues.csv", &|to| queues(inputs, outcomes, to))?;
-    file("summary.json", &|to| summary(inputs, outcomes, seed, to))
+    file("summary.json", &|to| summary(inputs, outcomes, seed, to))?;
+    file("report.html", &|to| to.write_all(html::page(inputs, outcomes, seed).as_bytes()))
 }
 
 const GANG_COLUMNS: [&str; 12] = [
