@@ -2,154 +2,147 @@
 //!
 //! Identities, versions and times differ by nature and are taken out before comparing, so is all
 //! that `docs/embedded-cluster.md` lists as a deliberate difference. Pods carry what a scheduler
-//! writes and reads. A disagreement prints its seed, the operation and both answers.
+//! writes and reads. A disagreement prints its seed, the operation and both answers. What was
+//! compared is counted by kind, and each kind has a floor, so that nothing is left out unseen.
 
+#[path = "api_parity/applies.rs"]
+mod applies;
+#[path = "api_parity/budgets.rs"]
+mod budgets;
+#[path = "api_parity/compare.rs"]
+mod compare;
+#[path = "api_parity/custom.rs"]
+mod custom;
+#[path = "api_parity/nodes.rs"]
+mod nodes;
 #[path = "api_parity/operations.rs"]
 mod operations;
 mod support;
 
-use http::Request;
+use compare::{Pair, Watch};
 use mss_scheduler::simulator::api_server::{ApiServer, Options};
-use operations::{Operation, random};
+use operations::Operation;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::control_plane::{ControlPlane, User};
 
 const SEQUENCES: u64 = 40;
-const OPERATIONS: usize = 40;
-/// More disagreements are counted, not printed.
-const MAX_PRINTED: usize = 10;
+/// Operations a sequence, of each group.
+const PODS: usize = 40;
+const NODES: usize = 30;
+const CUSTOM: usize = 40;
+const APPLIES: usize = 30;
 
-/// Fields that differ by nature.
-const NATURAL: [&str; 7] = [
-    "uid",
-    "resourceVersion",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "managedFields",
-    "lastTransitionTime",
-    "continue",
+/// At least so many comparisons of each kind, and so many of them with a real success.
+const FLOORS: [(&str, usize, usize); 38] = [
+    ("pod create", 300, 75),
+    ("pod binding", 190, 12),
+    ("pod delete", 100, 15),
+    ("pod patch", 120, 25),
+    ("pod status", 85, 20),
+    ("pod list", 100, 90),
+    ("pod eviction", 50, 15),
+    ("pod put", 100, 10),
+    ("pod table", 40, 40),
+    ("pod watch", 190, 190),
+    ("pod watch by selector", 150, 150),
+    ("pod initial events", 60, 60),
+    ("lease put", 35, 25),
+    ("configmap create", 30, 25),
+    ("node create", 240, 120),
+    ("node patch", 200, 80),
+    ("node status", 150, 65),
+    ("node put", 80, 15),
+    ("node delete", 80, 35),
+    ("node get", 35, 10),
+    ("node list", 35, 25),
+    ("node table", 25, 25),
+    ("node watch", 145, 145),
+    ("definition", 4, 2),
+    ("custom create", 400, 95),
+    ("custom put", 190, 45),
+    ("custom patch", 170, 50),
+    ("custom status", 150, 40),
+    ("custom delete", 80, 35),
+    ("custom list", 70, 50),
+    ("custom table", 35, 35),
+    ("custom watch", 110, 110),
+    ("apply map", 400, 270),
+    ("apply pod", 165, 85),
+    ("apply custom", 225, 155),
+    ("apply delete", 40, 30),
+    ("budget eviction", 45, 6),
+    ("budget table", 20, 20),
 ];
 
-async fn ask(client: &kube::Client, operation: &Operation) -> Value {
-    let body = match &operation.body {
-        Value::Null => Vec::new(),
-        body => body.to_string().into_bytes(),
-    };
-    let request = Request::builder()
-        .method(operation.method.clone())
-        .uri(&operation.path)
-        .header("content-type", operation.content_type)
-        .header("accept", "application/json")
-        .body(body)
-        .expect("a valid request");
-    match client.request::<Value>(request).await {
-        Ok(answer) => answer,
-        Err(kube::Error::Api(status)) => {
-            let details = &status.details;
-            json!({ "error": status.code, "reason": status.reason,
-                "message": first_line(&status.message),
-                "name": details.as_ref().map(|d| &d.name),
-                "kind": details.as_ref().map(|d| &d.kind) })
-        }
-        Err(error) => panic!("{} {}: {error}", operation.method, operation.path),
+/// Watches of a part of the pods: objects come and go as they start and stop to match.
+const SELECTIONS: [&str; 4] = [
+    "labelSelector=app%3Dx",
+    "labelSelector=%21app",
+    "fieldSelector=status.phase%3DRunning",
+    "labelSelector=app%3Dy&fieldSelector=spec.nodeName%21%3D",
+];
+
+async fn sequence(pair: &mut Pair, seed: u64) {
+    let namespace = format!("parity-{seed}");
+    let create = json!({ "metadata": { "name": namespace } });
+    pair.prepare(&Operation::post("", "/api/v1/namespaces".into(), create)).await;
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    let widgets = custom::widgets(&namespace);
+    let begin = pair.versions(&pods).await;
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    for step in 0..PODS {
+        let operation = operations::random(&mut random, &namespace);
+        pair.both(&format!("seed {seed} step {step}"), &operation).await;
     }
-}
-
-/// Upstream appends a Go-syntax difference to some messages, and names versions in others.
-fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or("");
-    let line = line.split(" does not match the ").next().unwrap_or("");
-    line.split("UID in object meta").next().unwrap_or("").to_owned()
-}
-
-fn natural(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|key, _| {
-                !NATURAL.contains(&key.as_str()) && !key.ends_with("controller-uid")
-            });
-            map.values_mut().for_each(natural);
-        }
-        Value::Array(items) => items.iter_mut().for_each(natural),
-        _ => {}
+    for step in 0..NODES {
+        let operation = nodes::random(&mut random, seed);
+        pair.both(&format!("seed {seed} node step {step}"), &operation).await;
     }
-}
-
-/// The events of one namespace since `version`, as type, name and object.
-async fn watched(client: &kube::Client, namespace: &str, version: &str) -> Vec<Value> {
-    let path = format!(
-        "/api/v1/namespaces/{namespace}/pods?watch=true&resourceVersion={version}&timeoutSeconds=1"
-    );
-    let request = Request::get(path).body(Vec::new()).expect("a valid request");
-    let text = client.request_text(request).await.expect("a watch that ends");
-    let lines = text.lines().filter(|line| !line.is_empty());
-    let mut events: Vec<Value> =
-        lines.map(|line| serde_json::from_str(line).expect("an event")).collect();
-    events.iter_mut().for_each(natural);
-    events
-}
-
-async fn version_of(client: &kube::Client, namespace: &str) -> String {
-    let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let request = Request::get(path).body(Vec::new()).expect("a valid request");
-    let list: Value = client.request(request).await.expect("lists");
-    list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned()
+    for step in 0..CUSTOM {
+        let operation = custom::random(&mut random, &namespace);
+        pair.both(&format!("seed {seed} custom step {step}"), &operation).await;
+    }
+    pair.both(&format!("seed {seed}"), &Operation::table("pod table", pods.clone())).await;
+    let of_seed = format!("labelSelector=seed%3D{seed},zone");
+    let mut watches = vec![
+        Watch::since("pod watch", &begin, &pods, ""),
+        Watch::initial("pod initial events", &pods),
+        Watch::since("node watch", &begin, "/api/v1/nodes", &of_seed),
+        Watch::since("custom watch", &begin, &widgets, "labelSelector=app"),
+    ];
+    watches.extend(SELECTIONS.map(|s| Watch::since("pod watch by selector", &begin, &pods, s)));
+    pair.watches(&watches).await;
+    for step in 0..APPLIES {
+        let operation = applies::random(&mut random, &namespace);
+        pair.both(&format!("seed {seed} apply step {step}"), &operation).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_server_answers_as_the_real_one() {
     let Some(real) = ControlPlane::start().await else { return };
-    let real = real_client(&real).await;
     let embedded = ApiServer::start(Options::default()).await.expect("a free port");
-    let ours = embedded.client();
-    let (mut compared, mut events, mut apart) = (0, 0, 0);
-    for seed in 0..SEQUENCES {
-        let namespace = format!("parity-{seed}");
-        let create = Operation::post(
-            "/api/v1/namespaces".into(),
-            json!({ "metadata": { "name": namespace } }),
-        );
-        ask(&real, &create).await;
-        ask(&ours, &create).await;
-        let begin = (version_of(&real, &namespace).await, version_of(&ours, &namespace).await);
-        let mut random_source = ChaCha8Rng::seed_from_u64(seed);
-        for step in 0..OPERATIONS {
-            let operation = random(&mut random_source, &namespace);
-            let (mut theirs, mut mine) =
-                (ask(&real, &operation).await, ask(&ours, &operation).await);
-            natural(&mut theirs);
-            natural(&mut mine);
-            compared += 1;
-            if theirs != mine {
-                apart += 1;
-                if apart <= MAX_PRINTED {
-                    println!("seed {seed} step {step}: {operation:?}");
-                    println!("  real:     {theirs}\n  embedded: {mine}");
-                }
-            }
-        }
-        let theirs = watched(&real, &namespace, &begin.0).await;
-        let mine = watched(&ours, &namespace, &begin.1).await;
-        events += theirs.len();
-        if theirs != mine {
-            apart += 1;
-            let first = theirs.iter().zip(&mine).position(|(a, b)| a != b);
-            println!(
-                "seed {seed}: watch streams part at {first:?} of {}/{}",
-                theirs.len(),
-                mine.len()
-            );
-            if let Some(at) = first {
-                println!("  real:     {}\n  embedded: {}", theirs[at], mine[at]);
-            }
-        }
+    let mut pair = Pair::new(real.client(User::Admin).await, embedded.client());
+    custom::install(&mut pair).await;
+    for (number, (minimum, ready)) in
+        [(1, true), (2, true), (3, true), (1, false), (0, false)].into_iter().enumerate()
+    {
+        budgets::story(&mut pair, &format!("budget-{number}"), minimum, ready).await;
     }
-    println!("{SEQUENCES} sequences, {compared} operations, {events} watch events compared");
-    assert_eq!(apart, 0, "disagreements");
-}
-
-async fn real_client(plane: &ControlPlane) -> kube::Client {
-    plane.client(User::Admin).await
+    for seed in 0..SEQUENCES {
+        sequence(&mut pair, seed).await;
+    }
+    println!("{SEQUENCES} sequences; compared, and successful on the real server:");
+    for (label, count) in &pair.counts {
+        println!("  {label}: {count}, {}", pair.successes[label]);
+    }
+    println!("{} compared", pair.counts.values().sum::<usize>());
+    assert!(pair.apart.is_empty(), "disagreements: {:?}", pair.apart);
+    for (label, least, successes) in FLOORS {
+        let counted = (pair.counts.get(label).copied(), pair.successes.get(label).copied());
+        let (count, good) = (counted.0.unwrap_or(0), counted.1.unwrap_or(0));
+        assert!(count >= least && good >= successes, "too few of {label}: {count}, {good}");
+    }
 }

@@ -1,13 +1,10 @@
-//! The embedded API server over real HTTP: raw JSON, kube-rs, and the kubectl of this machine.
+//! The embedded API server over real HTTP: raw JSON and kube-rs.
 
 use http::{Method, Request};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
 use mss_scheduler::simulator::api_server::{ApiServer, FaultAction, FaultRule, Handle, Options};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 async fn start() -> Handle {
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -195,6 +192,63 @@ async fn an_eviction_asks_the_budget() {
     assert_eq!(ask(&server, Method::POST, &path, evict).await["status"], "Success");
 }
 
+/// Members of the budget that many evict at once.
+const MEMBERS: usize = 12;
+const ROUNDS: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_evictions_at_once_no_more_succeed_than_the_budget_allows() {
+    let server = std::sync::Arc::new(start().await);
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    for index in 0..MEMBERS {
+        let name = format!("p{index}");
+        let mut member = pod(&name);
+        member["metadata"]["labels"] = json!({ "app": "x" });
+        ask(&server, Method::POST, PODS, member).await;
+        let bind = json!({ "metadata": { "name": name }, "target": { "name": "n" } });
+        ask(&server, Method::POST, &format!("{PODS}/{name}/binding"), bind).await;
+        let running = json!({ "status": { "phase": "Running",
+            "conditions": [{ "type": "Ready", "status": "True" }] } });
+        ask(&server, Method::PATCH, &format!("{PODS}/{name}/status"), running).await;
+    }
+    let budget = json!({ "metadata": { "name": "b" }, "spec": { "minAvailable": MEMBERS,
+        "selector": { "matchLabels": { "app": "x" } } } });
+    ask(&server, Method::POST, budgets, budget).await;
+    let mut members: Vec<_> = (0..MEMBERS).map(|index| format!("p{index}")).collect();
+    for round in 1..=ROUNDS {
+        let fewer = json!({ "spec": { "minAvailable": MEMBERS - round } });
+        ask(&server, Method::PATCH, &format!("{budgets}/b"), fewer).await;
+        let evictions = members.iter().cloned().map(|name| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let body = json!({ "apiVersion": "policy/v1", "kind": "Eviction",
+                    "metadata": { "name": name } });
+                let path = format!("{PODS}/{name}/eviction");
+                (name, ask(&server, Method::POST, &path, body).await)
+            })
+        });
+        let mut gone = Vec::new();
+        for eviction in evictions.collect::<Vec<_>>() {
+            let (name, answer) = eviction.await.expect("no panic");
+            if answer["status"] == "Success" {
+                gone.push(name);
+                continue;
+            }
+            assert_eq!(answer["code"], 429, "{answer}");
+            let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+            assert_eq!(answer["message"], message);
+            assert_eq!(answer["details"]["causes"][0]["reason"], "DisruptionBudget");
+        }
+        assert_eq!(gone.len(), 1, "round {round}: the budget allows one");
+        members.retain(|name| !gone.contains(name));
+        let kept = ask(&server, Method::GET, &format!("{budgets}/b"), Value::Null).await;
+        let status = &kept["status"];
+        assert_eq!(status["disruptionsAllowed"], 0);
+        assert_eq!(status["currentHealthy"], MEMBERS - round);
+        assert!(status["disruptedPods"].is_null(), "the pod is seen to leave: {status}");
+    }
+}
+
 #[tokio::test]
 async fn a_watch_older_than_the_log_is_told() {
     let server = start().await;
@@ -269,110 +323,4 @@ async fn binds_are_counted_and_all_are_watched() {
     println!("{BINDS} binds in {seconds:.2} s: {:.0}/s", BINDS as f64 / seconds);
     let seen = watcher.await.expect("no panic").expect("no error in the stream");
     assert_eq!(seen.len(), BINDS);
-}
-
-/// The newest kubectl programs of this machine; the one built for the tests comes first.
-fn kubectls() -> Vec<PathBuf> {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control_plane/build.sh");
-    let built = build.exists().then(|| Command::new(build).output().ok()).flatten();
-    let built = built.filter(|o| o.status.success()).and_then(|o| {
-        let text = String::from_utf8(o.stdout).ok()?;
-        Some(PathBuf::from(text.lines().last()?).join("kubectl"))
-    });
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<_> = std::env::split_paths(&path).collect();
-    let plain = folders.iter().map(|f| f.join("kubectl"));
-    let named =
-        folders.iter().flat_map(|f| (29..40).map(move |v| f.join(format!("kubectl.1.{v}"))));
-    let extra =
-        (29..40).map(|v| PathBuf::from(format!("/usr/lib/google-cloud-sdk/bin/kubectl.1.{v}")));
-    built.into_iter().chain(plain).chain(named).chain(extra).filter(|p| p.exists()).collect()
-}
-
-fn kubectl(program: &Path, server: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(["--server", server, "--cache-dir"])
-        .arg(std::env::temp_dir().join(format!("mss-kubectl-{}", std::process::id())))
-        .args(arguments)
-        .env("KUBECONFIG", "/dev/null")
-        .output()
-        .expect("kubectl starts");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program:?} {arguments:?}: {text}{error}");
-    text
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn kubectl_works() {
-    let programs = kubectls();
-    if programs.is_empty() {
-        println!("SKIPPED: no kubectl on this machine, so none was tried");
-        assert!(std::env::var_os("CI").is_none(), "with CI set nothing may be skipped");
-        return;
-    }
-    for program in programs {
-        let server = start().await;
-        let url = server.url();
-        tokio::task::spawn_blocking(move || story(&program, &url)).await.expect("the story holds");
-        tokio::time::timeout(Duration::from_secs(5), server.stop()).await.expect("stops");
-    }
-}
-
-/// What a newcomer does, with one kubectl.
-fn story(program: &Path, url: &str) {
-    let run = |arguments: &[&str]| kubectl(program, url, arguments);
-    let version = run(&["version"]);
-    println!("{}", version.lines().next().unwrap_or(""));
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str, object: &Value| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, object.to_string()).expect("writable");
-        path.to_string_lossy().into_owned()
-    };
-    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" },
-        "status": { "capacity": { "nvidia.com/gpu": "8" },
-            "conditions": [{ "type": "Ready", "status": "True" }] } });
-    run(&["create", "-f", &file("node.json", &node)]);
-    let mut manifest = pod("a");
-    run(&["apply", "-f", &file("pod.json", &manifest)]);
-    manifest["metadata"]["labels"] = json!({ "tier": "gold" });
-    manifest["spec"]["containers"][0]["image"] = json!("busybox:2");
-    assert!(run(&["apply", "-f", &file("pod.json", &manifest)]).contains("configured"));
-    assert!(run(&["apply", "-f", &file("pod.json", &manifest)]).contains("unchanged"));
-    let bind = json!({ "apiVersion": "v1", "kind": "Binding",
-        "metadata": { "name": "a", "namespace": "default" },
-        "target": { "apiVersion": "v1", "kind": "Node", "name": "n1" } });
-    run(&[
-        "create",
-        "--raw",
-        "/api/v1/namespaces/default/pods/a/binding",
-        "-f",
-        &file("bind.json", &bind),
-    ]);
-    let wide = run(&["get", "pods", "-o", "wide"]);
-    assert!(wide.contains("NOMINATED NODE") && wide.contains("n1"), "{wide}");
-    assert!(run(&["get", "pods", "-l", "tier in (gold)"]).contains("Pending"));
-    assert!(run(&["describe", "pod", "a"]).contains("busybox:2"));
-    run(&["label", "pod", "a", "x=y"]);
-    run(&["annotate", "pod", "a", "k=v"]);
-    run(&["cordon", "n1"]);
-    assert!(run(&["get", "nodes"]).contains("Ready,SchedulingDisabled"));
-    assert!(run(&["describe", "node", "n1"]).contains("Unschedulable"));
-    run(&[
-        "apply",
-        "--server-side",
-        "-f",
-        &file(
-            "map.json",
-            &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "m" },
-            "data": { "a": "b" } }),
-        ),
-    ]);
-    run(&["create", "namespace", "extra"]);
-    assert!(run(&["get", "ns"]).contains("extra"));
-    run(&["delete", "namespace", "extra"]);
-    run(&["delete", "pod", "a", "--grace-period=0", "--force"]);
-    let events = run(&["get", "pods"]);
-    assert!(!events.contains("Pending"), "{events}");
 }

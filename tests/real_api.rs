@@ -16,6 +16,8 @@ mod identity;
 mod neighbours;
 #[path = "real_api/queues.rs"]
 mod queues;
+#[path = "real_api/shares.rs"]
+mod shares;
 mod support;
 
 use mss_scheduler::simulator::kubelet::{OUTCOME, RUN_SECONDS};

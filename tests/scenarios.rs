@@ -12,6 +12,8 @@ mod format;
 mod judge;
 #[path = "scenarios/objects.rs"]
 mod objects;
+#[path = "scenarios/victims.rs"]
+mod victims;
 #[path = "scenarios/world.rs"]
 mod world;
 
@@ -35,7 +37,7 @@ fn tell(file: &str, scenario: &Scenario) -> Result<(), String> {
         let problems = guarded(|| {
             world.step(step);
             let expect = step.expect.as_ref();
-            expect.map(|expect| expect::differences(&world, expect)).unwrap_or_default()
+            expect.map(|expect| expect::differences(&mut world, expect)).unwrap_or_default()
         });
         let problems = problems.unwrap_or_else(|panic| vec![panic]);
         if !problems.is_empty() {
@@ -43,7 +45,8 @@ fn tell(file: &str, scenario: &Scenario) -> Result<(), String> {
             return Err(format!("{file}: step {number}: {}{}", scenario.about, problems.concat()));
         }
     }
-    Ok(())
+    let seated = guarded(|| world.check_seated(&scenario.unseated));
+    seated.map_err(|panic| format!("{file}: in the end: {}\n    {panic}", scenario.about))
 }
 
 /// Turns a panic, as of a broken invariant, into its message.

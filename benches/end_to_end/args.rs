@@ -51,10 +51,13 @@ pub(crate) enum Scenario {
     Gang,
     /// Pods that never fit: what they cost when nothing changes.
     Rest,
+    /// Room that a queue gives back for a large gang of another.
+    Reclaim,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 3] = [Scenario::Fill, Scenario::Gang, Scenario::Rest];
+    pub(crate) const ALL: [Scenario; 4] =
+        [Scenario::Fill, Scenario::Gang, Scenario::Rest, Scenario::Reclaim];
 
     /// Whether the binder does here what no other does: a gang is a gang for both forms of this
     /// scheduler, and without binds there are no events to write.
@@ -63,6 +66,7 @@ impl Scenario {
             Scenario::Fill => true,
             Scenario::Gang => binder != Binder::Mss,
             Scenario::Rest => binder != Binder::BareEvents,
+            Scenario::Reclaim => matches!(binder, Binder::Bare | Binder::Mss),
         }
     }
 
@@ -71,6 +75,7 @@ impl Scenario {
             Scenario::Fill => "fill",
             Scenario::Gang => "gang",
             Scenario::Rest => "rest",
+            Scenario::Reclaim => "reclaim",
         }
     }
 }
@@ -91,7 +96,7 @@ pub(crate) struct Args {
 const USAGE: &str = "\
 cargo bench --bench end_to_end -- [OPTIONS]
   --binders LIST      of bare,bare-events,mss,mss-gangs,kube-scheduler (all)
-  --scenarios LIST    of fill,gang,rest (all)
+  --scenarios LIST    of fill,gang,rest,reclaim (all)
   --nodes N           nodes of 8 GPUs (1000)
   --pods N            pods of 1 GPU that fill binds; a multiple of 8 (5000)
   --gang N            members of the gang (512)

@@ -7,6 +7,7 @@ mod args;
 mod bare_loop;
 mod binders;
 mod observer;
+mod reclaim;
 mod report;
 mod scenarios;
 #[path = "../../tests/support/mod.rs"]

@@ -23,7 +23,7 @@ const fn column(
     Column { title, unit, read, digits }
 }
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     column("pods/s", "pods/s", 0, |s| s.pods_per_s),
     column("first bind s", "s", 2, |s| s.first_bind_s),
     column("last bind s", "s", 2, |s| s.last_bind_s),
@@ -32,6 +32,7 @@ const COLUMNS: [Column; 11] = [
     column("CPU-ms/pod", "ms", 2, |s| s.cpu_ms_per_pod),
     column("server ms/pod", "ms", 2, |s| s.server_ms_per_pod),
     column("peak MB", "MB", 0, |s| s.peak_mb),
+    column("evicted", "pods", 0, |s| s.evicted),
     column("rest CPU-s", "s", 2, |s| s.rest_cpu_s),
     column("rest server CPU-s", "s", 2, |s| s.rest_server_cpu_s),
     column("rest writes", "writes", 0, |s| s.rest_writes),
@@ -41,7 +42,7 @@ const COLUMNS: [Column; 11] = [
 fn compared(scenario: Scenario) -> Option<fn(&Sample) -> Option<f64>> {
     match scenario {
         Scenario::Fill => Some(|sample| sample.pods_per_s),
-        Scenario::Gang => Some(|sample| sample.last_bind_s),
+        Scenario::Gang | Scenario::Reclaim => Some(|sample| sample.last_bind_s),
         Scenario::Rest => None,
     }
 }
@@ -55,6 +56,11 @@ pub(crate) fn print(samples: &Samples, args: &Args) {
             Scenario::Gang => format!("gang: one of {}, created before", args.gang),
             Scenario::Rest => {
                 format!("rest: {} pods that never fit, {} s", args.rest_pods, args.rest_seconds)
+            }
+            Scenario::Reclaim => {
+                "reclaim: all GPUs held by gangs of 16 that need 4, 32 % wanted by one gang of whole \
+                 nodes, CPU per victim"
+                    .to_owned()
             }
         };
         println!("\n{what}; {} nodes x 8 GPUs, median of {}", args.nodes, args.rounds);
@@ -94,7 +100,7 @@ fn comparison(samples: &Samples, scenario: Scenario, binder: Binder) -> String {
     let all: Vec<f64> = values(samples, scenario, Some(binder), read).collect();
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     let most = all.iter().copied().fold(0.0, f64::max);
-    let digits = if scenario == Scenario::Gang { 2 } else { 0 };
+    let digits = if scenario == Scenario::Fill { 0 } else { 2 };
     let range = format!("{least:.digits$} to {most:.digits$}");
     format!("{ratio:>18}{range:>20}")
 }

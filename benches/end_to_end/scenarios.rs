@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// GPUs of each node.
-const NODE_GPUS: usize = 8;
+pub(crate) const NODE_GPUS: usize = 8;
 
 /// More than any node has.
 const NEVER_FITS: usize = NODE_GPUS + 1;
@@ -23,7 +23,7 @@ const NEVER_FITS: usize = NODE_GPUS + 1;
 const SMALL_GANG: usize = 8;
 
 /// The slowest peer on record needs a minute for 5,000 pods.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Events count as written when none has come for this long.
 const EVENTS_QUIET: Duration = Duration::from_secs(4);
@@ -44,6 +44,8 @@ pub(crate) struct Sample {
     pub(crate) cpu_ms_per_pod: Option<f64>,
     pub(crate) server_ms_per_pod: Option<f64>,
     pub(crate) peak_mb: Option<f64>,
+    /// Pods evicted.
+    pub(crate) evicted: Option<f64>,
     /// At rest: processor seconds of the binder and of the API server, and API writes.
     pub(crate) rest_cpu_s: Option<f64>,
     pub(crate) rest_server_cpu_s: Option<f64>,
@@ -67,6 +69,7 @@ impl Bench {
             Scenario::Fill => self.fill(binder, &name, self.args.pods).await,
             Scenario::Gang => self.gang(binder, &name).await,
             Scenario::Rest => self.rest(binder, &name).await,
+            Scenario::Reclaim => self.reclaim(binder, &name).await,
         };
         self.remove_pods(&name).await;
         sample
@@ -175,7 +178,7 @@ impl Bench {
         assert!(process.exited().is_none(), "{}", process.last_words());
     }
 
-    async fn create_namespace(&self, name: &str) {
+    pub(crate) async fn create_namespace(&self, name: &str) {
         let namespace: Namespace =
             serde_json::from_value(json!({"metadata": {"name": name}})).expect("a namespace");
         create_all(&self.client, [namespace], 1, || ()).await.expect("it can be created");
@@ -187,7 +190,7 @@ impl Bench {
         assert_eq!(created.expect("the API server takes the pods").new, count);
     }
 
-    async fn remove_pods(&self, name: &str) {
+    pub(crate) async fn remove_pods(&self, name: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), name);
         let now = DeleteParams::default().grace_period(0);
         pods.delete_collection(&now, &ListParams::default()).await.expect("pods can be deleted");

@@ -63,7 +63,10 @@ fn scheduler(nodes: usize) -> Scheduler {
         }
         scheduler.handle(NOW, Event::ListEnded(kind));
     }
-    scheduler.handle(NOW, Event::Leading(Leadership { previous_renewal: WallTime(0) }));
+    scheduler.handle(
+        NOW,
+        Event::Leading(Leadership { previous_renewal: WallTime(0), wall: WallTime(NOW.0) }),
+    );
     scheduler
 }
 

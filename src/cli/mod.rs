@@ -4,6 +4,7 @@ mod api_server;
 mod config;
 mod demo;
 mod load;
+mod queue;
 mod run;
 mod simulate;
 
@@ -32,6 +33,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
+    /// Preview changes of the queues.
+    Queue(queue::Args),
 }
 
 /// Parses the command line and runs the subcommand; errors are printed with their causes.
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Load(args) => load::main(args),
         Command::Simulate(args) => simulate::main(args),
         Command::Config(args) => config::main(args),
+        Command::Queue(args) => queue::main(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -177,6 +177,21 @@ pub static FIELDS: &[Field] = &[
     field("profiles[].pluginConfig[].args", Args, "",
         "Its arguments: a section of the type named after the plugin, such as NodeResourcesFitArgs."),
 
+    field("queues", Section, "",
+        "What is kept and shown of the queues."),
+    field("queues.statusInterval", Duration(SECOND, 60 * MINUTE), "5s",
+        "How often a queue's status is written at most. It is written when something changed, not \
+         because time passed."),
+    field("queues.usageHalfLife", Duration(MINUTE, 100 * 24 * 60 * MINUTE), "2h",
+        "In what time past usage comes to count half. Usage decides between those who hold equal \
+         parts of their shares; shares do not depend on it."),
+    field("queues.cpuFactor", Integer(0, 1_000_000), "0",
+        "Usage per core and second."),
+    field("queues.memoryFactor", Integer(0, 1_000_000), "0",
+        "Usage per GiB and second."),
+    field("queues.gpuFactor", Integer(0, 1_000_000), "4",
+        "Usage per GPU, or slice of one, and second."),
+
     field("evictions", Section, "",
         "How room is made for those who are entitled to it. What may be taken from whom is said by \
          the queues."),
@@ -190,6 +205,12 @@ pub static FIELDS: &[Field] = &[
         "How long after their eviction victims may take to be gone. Then the plan is given up, and \
          the gang for which room was made waits like any other. Longer than the grace period of \
          the pods, or no plan ends well."),
+    field("evictions.budgetPods", Integer(0, 1_000_000), "0",
+        "How many pods may be evicted in the time of budgetWindow, in the whole cluster; 0: no \
+         bound. A queue may have a budget of its own."),
+    field("evictions.budgetWindow", Duration(SECOND, 24 * 60 * MINUTE), "10m",
+        "The time of budgetPods. The budget fills evenly, and a full one admits one plan of any \
+         size."),
     field("evictions.protectedFor", Duration(SECOND, 60 * MINUTE), "60s",
         "How long a pod that a disruption budget protected is not chosen again."),
 

@@ -95,10 +95,30 @@ pub struct Configuration {
     pub pod_max_backoff: Duration,
     /// One entry per scheduler name that is served; never empty.
     pub profiles: Vec<Profile>,
+    /// What is kept and shown of the queues.
+    pub queues: Queues,
     /// How room is made.
     pub evictions: Evictions,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// See the fields of `queues`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queues {
+    /// How often a queue's status is written at most.
+    #[serde(serialize_with = "duration::serialize")]
+    pub status_interval: Duration,
+    /// In what time past usage comes to count half.
+    #[serde(serialize_with = "duration::serialize")]
+    pub usage_half_life: Duration,
+    /// Usage per core and second.
+    pub cpu_factor: u32,
+    /// Usage per GiB and second.
+    pub memory_factor: u32,
+    /// Usage per GPU and second.
+    pub gpu_factor: u32,
 }
 
 /// See the fields of `evictions`.
@@ -112,6 +132,11 @@ pub struct Evictions {
     /// How long victims may take to be gone.
     #[serde(serialize_with = "duration::serialize")]
     pub vacate_deadline: Duration,
+    /// Pods that may be evicted in the time of the window; 0: no bound.
+    pub budget_pods: u32,
+    /// The time of the budget.
+    #[serde(serialize_with = "duration::serialize")]
+    pub budget_window: Duration,
     /// How long a pod that a disruption budget protected is not chosen again.
     #[serde(serialize_with = "duration::serialize")]
     pub protected_for: Duration,
@@ -250,6 +275,7 @@ impl Configuration {
             pod_max_backoff: Duration::from_secs(max),
             profiles: profile::read_all(root, problems),
             leader_election,
+            queues: Queues::read(&root.section("queues")),
             evictions,
             limits,
         }
@@ -263,6 +289,18 @@ impl Default for Configuration {
     }
 }
 
+impl Queues {
+    fn read(section: &Section<'_>) -> Self {
+        Queues {
+            status_interval: section.duration("statusInterval"),
+            usage_half_life: section.duration("usageHalfLife"),
+            cpu_factor: section.integer("cpuFactor"),
+            memory_factor: section.integer("memoryFactor"),
+            gpu_factor: section.integer("gpuFactor"),
+        }
+    }
+}
+
 impl Evictions {
     fn read(section: &Section<'_>) -> Self {
         Evictions {
@@ -273,6 +311,8 @@ impl Evictions {
             },
             searches_per_cycle: section.integer("searchesPerCycle"),
             vacate_deadline: section.duration("vacateDeadline"),
+            budget_pods: section.integer("budgetPods"),
+            budget_window: section.duration("budgetWindow"),
             protected_for: section.duration("protectedFor"),
         }
     }

@@ -2,10 +2,11 @@
 
 use super::column::Column;
 use super::tree::{QueueIndex, Tree};
-use super::usage::UsageOptions;
+use super::usage::{NEGLIGIBLE, UsageOptions, Used};
 use super::{FairShare, accounts};
 use crate::cluster::{EPHEMERAL_STORAGE, PODS, ResourceId};
 use crate::model::Timestamp;
+use std::collections::BTreeMap;
 
 impl FairShare {
     /// Counts (`sign` 1) or uncounts (-1) room taken by a pod, at the leaf and above. `requests`
@@ -101,5 +102,59 @@ impl FairShare {
     /// Time passes. O(1).
     pub fn advance(&mut self, now: Timestamp) {
         self.usage.advance(now);
+    }
+
+    /// Usage of a queue and all below it. O(resources with a factor).
+    #[must_use]
+    pub fn used(&self, queue: QueueIndex) -> Used {
+        let rate = self.flow(queue);
+        Used { amount: self.usage.amount(queue, rate), rate }
+    }
+
+    /// Usage of the users of all declared queues, with a leaf or only remembered, each list by
+    /// name. O(users).
+    #[must_use]
+    pub fn used_by_users(&self) -> BTreeMap<QueueIndex, Vec<(Box<str>, Used)>> {
+        let mut found: BTreeMap<QueueIndex, Vec<(Box<str>, Used)>> = BTreeMap::new();
+        for queue in (0..self.tree.declared()).map(QueueIndex::at) {
+            for (user, leaf) in self.tree.users(queue) {
+                found.entry(queue).or_default().push((user.into(), self.used(leaf)));
+            }
+        }
+        for (key, amount) in self.usage.remembered() {
+            if let Some((queue, user)) = self.tree.user_of_key(key) {
+                let used = Used { amount, rate: 0.0 };
+                found.entry(queue).or_default().push((user.into(), used));
+            }
+        }
+        for users in found.values_mut() {
+            users.retain(|(_, used)| used.amount >= NEGLIGIBLE || used.rate > 0.0);
+            users.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        found
+    }
+
+    /// Takes over usage that was kept elsewhere: what was so `age_ms` ago, if the rate has been the
+    /// same since. It replaces what is known. `user`: none for the queue itself.
+    pub fn restore_usage(
+        &mut self,
+        queue: QueueIndex,
+        user: Option<&str>,
+        used: Used,
+        age_ms: i64,
+    ) {
+        let amount = self.usage.aged(used, age_ms);
+        let slot = match user {
+            None => Some(queue),
+            Some(user) => self.tree.leaf_of(queue, user),
+        };
+        match (slot, user) {
+            (Some(slot), _) => self.usage.set(slot, amount),
+            (None, Some(user)) => {
+                let key = format!("{}//{user}", self.tree.key(queue));
+                self.usage.set_history(key, amount);
+            }
+            (None, None) => {}
+        }
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Column {
     capacity: i64,
     /// `[queue]`
     terms: Vec<Terms>,
+    /// `[queue]`: the most one of its users may hold
+    user_ceilings: Vec<i64>,
     /// `[slot]`
     held: Vec<Held>,
     /// `[slot]`
@@ -79,6 +81,7 @@ impl Column {
         let mut column = Self {
             capacity,
             terms: vec![Terms::NONE; tree.declared()],
+            user_ceilings: vec![i64::MAX; tree.declared()],
             held: vec![Held::default(); tree.slots()],
             shares: vec![Share::default(); tree.slots()],
             touched: Vec::new(),
@@ -102,6 +105,9 @@ impl Column {
             let with_borrowed = borrow.map_or(i64::MAX, |borrow| guarantee.saturating_add(borrow));
             let lend = amount(&spec.lend_limit, resource).unwrap_or(i64::MAX);
             *terms = Terms { guarantee, ceiling: limit.min(with_borrowed), lend };
+        }
+        for (ceiling, spec) in self.user_ceilings.iter_mut().zip(tree.specs()) {
+            *ceiling = amount(&spec.user_limit, resource).unwrap_or(i64::MAX);
         }
         for queue in (0..self.held.len()).map(QueueIndex::at) {
             self.settle(tree, queue);
@@ -179,18 +185,22 @@ impl Column {
         held.allocated + held.pending
     }
 
+    /// That of users is 0.
     pub(super) fn guarantee(&self, queue: QueueIndex) -> i128 {
-        i128::from(self.terms(queue).guarantee)
+        self.terms.get(queue.index()).map_or(0, |terms| i128::from(terms.guarantee))
     }
 
-    /// min(limit, guarantee + borrow limit); `None`: neither is declared.
-    pub(super) fn ceiling(&self, queue: QueueIndex) -> Option<i128> {
-        let ceiling = self.terms(queue).ceiling;
+    /// min(limit, guarantee + borrow limit), or the limit of a user; `None`: none is declared.
+    pub(super) fn ceiling(&self, tree: &Tree, queue: QueueIndex) -> Option<i128> {
+        let ceiling = self.terms(tree, queue).ceiling;
         (ceiling != i64::MAX).then(|| i128::from(ceiling))
     }
 
-    fn terms(&self, queue: QueueIndex) -> Terms {
-        self.terms.get(queue.index()).copied().unwrap_or(Terms::NONE)
+    fn terms(&self, tree: &Tree, queue: QueueIndex) -> Terms {
+        self.terms.get(queue.index()).copied().unwrap_or_else(|| {
+            let above = tree.parent(queue).map_or(0, QueueIndex::index);
+            Terms { ceiling: self.user_ceilings[above], ..Terms::NONE }
+        })
     }
 
     /// D in thousandths, as of the last [`Self::refresh`].
@@ -203,7 +213,7 @@ impl Column {
         self.shares[slot.index()].own = self.held[slot.index()].own * 1000;
         let mut queue = slot;
         loop {
-            let ceiling = i128::from(self.terms(queue).ceiling) * 1000;
+            let ceiling = i128::from(self.terms(tree, queue).ceiling) * 1000;
             let share = &mut self.shares[queue.index()];
             let wish = (share.own + share.below).min(ceiling);
             let change = wish - std::mem::replace(&mut share.wish, wish);
@@ -241,7 +251,7 @@ impl Column {
         claims.clear();
         let mut withheld = 0;
         for child in tree.children(queue) {
-            let terms = self.terms(child);
+            let terms = self.terms(tree, child);
             let share = &mut self.shares[child.index()];
             let guarantee = i128::from(terms.guarantee) * 1000;
             if guarantee > share.wish {

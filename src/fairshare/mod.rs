@@ -17,7 +17,7 @@ mod tests;
 
 pub use check::{ROOT, TreeFault};
 pub use tree::QueueIndex;
-pub use usage::{Decay, HISTORY_MAX, UsageOptions};
+pub use usage::{Decay, HISTORY_MAX, UsageOptions, Used};
 
 use crate::cluster::{ResourceId, ResourceTable};
 use crate::model::QueueSpec;
@@ -116,8 +116,8 @@ impl FairShare {
         }
         let name = &*self.bound[index].1;
         let is_named = |spec: &QueueSpec| {
-            let lists = [&spec.quota, &spec.limit, &spec.lend_limit, &spec.borrow_limit];
-            lists.iter().any(|list| check::amount(list, name).is_some())
+            let limits = [&spec.limit, &spec.lend_limit, &spec.borrow_limit, &spec.user_limit];
+            limits.iter().chain([&&spec.quota]).any(|list| check::amount(list, name).is_some())
         };
         if !accounts(name) {
             self.columns[index] = None;

@@ -82,7 +82,8 @@ impl FairShare {
         let exceeds = |queue: &QueueIndex| {
             self.accounted(extra).any(|(resource, amount)| {
                 let column = self.column(resource);
-                let ceiling = column.and_then(|c| Some((c.allocated(*queue), c.ceiling(*queue)?)));
+                let ceiling = column
+                    .and_then(|c| Some((c.allocated(*queue), c.ceiling(&self.tree, *queue)?)));
                 ceiling.is_some_and(|(allocated, ceiling)| allocated + amount > ceiling)
             })
         };
@@ -112,21 +113,6 @@ impl FairShare {
             let deserved = self.deserved_milli(queue, *resource);
             let Some(column) = self.column(*resource) else { return false };
             (column.allocated(queue) - requested(less, *resource)) * 1000 > deserved
-        })
-    }
-
-    /// Whether allocated and `extra` stay within the guarantees of all declared queues on the path:
-    /// what gangs must that cannot be evicted. A user has no guarantee of its own, and the root
-    /// none at all. O(depth x resources).
-    #[must_use]
-    pub fn is_guaranteed(&self, leaf: QueueIndex, extra: &[(ResourceId, i64)]) -> bool {
-        let declared = self.path(self.tree.queue_of(leaf));
-        declared.filter(|queue| *queue != QueueIndex::ROOT).all(|queue| {
-            self.accounted(extra).all(|(resource, amount)| {
-                let held = self.column(resource);
-                let held = held.map_or((0, 0), |c| (c.allocated(queue), c.guarantee(queue)));
-                held.0 + amount <= held.1
-            })
         })
     }
 

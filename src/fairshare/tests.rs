@@ -212,23 +212,6 @@ fn a_limit_holds_at_every_queue_of_the_path() {
 }
 
 #[test]
-fn non_preemptible_room_is_guaranteed_on_the_whole_path() {
-    let specs = [guaranteed("a", None, 10), guaranteed("b", Some("a"), 8), below("c", "a")];
-    let mut share = share(&specs);
-    let b = share.find("b").unwrap();
-    let leaf = share.acquire_leaf(b, "alice");
-    let other = share.acquire_leaf(share.find("c").unwrap(), "bob");
-    assert!(share.is_guaranteed(leaf, &[(CPU, 8), (PODS, 1)]));
-    assert!(!share.is_guaranteed(leaf, &[(CPU, 9)]));
-    assert!(!share.is_guaranteed(leaf, &[(CPU, 1), (MEMORY, 1)]));
-    assert!(!share.is_guaranteed(other, &[(CPU, 1)]));
-    // what a sibling borrows of the parent's guarantee is not there
-    share.charge(other, &[(CPU, 4)], 1);
-    assert!(share.is_guaranteed(leaf, &[(CPU, 6)]));
-    assert!(!share.is_guaranteed(leaf, &[(CPU, 7)]));
-}
-
-#[test]
 fn unaccounted_resources_are_left_out() {
     for name in ["pods", "ephemeral-storage", "hugepages-2Mi", "attachable-volumes-aws-ebs"] {
         assert!(!accounts(name), "{name}");
@@ -380,4 +363,20 @@ fn names_bound_late_apply_to_what_is_charged_already() {
     let quota = vec![("nvidia.com/gpu".into(), 3)];
     share.replace(&[QueueSpec { quota, ..queue("a") }]).unwrap();
     assert_eq!(share.guarantee(share.find("a").unwrap(), gpu), 3);
+}
+
+#[test]
+fn a_user_holds_and_deserves_no_more_than_its_limit() {
+    let mut share = share(&[QueueSpec { user_limit: cpu(6), ..queue("a") }, queue("b")]);
+    let a = share.find("a").unwrap();
+    let (alice, bob) = (share.acquire_leaf(a, "alice"), share.acquire_leaf(a, "bob"));
+    assert_eq!(share.limited_by(alice, &[(CPU, 6)]), None);
+    assert_eq!(share.limited_by(alice, &[(CPU, 7)]), Some(alice));
+    share.charge(alice, &[(CPU, 6)], 1);
+    assert_eq!(share.limited_by(alice, &[(CPU, 1)]), Some(alice));
+    assert_eq!(share.limited_by(bob, &[(CPU, 6)]), None, "each user for itself");
+    share.pend(alice, &[(CPU, 50)], 1);
+    share.pend(bob, &[(CPU, 2)], 1);
+    assert_eq!(share.deserved_milli(alice, CPU), 6_000);
+    assert_eq!(share.deserved_milli(a, CPU), 8_000);
 }

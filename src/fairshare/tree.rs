@@ -184,6 +184,24 @@ impl Tree {
         self.leaf(queue).map_or(path.clone(), |leaf| format!("{path}//{}", leaf.user))
     }
 
+    /// The queue and the user of a key, if the queue is declared at that place.
+    pub(super) fn user_of_key<'a>(&self, key: &'a str) -> Option<(QueueIndex, &'a str)> {
+        let (path, user) = key.split_once("//")?;
+        let queue = self.find(path.rsplit('/').next()?)?;
+        (self.key(queue) == path).then_some((queue, user))
+    }
+
+    /// The leaf of a user, if it has one. O(1).
+    pub(super) fn leaf_of(&self, queue: QueueIndex, user: &str) -> Option<QueueIndex> {
+        self.users[queue.index()].by_name.get(user).copied()
+    }
+
+    /// The users of a declared queue that have a leaf.
+    pub(super) fn users(&self, queue: QueueIndex) -> impl Iterator<Item = (&str, QueueIndex)> {
+        let users = self.users[queue.index()].by_name.iter();
+        users.map(|(user, leaf)| (&**user, *leaf))
+    }
+
     fn leaf(&self, queue: QueueIndex) -> Option<&Leaf> {
         let place = queue.index().checked_sub(self.declared())?;
         Some(&self.leaves[place])

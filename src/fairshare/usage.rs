@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use std::f64::consts::{LN_2, LN_10};
 
 /// Usage below this is forgotten where nothing is charged: weighted resource-seconds.
-const NEGLIGIBLE: f64 = 1.0;
+pub(super) const NEGLIGIBLE: f64 = 1.0;
 
 /// Queues and users whose usage is remembered while they have no slot. Beyond it the least usage is
 /// forgotten.
@@ -81,6 +81,15 @@ impl UsageOptions {
             _ => 0.0,
         }
     }
+}
+
+/// Decayed usage, and how fast it grows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Used {
+    /// Weighted resource-seconds.
+    pub amount: f64,
+    /// What is added each second, as long as what is allocated stays the same.
+    pub rate: f64,
 }
 
 /// Usage at a time.
@@ -167,11 +176,33 @@ impl Usage {
     pub(super) fn remember(&mut self, slot: QueueIndex, flow: f64, key: String) {
         let amount = self.amount(slot, flow);
         if amount >= NEGLIGIBLE {
-            self.history.insert(key, Past { amount, at: self.now });
-            if self.history.len() > self.sweep_at.max(1024) {
-                self.sweep();
-            }
+            self.set_history(key, amount);
         }
+    }
+
+    /// What was so `age_ms` ago as it is now, if the rate has been the same since.
+    pub(super) fn aged(&self, used: Used, age_ms: i64) -> f64 {
+        let past = Past { amount: used.amount, at: Timestamp(self.now.0.saturating_sub(age_ms)) };
+        past.after(self.now, used.rate, self.decay)
+    }
+
+    /// Sets the usage of a slot.
+    pub(super) fn set(&mut self, slot: QueueIndex, amount: f64) {
+        self.past[slot.index()] = Past { amount, at: self.now };
+    }
+
+    /// Sets what is remembered under a key.
+    pub(super) fn set_history(&mut self, key: String, amount: f64) {
+        self.history.insert(key, Past { amount, at: self.now });
+        if self.history.len() > self.sweep_at.max(1024) {
+            self.sweep();
+        }
+    }
+
+    /// What is remembered now, in no order.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = (&str, f64)> {
+        let entries = self.history.iter();
+        entries.map(|(key, past)| (&**key, past.after(self.now, 0.0, self.decay)))
     }
 
     pub(super) fn forget_slots(&mut self) {

@@ -2,10 +2,11 @@
 
 use super::bind::pod_path;
 use super::client::{Connection, Reply};
-use crate::model::contract::EVICT_AT;
-use crate::scheduler::{PodRef, Telling};
+use crate::fairshare::Used;
+use crate::model::contract::{EVICT_AT, GROUP};
+use crate::scheduler::{Amount, PodRef, Standing, Telling};
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ const NOTE_MAX: usize = 1024;
 /// What marks a note that was cut, as upstream's scheduler does.
 const CUT: &str = " ...";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
 /// Tries of one write before it is given up: an event is not worth more.
 const TRIES: u32 = 5;
 
@@ -27,6 +29,18 @@ pub(super) enum Write {
     Condition { pod: PodRef, telling: Telling, first: bool },
     /// What marks a victim.
     Notice(Notice),
+    /// How a queue stands.
+    Queue(Box<QueueStatus>),
+}
+
+/// What is written into the status of a queue.
+#[derive(Clone, Debug)]
+pub(super) struct QueueStatus {
+    pub(super) standing: Standing,
+    /// When it was so.
+    pub(super) as_of: jiff::Timestamp,
+    /// Since when it is in force, or is not.
+    pub(super) since: jiff::Timestamp,
 }
 
 /// What is written on a victim before it is evicted: the `DisruptionTarget=True` condition and the
@@ -115,6 +129,14 @@ impl Teller {
                 let path = format!("{}/status", pod_path(&notice.pod.key));
                 (Method::PATCH, path, STRATEGIC, disruption(notice))
             }
+            Write::Queue(status) => {
+                let queue = &status.standing.queue;
+                let manager = &self.controller;
+                let path = format!(
+                    "/apis/{GROUP}/v1alpha1/queues/{queue}/status?fieldManager={manager}&force=true"
+                );
+                (Method::PATCH, path, APPLY, queue_status(status).to_string().into_bytes())
+            }
         }
     }
 
@@ -186,6 +208,78 @@ fn disruption(notice: &Notice) -> Vec<u8> {
         patch["metadata"]["annotations"] = json!({ EVICT_AT: seconds(at) });
     }
     patch.to_string().into_bytes()
+}
+
+/// The whole status: what an earlier one had and this one lacks is removed.
+fn queue_status(status: &QueueStatus) -> Value {
+    let Standing { queue, facts, used, users, other_users } = &status.standing;
+    let amounts = |part: fn(&Amount) -> i64| -> Value {
+        let amounts = facts.amounts.iter();
+        amounts.map(|(name, amount)| (name.to_string(), quantity(name, part(amount)))).collect()
+    };
+    let (word, reason, message) = match &facts.fault {
+        None => ("True", "InForce", ""),
+        Some(why) => ("False", "Refused", &**why),
+    };
+    let usage = |used: &Used| json!({ "amount": rounded(used.amount), "rate": rounded(used.rate) });
+    let named = users.iter().map(|(name, used)| {
+        let mut user = usage(used);
+        user["name"] = json!(name);
+        user
+    });
+    let mut all = usage(used);
+    all["asOf"] = millis(status.as_of).into();
+    all["users"] = named.collect();
+    all["otherUsers"] = usage(other_users);
+    json!({
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "Queue",
+        "metadata": { "name": queue },
+        "status": {
+            "observedGeneration": facts.generation,
+            "deserved": amounts(|amount| amount.deserved),
+            "allocated": amounts(|amount| amount.allocated),
+            "requested": amounts(|amount| amount.requested),
+            "pendingGangs": facts.pending,
+            "runningGangs": facts.running,
+            "usage": all,
+            "conditions": [{
+                "type": "Accepted",
+                "status": word,
+                "reason": reason,
+                "message": message,
+                "observedGeneration": facts.generation,
+                "lastTransitionTime": seconds(status.since),
+            }],
+        },
+    })
+}
+
+/// An amount in base units as quantities are written.
+fn quantity(resource: &str, amount: i64) -> Value {
+    let text = match resource {
+        "cpu" if amount % 1000 != 0 => format!("{amount}m"),
+        "cpu" => (amount / 1000).to_string(),
+        _ => {
+            let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
+            let bytes = resource == "memory" || resource == "ephemeral-storage";
+            let fitting = units.iter().find(|(unit, _)| bytes && amount > 0 && amount % unit == 0);
+            fitting.map_or_else(
+                || amount.to_string(),
+                |(unit, name)| format!("{}{name}", amount / unit),
+            )
+        }
+    };
+    text.into()
+}
+
+/// Thousandths are enough.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+fn millis(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 /// RFC 3339, as the API writes times.

@@ -20,6 +20,9 @@ pub const QUEUE: &str = "mss-scheduler.io/queue";
 pub const ROLE: &str = "mss-scheduler.io/role";
 /// The [`ROLE`] of the member without which the others are worth nothing.
 pub const HEADER: &str = "header";
+/// Annotation: `"false"` for a gang that must never be evicted. It is placed only within the
+/// guarantees of its queue and all above.
+pub const PREEMPTIBLE: &str = "mss-scheduler.io/preemptible";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 
@@ -33,6 +36,10 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         "the queue, one of those that name the namespace; also read as a label, which it beats",
     ),
     (ROLE, "`header`: the member of the gang without which the others are worth nothing"),
+    (
+        PREEMPTIBLE,
+        "`false`: never evicted, and so placed only within guarantees of the queue; else `true`",
+    ),
 ];
 
 /// Every annotation this scheduler writes, for documentation.
@@ -182,6 +189,18 @@ pub fn parse_header<'a>(
         Some(role) if role != HEADER => Err(malformed(ROLE, role, format!("{HEADER:?}"))),
         Some(_) if annotation(POD_GROUP).is_none() => Err(needs_group(ROLE)),
         Some(_) => Ok(true),
+    }
+}
+
+/// Whether the pod must never be evicted.
+///
+/// # Errors
+/// If the annotation is neither `true` nor `false`.
+pub fn parse_non_preemptible(annotation: Option<&str>) -> Result<bool, ContractError> {
+    match annotation {
+        None | Some("true") => Ok(false),
+        Some("false") => Ok(true),
+        Some(text) => Err(malformed(PREEMPTIBLE, text, "true or false".to_owned())),
     }
 }
 

@@ -14,7 +14,7 @@ pub mod time;
 pub use contract::{ContractError, GroupSpec};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
-pub use queue::QueueSpec;
+pub use queue::{Caps, EvictionBudget, QueueSpec};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
 

@@ -114,6 +114,8 @@ pub struct Pod {
     pub queue: Option<Box<str>>,
     /// The member of its gang without which the others are worth nothing.
     pub header: bool,
+    /// Must never be evicted; then it is placed only within guarantees.
+    pub non_preemptible: bool,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.

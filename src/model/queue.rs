@@ -20,6 +20,8 @@ pub const WEIGHT_MAX: u32 = 1_000_000;
 pub struct QueueSpec {
     /// `metadata.name`.
     pub name: Box<str>,
+    /// `metadata.generation`; 0 where there is none.
+    pub generation: i64,
     /// Name of the queue above; `None`: the root.
     pub parent: Option<Box<str>>,
     /// Share of the surplus among siblings; 1 to [`WEIGHT_MAX`].
@@ -34,6 +36,8 @@ pub struct QueueSpec {
     pub lend_limit: ResourceList,
     /// The most it may hold beyond its guarantee; not named: not limited.
     pub borrow_limit: ResourceList,
+    /// The most one of its users may hold; not named: no more limited than the queue.
+    pub user_limit: ResourceList,
     /// Bands: the surplus goes to siblings of higher priority first.
     pub priority: i32,
     /// The order of gangs inside the queue.
@@ -42,14 +46,31 @@ pub struct QueueSpec {
     pub namespaces: Vec<Box<str>>,
     /// A closed queue takes no new gangs; those that run go on.
     pub open: bool,
+    /// How many of its gangs run and wait, and how large they may be.
+    pub caps: Caps,
     /// What may be done to its gangs, and by them.
     pub preemption: Preemption,
+}
+
+/// Bounds on the gangs of a queue and all below it; a pod without a gang counts as one. `None`: no
+/// bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// Gangs that run.
+    pub running_gangs: Option<u32>,
+    /// Gangs of one user that run.
+    pub running_gangs_per_user: Option<u32>,
+    /// Gangs that wait; others are held in the gate.
+    pub pending_gangs: Option<u32>,
+    /// GPUs that a gang needs to start.
+    pub gang_gpus: Option<u32>,
 }
 
 impl Default for QueueSpec {
     fn default() -> Self {
         Self {
             name: DEFAULT_QUEUE.into(),
+            generation: 0,
             parent: None,
             weight: 1,
             over_quota_weight: None,
@@ -57,10 +78,12 @@ impl Default for QueueSpec {
             limit: ResourceList::new(),
             lend_limit: ResourceList::new(),
             borrow_limit: ResourceList::new(),
+            user_limit: ResourceList::new(),
             priority: 0,
             order: Ordering::default(),
             namespaces: Vec::new(),
             open: true,
+            caps: Caps::default(),
             preemption: Preemption::default(),
         }
     }
@@ -91,6 +114,17 @@ pub struct Preemption {
     pub min_runtime_ms: i64,
     /// Time between the notice and the eviction.
     pub grace_ms: i64,
+    /// How many of its pods may be evicted in a time; `None`: no bound.
+    pub budget: Option<EvictionBudget>,
+}
+
+/// So many pods in a time, spread evenly; after a pause so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvictionBudget {
+    /// Pods; at least 1.
+    pub pods: u32,
+    /// The time; at least 1.
+    pub window_ms: i64,
 }
 
 impl Default for Preemption {
@@ -101,6 +135,7 @@ impl Default for Preemption {
             may_evict: true,
             min_runtime_ms: 0,
             grace_ms: 0,
+            budget: None,
         }
     }
 }

@@ -151,7 +151,7 @@ pub fn make_room(
 /// The members to be seated: the demanding classes first, no more than needed.
 fn needed_of(cluster: &Cluster, claim: &Claim<'_>) -> Vec<Demand> {
     let mut demands = claim.demands.to_vec();
-    demands.sort_by_key(|demand| Reverse(super::place::weight(cluster, demand.class)));
+    demands.sort_by_key(|demand| super::place::urgency(cluster, demand));
     let mut left = claim.needed as usize;
     for demand in &mut demands {
         demand.pods.truncate(left);

@@ -62,8 +62,12 @@ pub struct PodGroup {
     pub min_member: u32,
     /// Members that run at most.
     pub max_member: u32,
+    /// Its members must never be evicted.
+    pub non_preemptible: bool,
     /// The queue its members name.
     pub wanted_queue: Option<Box<str>>,
+    /// The queue in which it is, or was last.
+    pub admitted_to: Option<Box<str>>,
     /// Where its room is charged; `None`: its queue is refused, and why.
     pub leaf: Option<QueueIndex>,
     /// See `leaf`.

@@ -11,13 +11,15 @@
 
 mod engine;
 mod observe;
+pub mod preview;
 
 use crate::config::{self, Configuration};
+use crate::fairshare::{Decay, UsageOptions};
 use crate::kubernetes::client::configure;
 use crate::kubernetes::dispatch::{self, Dispatcher};
 use crate::kubernetes::lease::{Elector, Fence, Settings};
 use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
-use crate::model::WallTime;
+use crate::model::{EvictionBudget, WallTime};
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
 use crate::scheduler::{Event, Evictions, Leadership, Options, Scheduler};
 use crate::telemetry::Metrics;
@@ -147,7 +149,7 @@ async fn lead(
     tracing::info!("leading");
     metrics.leader.set(1);
     health.set_leading(true);
-    events.send(Event::Leading(Leadership { previous_renewal })).await.ok();
+    events.send(Event::Leading(Leadership { previous_renewal, wall: Clock::wall() })).await.ok();
     match elector {
         Some(elector) => elector.hold().await,
         None => std::future::pending().await,
@@ -235,7 +237,12 @@ fn millis(duration: Duration) -> i64 {
 /// The core as configured.
 #[must_use]
 pub fn scheduler(configuration: &Configuration) -> Scheduler {
-    let options = Options {
+    let profiles = configuration.profiles.iter().map(profile).collect();
+    Scheduler::new(options(configuration), profiles)
+}
+
+fn options(configuration: &Configuration) -> Options {
+    Options {
         backoff_initial_ms: millis(configuration.pod_initial_backoff),
         backoff_max_ms: millis(configuration.pod_max_backoff),
         // a third of the time is left for the deletions themselves
@@ -249,9 +256,20 @@ pub fn scheduler(configuration: &Configuration) -> Scheduler {
         searches_per_cycle: configuration.evictions.searches_per_cycle,
         vacate_deadline_ms: millis(configuration.evictions.vacate_deadline),
         protected_ms: millis(configuration.evictions.protected_for),
+        eviction_budget: (configuration.evictions.budget_pods > 0).then(|| EvictionBudget {
+            pods: configuration.evictions.budget_pods,
+            window_ms: millis(configuration.evictions.budget_window),
+        }),
+        queue_status_interval_ms: Some(millis(configuration.queues.status_interval)),
+        usage: UsageOptions {
+            cpu_factor: f64::from(configuration.queues.cpu_factor),
+            memory_factor: f64::from(configuration.queues.memory_factor),
+            gpu_factor: f64::from(configuration.queues.gpu_factor),
+            decay: Decay::HalfLife(millis(configuration.queues.usage_half_life)),
+            ..UsageOptions::default()
+        },
         ..Options::default()
-    };
-    Scheduler::new(options, configuration.profiles.iter().map(profile).collect())
+    }
 }
 
 fn profile(configured: &config::Profile) -> crate::framework::Profile {

@@ -147,6 +147,18 @@ pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
         let counted = before.refused.get(reason).copied().unwrap_or(0);
         metrics.contract_errors.of(reason).inc_by(count - counted);
     }
+    for (result, more) in [
+        ("Begun", now.plans - before.plans),
+        ("Seated", now.seated - before.seated),
+        ("Reported", now.plans_reported - before.plans_reported),
+        ("OverBudget", now.budget_stops - before.budget_stops),
+    ] {
+        metrics.plans.with_label_values(&[result]).inc_by(more);
+    }
+    for (result, count) in &now.plans_given_up {
+        let counted = before.plans_given_up.get(result).copied().unwrap_or(0);
+        metrics.plans.with_label_values(&[result]).inc_by(count - counted);
+    }
     let (old, new) = (&before.entered, &now.entered);
     for (queue, event, more) in [
         ("active", "GroupReady", new.active - old.active),

@@ -1,5 +1,6 @@
 //! What the scheduler asks of the world, and what is in flight.
 
+use super::standing::Standing;
 use crate::model::{PodKey, Uid};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
@@ -19,7 +20,7 @@ pub struct PodRef {
 }
 
 /// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete` or `Evict` is
-/// answered exactly once; a `Tell` or `Warn` is not answered.
+/// answered exactly once; nothing answers a `Tell`, `Warn` or `ShowQueue`.
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     /// Bind the members, in parallel.
@@ -67,6 +68,8 @@ pub enum ApiCall {
         /// The pods had no such condition: it begins now.
         first: bool,
     },
+    /// Write how a queue stands into its status. A later one replaces an earlier one.
+    ShowQueue(Box<Standing>),
 }
 
 /// A pod and the node it is to run on.

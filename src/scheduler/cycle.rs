@@ -1,15 +1,25 @@
 //! One scheduling cycle.
 
 use super::Scheduler;
-use super::pods::PodState;
+use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex};
+use crate::cluster::{ClassId, NodeIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::placement::{Demand, place_group};
 use crate::queue::{GroupIndex, Home};
 use rustc_hash::FxHashSet;
+
+/// What keeps a group from being placed though there may be room.
+enum Held {
+    /// The cap on running gangs of this queue, or of this user.
+    Cap(QueueIndex),
+    /// The limit of this queue.
+    Limit(QueueIndex),
+    /// What this queue is guaranteed of a resource, for a group that must never be evicted.
+    Guarantee(QueueIndex, ResourceId),
+}
 
 impl Scheduler {
     /// Looks at what changed, wakes what may be helped, then tries the active groups in order. A
@@ -39,6 +49,7 @@ impl Scheduler {
         if !self.queue.any_active() {
             self.make_room_for_waiting();
         }
+        self.show_queues(now);
         report.calls = std::mem::take(&mut self.outbox);
         report
     }
@@ -86,7 +97,7 @@ impl Scheduler {
             Ok(bounds) => {
                 place_group(&mut self.cluster, &mut self.rankings, profile, &demands, bounds)
             }
-            Err(queue) => return self.set_aside(now, index, queue),
+            Err(held) => return self.set_aside(now, index, held),
         };
         let group = self.groups.get_mut(index);
         let mut attempt = Attempt {
@@ -117,25 +128,48 @@ impl Scheduler {
         attempt
     }
 
-    /// How many members must and may be placed now, or the queue whose limit forbids the first.
+    /// How many members must and may be placed now, or what of a queue forbids the first.
     /// While others wait for their minimum, a gang takes no more than its own, and grows by one.
-    fn bounds(&self, index: GroupIndex) -> Result<(u32, u32), QueueIndex> {
+    fn bounds(&self, index: GroupIndex) -> Result<(u32, u32), Held> {
         let group = self.groups.get(index);
         let leaf = group.leaf.expect("an active group has a queue");
         let needed = group.needed();
         if let Some(queue) = self.fair.limited_by(leaf, &group.claim) {
-            return Err(queue);
+            return Err(Held::Limit(queue));
+        }
+        if let Some(queue) = self.too_many_run(index) {
+            return Err(Held::Cap(queue));
+        }
+        let beyond = |amounts| group.non_preemptible.then(|| self.beyond_guarantee(leaf, amounts));
+        if let Some((queue, resource)) = beyond(&group.claim).flatten() {
+            return Err(Held::Guarantee(queue, resource));
         }
         let alone = self.queue.is_only_active();
-        let all = alone && self.fair.limited_by(leaf, &group.pending).is_none();
+        let all = alone
+            && self.fair.limited_by(leaf, &group.pending).is_none()
+            && beyond(&group.pending).flatten().is_none();
         Ok((needed, if all { group.joinable() } else { needed.max(1) }))
     }
 
-    /// Sets a group aside until its queue falls below a limit.
-    fn set_aside(&mut self, now: Timestamp, index: GroupIndex, queue: QueueIndex) -> Attempt {
-        let message = format!("queue {} is at its limit", self.fair.name(queue));
+    /// Sets a group aside until its queue gives something back.
+    fn set_aside(&mut self, now: Timestamp, index: GroupIndex, held: Held) -> Attempt {
+        let (word, message) = match held {
+            Held::Cap(queue) => {
+                let name = self.fair.name(queue);
+                ("QueueCap", format!("as many gangs of {name} run as its queue allows"))
+            }
+            Held::Limit(queue) => {
+                ("QueueLimit", format!("queue {} is at its limit", self.fair.name(queue)))
+            }
+            Held::Guarantee(queue, resource) => {
+                let (name, resource) =
+                    (self.fair.name(queue), self.cluster.resources().name(resource));
+                let why = "what must never be evicted has to fit what is guaranteed";
+                ("QueueGuarantee", format!("{why}: queue {name} has not enough {resource}"))
+            }
+        };
         let group = self.groups.get_mut(index);
-        (group.rejected_by, group.main_reason) = (0, "QueueLimit");
+        (group.rejected_by, group.main_reason) = (0, word);
         self.queue.move_to(index, group, Home::Unschedulable);
         self.queue.wait_for_quota(index, group);
         let attempt = Attempt {
@@ -152,7 +186,7 @@ impl Scheduler {
         attempt
     }
 
-    /// Pending members by class; within a class the oldest first, then by name.
+    /// Pending members by class; within a class the header first, then the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
@@ -160,13 +194,17 @@ impl Scheduler {
         if pods.len() > 1 {
             pods.sort_by(|a, b| {
                 let (a, b) = (self.pods.get(*a), self.pods.get(*b));
-                (a.class, a.created, &a.name).cmp(&(b.class, b.created, &b.name))
+                let key = |pod: &'_ PodEntry| (pod.class, !pod.header, pod.created);
+                key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
             });
         }
         let same = |a: &_, b: &_| self.pods.get(*a).class == self.pods.get(*b).class;
         let classes = pods.chunk_by(same);
         classes
-            .map(|pods| Demand { class: self.pods.get(pods[0]).class, pods: pods.to_vec() })
+            .map(|pods| {
+                let first = self.pods.get(pods[0]);
+                Demand { class: first.class, pods: pods.to_vec(), header: first.header }
+            })
             .collect()
     }
 }

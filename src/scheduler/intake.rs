@@ -44,6 +44,7 @@ impl Scheduler {
                 let listed = std::mem::take(&mut self.queues_listed);
                 let known = self.queue_specs.len();
                 self.queue_specs.retain(|name, _| listed.contains(name));
+                self.refused_queues.retain(|name, _| listed.contains(name));
                 self.tree_changed |= self.queue_specs.len() != known;
                 self.synced.queues = true;
             }
@@ -114,8 +115,10 @@ impl Scheduler {
             queue: 0,
             charged: None,
             victim_of: None,
-            safe_until: Timestamp(i64::MIN),
+            protected_until: Timestamp(i64::MIN),
+            bound_seen: now,
             header: pod.header,
+            non_preemptible: pod.non_preemptible,
             priority: pod.priority,
             created: pod.created,
             finished: pod.finished_at,
@@ -150,6 +153,11 @@ impl Scheduler {
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
+        }
+        if self.pods.get(index).non_preemptible != pod.non_preemptible {
+            self.discharge(index);
+            self.pods.get_mut(index).non_preemptible = pod.non_preemptible;
+            group.into_iter().for_each(|group| self.mark(group));
         }
         match pod.node.as_deref() {
             _ if pod.ended() => self.move_room(index, None),
@@ -227,9 +235,7 @@ impl Scheduler {
         let now = self.now;
         let entry = self.pods.get_mut(index);
         if state == PodState::Bound && entry.state != state {
-            let leaf = entry.group.and_then(|group| self.groups.get(group).leaf);
-            let safe = leaf.map_or(0, |leaf| self.fair.spec(leaf).preemption.min_runtime_ms);
-            entry.safe_until = now.plus_ms(safe);
+            entry.bound_seen = now;
         }
         if std::mem::replace(&mut entry.state, state) != state
             && let Some(group) = entry.group

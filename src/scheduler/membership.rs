@@ -9,6 +9,7 @@ use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::pod::digest;
+use crate::model::queue::Ordering;
 use crate::model::{Timestamp, WallTime};
 use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
 use smallvec::SmallVec;
@@ -20,6 +21,7 @@ struct Look {
     max_member: u32,
     queue: u64,
     priority: i32,
+    non_preemptible: bool,
     created: WallTime,
     conflict: Option<String>,
     /// the youngest bind of a bound member; `None` without any
@@ -52,6 +54,7 @@ impl Scheduler {
         group.min_member = look.min_member;
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
+        group.non_preemptible = look.non_preemptible;
         group.created = look.created;
         let home = group.home;
         if self.has_plan(index) {
@@ -67,12 +70,14 @@ impl Scheduler {
                 }
             }
         }
+        self.count_group(index);
         self.repend(index);
     }
 
     /// Brings the counts of a group up to date in the middle of a cycle.
     pub(super) fn count_now(&mut self, index: GroupIndex) {
         self.groups.get_mut(index).counts = self.look(index).counts;
+        self.count_group(index);
         self.repend(index);
     }
 
@@ -84,6 +89,7 @@ impl Scheduler {
             max_member: group.max_member,
             queue: 0,
             priority: group.priority,
+            non_preemptible: group.non_preemptible,
             created: WallTime(i64::MAX),
             conflict: None,
             last_bound: None,
@@ -120,6 +126,7 @@ impl Scheduler {
             if first {
                 (look.min_member, look.max_member) = (pod.min_member, pod.max_member);
                 (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
+                look.non_preemptible = pod.non_preemptible;
             }
             look.note_conflict(pod);
         }
@@ -184,13 +191,15 @@ impl Scheduler {
             gated: look.counts.gated,
             conflict: look.conflict.as_deref(),
         };
-        let profile = &self.profiles[usize::from(group.profile)];
         let first = self.pods.get(group.members[0]);
         let held = if self.terminating.contains(&*first.namespace) {
             Some("the namespace is being deleted".to_owned())
         } else if let Some(reason) = self.held_by_queue(index) {
             Some(reason)
+        } else if let Some(reason) = self.held_by_caps(index) {
+            Some(reason)
         } else {
+            let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
             profile.pre_enqueue().find_map(|plugin| plugin.pre_enqueue(&facts))
         };
         if let Some(reason) = held {
@@ -237,8 +246,8 @@ impl Scheduler {
         dissolving.then(|| "its members are being evicted".to_owned())
     }
 
-    /// Half-bound gangs first, then minima in the profile's order, then growth: the least grown
-    /// first. A stable hash breaks ties.
+    /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the
+    /// least grown first. A stable hash breaks ties.
     fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
@@ -247,7 +256,12 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let key = profile.queue_sort().key(&facts);
+        let in_order_of_age =
+            group.leaf.is_some_and(|leaf| self.fair.spec(leaf).order == Ordering::Fifo);
+        let key = match in_order_of_age {
+            true => (group.created.0, 0),
+            false => profile.queue_sort().key(&facts),
+        };
         if group.partial_since.is_some() {
             return (Stage::Completion, key, digest(name));
         }
@@ -276,6 +290,9 @@ impl Look {
         }
         if self.conflict.is_none() && pod.queue != self.queue {
             self.conflict = Some("they name different queues".to_owned());
+        }
+        if self.conflict.is_none() && pod.non_preemptible != self.non_preemptible {
+            self.conflict = Some("some may be evicted and some must not".to_owned());
         }
     }
 }

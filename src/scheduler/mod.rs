@@ -4,9 +4,12 @@
 //! [`Scheduler::cycle`] decides. `commit.rs` is the only place that assumes pods onto nodes for
 //! good and that forgets them again.
 
+mod budget;
 mod calls;
+mod caps;
 mod commit;
 mod cycle;
+mod held_fast;
 mod intake;
 mod invariants;
 mod membership;
@@ -15,6 +18,7 @@ mod pods;
 mod queues;
 mod report;
 mod room;
+mod standing;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -25,18 +29,22 @@ pub use calls::{
     Telling,
 };
 pub use report::{Attempt, AttemptResult, Report};
-pub use view::{Gauges, NodeUse, Tallies};
+pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
+pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{Cluster, NodeIndex, PodIndex};
-use crate::fairshare::{FairShare, TreeFault};
+use crate::fairshare::{FairShare, QueueIndex, TreeFault, UsageOptions};
 use crate::framework::Profile;
-use crate::model::{Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
+use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
-use crate::queue::{GroupIndex, GroupTable, Queue};
+use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
+use budget::Bucket;
 use calls::Calls;
+use caps::Counted;
 use plans::Plan;
 use pods::PodTable;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
+use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that can happen to the scheduler.
@@ -96,6 +104,17 @@ pub enum Event {
     QueueApplied(Box<QueueSpec>),
     /// A queue is gone.
     QueueDeleted(Box<str>),
+    /// The object of a queue declares none that could be; what was in force before it stays so.
+    QueueRefused {
+        /// Its name.
+        name: Box<str>,
+        /// Its generation.
+        generation: i64,
+        /// What is wrong with it.
+        why: Box<str>,
+    },
+    /// Usage that was kept on a queue's object. Counts until the first tree is in force.
+    UsageRemembered(Box<Remembered>),
 }
 
 /// Kinds that are watched.
@@ -118,6 +137,8 @@ pub struct Leadership {
     /// gang whose last bind is well before that had its partial window seen out by the previous
     /// leader, so it once was whole.
     pub previous_renewal: WallTime,
+    /// The wall time of this event. What is kept across restarts is told in wall time.
+    pub wall: WallTime,
 }
 
 /// Bounds and times of the core.
@@ -147,6 +168,12 @@ pub struct Options {
     pub vacate_deadline_ms: i64,
     /// How long a pod that a disruption budget protected is not chosen again.
     pub protected_ms: i64,
+    /// Pods that may be evicted in a time, in the whole cluster; `None`: no bound.
+    pub eviction_budget: Option<EvictionBudget>,
+    /// How often queues are shown on their objects at most; `None`: never.
+    pub queue_status_interval_ms: Option<i64>,
+    /// What counts as usage, and how fast it fades.
+    pub usage: UsageOptions,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -165,6 +192,9 @@ impl Default for Options {
             searches_per_cycle: 64,
             vacate_deadline_ms: 90_000,
             protected_ms: 60_000,
+            eviction_budget: None,
+            queue_status_interval_ms: None,
+            usage: UsageOptions::default(),
             members_per_cycle: 2_000,
         }
     }
@@ -194,6 +224,8 @@ pub struct Scheduler {
     queue: Queue,
     calls: Calls,
     leadership: Option<Leadership>,
+    /// wall time less the time of events
+    wall_ahead_ms: i64,
     synced: Synced,
     terminating: FxHashSet<Box<str>>,
     namespaces_listed: FxHashSet<Box<str>>,
@@ -202,7 +234,18 @@ pub struct Scheduler {
     queue_specs: BTreeMap<Box<str>, QueueSpec>,
     tree_changed: bool,
     tree_faults: Vec<TreeFault>,
+    /// a declared tree has been put in force
+    tree_in_force: bool,
+    /// objects that declare no valid queue, with their generation and why
+    refused_queues: BTreeMap<Box<str>, (i64, Box<str>)>,
+    queues_changed: u64,
+    /// usage that was stored, until the first tree is in force
+    remembered: BTreeMap<Box<str>, (Timestamp, Remembered)>,
+    shown: Shown,
     fair: FairShare,
+    /// room of pods that must never be evicted, by declared queue
+    held_fast: FxHashMap<QueueIndex, Amounts>,
+    counted: Counted,
     /// the tree in force
     good_specs: Vec<QueueSpec>,
     /// pods on nodes that are being deleted
@@ -216,6 +259,10 @@ pub struct Scheduler {
     plans: BTreeMap<GroupIndex, Plan>,
     /// searches for room were left for the next cycle
     room_wanted: bool,
+    /// when a search may end otherwise though nothing happens: protection ends, a budget fills
+    room_retry: Option<Timestamp>,
+    /// evictions that queues may still suffer, by name
+    buckets: BTreeMap<Box<str>, Bucket>,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
@@ -235,6 +282,8 @@ impl Scheduler {
     /// A scheduler that serves these profiles, whose indexes are [`Pod::profile`].
     #[must_use]
     pub fn new(options: Options, profiles: Vec<Profile>) -> Self {
+        let mut fair = FairShare::default();
+        fair.set_usage_options(options.usage.clone());
         Self {
             options,
             profiles,
@@ -245,6 +294,7 @@ impl Scheduler {
             queue: Queue::default(),
             calls: Calls::default(),
             leadership: None,
+            wall_ahead_ms: 0,
             synced: Synced::default(),
             terminating: FxHashSet::default(),
             namespaces_listed: FxHashSet::default(),
@@ -253,7 +303,14 @@ impl Scheduler {
             queue_specs: BTreeMap::new(),
             tree_changed: false,
             tree_faults: Vec::new(),
-            fair: FairShare::default(),
+            tree_in_force: false,
+            refused_queues: BTreeMap::new(),
+            queues_changed: 0,
+            remembered: BTreeMap::new(),
+            shown: Shown::default(),
+            fair,
+            held_fast: FxHashMap::default(),
+            counted: Counted::default(),
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),
             now: Timestamp(0),
@@ -262,6 +319,8 @@ impl Scheduler {
             demands_changed: 0,
             plans: BTreeMap::new(),
             room_wanted: false,
+            room_retry: None,
+            buckets: BTreeMap::new(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
             outbox: Vec::new(),
@@ -283,7 +342,10 @@ impl Scheduler {
                 self.namespace_applied(name, terminating);
             }
             Event::NamespaceDeleted(name) => self.namespace_applied(name, false),
-            Event::Leading(leadership) => self.leadership = Some(leadership),
+            Event::Leading(leadership) => {
+                self.leadership = Some(leadership);
+                self.wall_ahead_ms = leadership.wall.0.saturating_sub(now.0);
+            }
             Event::BindFinished { call, pod, outcome } => {
                 self.bind_finished(now, call, pod, outcome);
             }
@@ -295,6 +357,10 @@ impl Scheduler {
             }
             Event::QueueApplied(spec) => self.queue_applied(*spec),
             Event::QueueDeleted(name) => self.queue_deleted(&name),
+            Event::QueueRefused { name, generation, why } => {
+                self.queue_refused(name, generation, why);
+            }
+            Event::UsageRemembered(remembered) => self.usage_remembered(*remembered),
         }
     }
 
@@ -327,6 +393,7 @@ impl Scheduler {
     /// When [`Self::cycle`] will have work if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.leadership.and_then(|_| self.queue.next_timer())
+        let timers = [self.queue.next_timer(), self.room_retry, self.standings_due()];
+        self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }
 }

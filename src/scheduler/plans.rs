@@ -143,13 +143,13 @@ impl Scheduler {
         plan.seats.retain(|pod| self.pods.get(*pod).state == PodState::Nominated);
         let group = self.groups.get(index);
         if plan.seats.is_empty() || group.needed() > 0 {
-            return self.give_up(now, index, plan, "its own members changed");
+            return self.give_up(now, index, plan, "MembersChanged");
         }
         if plan.victims.is_empty() {
             return self.take_seats(now, index, plan);
         }
         if plan.deadline <= now {
-            return self.give_up(now, index, plan, "victims did not go in time");
+            return self.give_up(now, index, plan, "VictimsStayed");
         }
         while let Some((_, pods)) = plan.due.pop_if(|(at, _)| *at <= now) {
             let pods: Vec<PodRef> = pods
@@ -205,7 +205,7 @@ impl Scheduler {
                 )
         });
         if !free {
-            return self.give_up(now, index, plan, "the room it was to have is gone");
+            return self.give_up(now, index, plan, "RoomGone");
         }
         let call = self.calls.begin(index, plan.seats.len());
         let mut members = Vec::with_capacity(plan.seats.len());
@@ -252,11 +252,11 @@ impl Scheduler {
             return;
         };
         let entry = self.pods.get_mut(pod);
-        entry.safe_until = now.plus_ms(self.options.protected_ms);
+        entry.protected_until = now.plus_ms(self.options.protected_ms);
         if let Some(index) = entry.victim_of
             && let Some(plan) = self.plans.remove(&index)
         {
-            self.give_up(now, index, plan, "a victim is protected");
+            self.give_up(now, index, plan, "VictimProtected");
         }
     }
 }

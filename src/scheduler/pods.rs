@@ -55,9 +55,12 @@ pub(super) struct PodEntry {
     pub(super) charged: Option<QueueIndex>,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
-    /// not evicted before: it runs for too short, or a budget protected it
-    pub(super) safe_until: Timestamp,
+    /// not evicted before: a disruption budget protected it
+    pub(super) protected_until: Timestamp,
+    /// when its bind was seen
+    pub(super) bound_seen: Timestamp,
     pub(super) header: bool,
+    pub(super) non_preemptible: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,
     pub(super) finished: Option<WallTime>,

@@ -5,7 +5,7 @@ use super::pods::PodState;
 use crate::cluster::{PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::queue::Ordering as QueueOrdering;
-use crate::model::{QueueSpec, Timestamp};
+use crate::model::{Caps, QueueSpec, Timestamp};
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey, Stage};
 use std::cmp::Ordering;
 
@@ -21,6 +21,7 @@ struct Contender {
 impl Scheduler {
     pub(super) fn queue_applied(&mut self, spec: QueueSpec) {
         self.queues_listed.insert(spec.name.clone());
+        self.queues_changed += u64::from(self.refused_queues.remove(&spec.name).is_some());
         if self.queue_specs.get(&spec.name) != Some(&spec) {
             self.queue_specs.insert(spec.name.clone(), spec);
             self.tree_changed = true;
@@ -28,20 +29,26 @@ impl Scheduler {
     }
 
     pub(super) fn queue_deleted(&mut self, name: &str) {
+        self.queues_changed += u64::from(self.refused_queues.remove(name).is_some());
+        self.remembered.remove(name);
         self.tree_changed |= self.queue_specs.remove(name).is_some();
     }
 
     /// Puts the declared tree in force; a faulty one leaves the last good one.
     pub(super) fn renew_tree(&mut self) {
-        if !std::mem::take(&mut self.tree_changed) {
+        let first = self.options.queues_watched && !self.tree_in_force;
+        if !std::mem::take(&mut self.tree_changed) && !first {
             return;
         }
+        self.queues_changed += 1;
         let specs: Vec<QueueSpec> = self.queue_specs.values().cloned().collect();
         match self.fair.replace(&specs) {
             Err(faults) => self.tree_faults = faults,
             Ok(()) => {
                 self.tree_faults.clear();
+                self.restore_usage();
                 self.good_specs = specs;
+                self.tree_in_force = true;
                 self.charge_afresh();
             }
         }
@@ -60,6 +67,9 @@ impl Scheduler {
         self.fair.bind_resources(self.cluster.resources());
         let pods: Vec<PodIndex> = self.pods.iter().map(|(index, _)| index).collect();
         pods.iter().for_each(|pod| self.pods.get_mut(*pod).charged = None);
+        self.held_fast.clear();
+        let capped = |spec: &QueueSpec| spec.caps != Caps::default();
+        self.counted.clear(self.good_specs.iter().any(capped));
         let groups: Vec<GroupIndex> = self.groups.iter().map(|(index, _)| index).collect();
         for index in groups {
             let group = self.groups.get_mut(index);
@@ -77,12 +87,24 @@ impl Scheduler {
         pods.iter().for_each(|pod| self.recharge(*pod));
     }
 
-    /// Finds the queue of a group and its user's leaf. Users are namespaces.
+    /// Finds the queue of a group and its user's leaf. Users are namespaces. A group that holds
+    /// room stays in its queue as long as there is one of that name.
     pub(super) fn enter_queue(&mut self, index: GroupIndex) {
         let group = self.groups.get_mut(index);
         let namespace = self.pods.get(group.members[0]).namespace.clone();
-        match self.fair.queue_for(&namespace, group.wanted_queue.as_deref()) {
-            Ok(queue) => group.leaf = Some(self.fair.acquire_leaf(queue, &namespace)),
+        let placed = group.members.iter().any(|member| self.pods.get(*member).node.is_some());
+        let admitted = group.admitted_to.as_deref().filter(|_| placed);
+        let queue = match admitted.and_then(|name| self.fair.find(name)) {
+            Some(queue) => Ok(queue),
+            None => self.fair.queue_for(&namespace, group.wanted_queue.as_deref()),
+        };
+        match queue {
+            Ok(queue) => {
+                // before the declared tree is in force nobody is admitted anywhere
+                let name = self.tree_in_force.then(|| self.fair.spec(queue).name.clone());
+                group.admitted_to = name;
+                group.leaf = Some(self.fair.acquire_leaf(queue, &namespace));
+            }
             Err(fault) => group.queue_fault = Some(fault.into()),
         }
     }
@@ -90,6 +112,7 @@ impl Scheduler {
     /// Ends a group's part in its queue.
     pub(super) fn leave_queue(&mut self, index: GroupIndex) {
         self.set_pending(index, Amounts::new());
+        self.uncount_group(index);
         if let Some(leaf) = self.groups.get_mut(index).leaf.take() {
             self.fair.release_leaf(leaf);
         }
@@ -104,6 +127,7 @@ impl Scheduler {
         if old == leaf {
             return;
         }
+        let held = pod.non_preemptible;
         let requests = &self.cluster.class(pod.class).requests;
         if let Some(old) = old {
             self.fair.charge(old, requests, -1);
@@ -112,14 +136,25 @@ impl Scheduler {
         if let Some(leaf) = leaf {
             self.fair.charge(leaf, requests, 1);
         }
+        if held {
+            let requests = requests.clone();
+            old.into_iter().for_each(|old| self.hold_fast(old, &requests, -1));
+            leaf.into_iter().for_each(|leaf| self.hold_fast(leaf, &requests, 1));
+        }
     }
 
     /// Takes a pod's charge back, as its class or group is about to change.
     pub(super) fn discharge(&mut self, index: PodIndex) {
         let pod = self.pods.get_mut(index);
         if let Some(leaf) = pod.charged.take() {
-            self.fair.charge(leaf, &self.cluster.class(pod.class).requests, -1);
+            let held = pod.non_preemptible;
+            let requests = &self.cluster.class(pod.class).requests;
+            self.fair.charge(leaf, requests, -1);
             self.quota_freed = true;
+            if held {
+                let requests = requests.clone();
+                self.hold_fast(leaf, &requests, -1);
+            }
         }
     }
 

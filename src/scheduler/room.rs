@@ -9,11 +9,13 @@ use super::pods::{PodEntry, PodState};
 use super::{Evictions, Scheduler};
 use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
+use crate::model::Timestamp;
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, make_room};
 use crate::queue::{Amounts, GroupIndex, Home};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// What a claimant may do.
 struct Rights {
@@ -27,6 +29,7 @@ impl Scheduler {
     /// Looks for room for the groups that did not fit, as far as they are entitled to it.
     pub(super) fn make_room_for_waiting(&mut self) {
         self.room_wanted = false;
+        self.retry_room(self.now);
         if self.options.evictions == Evictions::Off || !self.queue.any_unschedulable() {
             return;
         }
@@ -89,7 +92,11 @@ impl Scheduler {
         let leaf = group.leaf.expect("a group that was tried has a queue");
         let extra: Amounts = group.claim.clone();
         let (needed, priority, profile) = (group.needed(), group.priority, group.profile);
-        if self.fair.limited_by(leaf, &extra).is_some() {
+        let beyond = group.non_preemptible && self.beyond_guarantee(leaf, &extra).is_some();
+        if beyond
+            || self.too_many_run(index).is_some()
+            || self.fair.limited_by(leaf, &extra).is_some()
+        {
             return false;
         }
         let own_only = !self.fair.is_entitled(leaf, &extra);
@@ -109,6 +116,16 @@ impl Scheduler {
             &candidates,
         );
         let Some(plan) = plan else { return false };
+        let mut taken = BTreeMap::new();
+        for (place, pods, _) in &plan.victims {
+            if !candidates[*place].leaving {
+                let pods = i64::try_from(pods.len()).expect("bounded");
+                *taken.entry(candidates[*place].leaf).or_default() += pods;
+            }
+        }
+        if !self.charge_budgets(&taken) {
+            return false;
+        }
         if self.options.evictions == Evictions::ReportOnly {
             self.tallies.plans_reported += 1;
             return false;
@@ -128,10 +145,15 @@ impl Scheduler {
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
         let holders = self.groups.iter().filter(|(_, group)| group.counts.bound > 0);
-        let holders: Vec<GroupIndex> = holders.map(|(index, _)| index).collect();
+        let holders: Vec<GroupIndex> =
+            holders.map(|(index, _)| index).filter(|index| !self.is_held_fast(*index)).collect();
+        let mut spent = FxHashMap::default();
         for index in holders {
+            let Some(leaf) = self.groups.get(index).leaf else { continue };
+            if *spent.entry(leaf).or_insert_with(|| self.is_spent(leaf)) {
+                continue;
+            }
             let group = self.groups.get(index);
-            let Some(leaf) = group.leaf else { continue };
             let settings = self.fair.spec(leaf).preemption;
             let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
             let (elastic, whole) = if rights.own_only {
@@ -148,6 +170,7 @@ impl Scheduler {
                 (open, open)
             };
             if elastic || whole {
+                self.note_protection(index);
                 candidates.extend(self.candidate(index, leaf, rights.own_only, whole));
                 grace.resize(candidates.len(), settings.grace_ms);
             }
@@ -185,10 +208,11 @@ impl Scheduler {
             pod.state == PodState::Bound && !pod.deleting && pod.victim_of.is_none()
         };
         let mut pods: Vec<(PodIndex, &PodEntry)> = members.filter(|(_, pod)| held(pod)).collect();
-        let kept = |pod: &PodEntry| pod.header || pod.safe_until > self.now;
+        let young = |pod: &PodEntry| self.safe_until(pod, leaf) > self.now;
+        let kept = |pod: &PodEntry| pod.header || young(pod);
         // the youngest go first, headers and protected pods not at all before the others
         pods.sort_by_key(|(at, pod)| (kept(pod), Reverse(pod.created), *at));
-        let protected = pods.iter().any(|(_, pod)| pod.safe_until > self.now);
+        let protected = pods.iter().any(|(_, pod)| young(pod));
         let spare = group.counts.settled().saturating_sub(group.min_member);
         let single = pods.iter().filter(|(_, pod)| !kept(pod)).count();
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
@@ -210,6 +234,27 @@ impl Scheduler {
                 .collect(),
             rank: (queue_priority, group.priority, group.created.0.saturating_neg(), digest(name)),
         })
+    }
+
+    /// Until when a pod is not evicted: it has not run for long enough, or a disruption budget
+    /// protected it.
+    fn safe_until(&self, pod: &PodEntry, leaf: QueueIndex) -> Timestamp {
+        let bound = pod.bound_at.map(|at| Timestamp(at.0.saturating_sub(self.wall_ahead_ms)));
+        let since = bound.map_or(pod.bound_seen, |bound| bound.min(pod.bound_seen));
+        let runtime = self.fair.spec(leaf).preemption.min_runtime_ms;
+        pod.protected_until.max(since.plus_ms(runtime))
+    }
+
+    /// Has the search made again when the protection of a member ends.
+    fn note_protection(&mut self, index: GroupIndex) {
+        let group = self.groups.get(index);
+        let Some(leaf) = group.leaf else { return };
+        let members = group.members.iter().map(|member| self.pods.get(*member));
+        let bound = members.filter(|pod| pod.state == PodState::Bound);
+        let ends = bound.map(|pod| self.safe_until(pod, leaf)).filter(|end| *end > self.now);
+        if let Some(end) = ends.min() {
+            self.retry_room_at(end);
+        }
     }
 
     /// Pods that are on their way out anyway: their room costs nothing but the wait.

@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::pods::PodState;
 use crate::cluster::Cluster;
+use crate::fairshare::{QueueIndex, TreeFault, accounts};
 use crate::model::Uid;
 use crate::queue::{Home, HomeCounts, PodGroup};
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Tallies {
     pub plans_reported: u64,
     /// Plans given up, by why.
     pub plans_given_up: BTreeMap<&'static str, u64>,
+    /// Plans that a budget of evictions did not admit.
+    pub budget_stops: u64,
     /// Pods that were given notice.
     pub victims: u64,
     /// Half-bound gangs that were rolled back.
@@ -66,7 +69,45 @@ pub struct NodeUse {
     pub requested: i64,
 }
 
+/// What a queue, or one of its users, deserves and holds of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueShare {
+    /// "nlp" for a queue, "nlp/alice" for its user alice, "root" for the cluster.
+    pub queue: String,
+    /// Resource name.
+    pub resource: Box<str>,
+    /// Deserved share in thousandths of the base unit.
+    pub deserved_milli: i128,
+    /// Room held, in base units; room that is being made included.
+    pub allocated: i64,
+}
+
 impl Scheduler {
+    /// Shares as of the last cycle, queues before what is below them. O(queues x resources).
+    pub fn shares(&mut self) -> Vec<QueueShare> {
+        let queues: Vec<QueueIndex> = self.fair.shape().collect();
+        let resources = self.cluster.resources();
+        let shared = resources.iter().filter(|resource| accounts(resources.name(*resource)));
+        let mut shares = Vec::new();
+        for resource in shared {
+            for queue in &queues {
+                shares.push(QueueShare {
+                    queue: self.fair.name(*queue),
+                    resource: resources.name(resource).into(),
+                    deserved_milli: self.fair.deserved_milli(*queue, resource),
+                    allocated: self.fair.allocated(*queue, resource),
+                });
+            }
+        }
+        shares
+    }
+
+    /// What is wrong with the declared queues; while anything is, the last good tree is in force.
+    #[must_use]
+    pub fn tree_faults(&self) -> &[TreeFault] {
+        &self.tree_faults
+    }
+
     /// The cluster as believed.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {

@@ -155,6 +155,9 @@ pub static CATALOGUE: &[Family] = &[
     family("mss_evictions_total", Kind::Counter, &["result"],
         "Evictions with their final answer: evicted (or gone already), protected by a disruption \
          budget, or failed."),
+    family("mss_plans_total", Kind::Counter, &["result"],
+        "Plans to make room: Begun; then Seated, or given up as MembersChanged, VictimsStayed, \
+         RoomGone or VictimProtected. Not begun: Reported (evictions are report-only), OverBudget."),
     family("mss_queues_refused_total", Kind::Counter, &[],
         "Queue objects that were refused, so that what was in force before them stayed so."),
     family("mss_events_queued", Kind::Gauge, &[],

@@ -97,6 +97,8 @@ pub struct Metrics {
     pub evictions_protected: IntCounter,
     /// `mss_evictions_total{result="failed"}`
     pub evictions_failed: IntCounter,
+    /// `mss_plans_total`; the label is a closed set of the scheduler.
+    pub plans: IntCounterVec,
     /// `mss_queues_refused_total`
     pub queues_refused: IntCounter,
     /// `mss_events_queued`
@@ -216,6 +218,7 @@ impl Metrics {
             evictions_done,
             evictions_protected,
             evictions_failed,
+            plans: families.counter_vec("mss_plans_total"),
             queues_refused: families.counter("mss_queues_refused_total"),
             events_queued: families.gauge("mss_events_queued"),
             events_dropped: families.counter("mss_events_dropped_total"),

@@ -16,6 +16,7 @@ fn exposed(metrics: &Metrics) -> String {
     metrics.unschedulable_gangs.set_all([("resources", 1)]);
     metrics.watch_relists.of("pods").inc();
     metrics.contract_errors.of("quantity").inc();
+    metrics.plans.with_label_values(&["Begun"]).inc();
     metrics.profile(0).unschedulable_pods("NodeResourcesFit").set(1);
     metrics.encode()
 }

@@ -7,26 +7,65 @@ use serde_json::{Value, json};
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
+    /// What is done, for counting.
+    pub(crate) label: &'static str,
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) content_type: &'static str,
+    pub(crate) accept: &'static str,
     pub(crate) body: Value,
+    /// The body is merged into the present object, each server's own, before it is sent.
+    pub(crate) onto_current: bool,
 }
+
+const JSON: &str = "application/json";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub(crate) const MERGE: &str = "application/merge-patch+json";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 impl Operation {
-    pub(crate) fn post(path: String, body: Value) -> Self {
-        Self::new(Method::POST, path, "application/json", body)
+    fn new(label: &'static str, method: Method, path: String, body: Value) -> Self {
+        let (content_type, accept) = (JSON, JSON);
+        Self { label, method, path, content_type, accept, body, onto_current: false }
     }
 
-    fn new(method: Method, path: String, content_type: &'static str, body: Value) -> Self {
-        Self { method, path, content_type, body }
+    pub(crate) fn post(label: &'static str, path: String, body: Value) -> Self {
+        Self::new(label, Method::POST, path, body)
+    }
+
+    pub(crate) fn get(label: &'static str, path: String) -> Self {
+        Self::new(label, Method::GET, path, Value::Null)
+    }
+
+    pub(crate) fn table(label: &'static str, path: String) -> Self {
+        Self { accept: TABLE, ..Self::get(label, path) }
+    }
+
+    pub(crate) fn delete(label: &'static str, path: String, body: Value) -> Self {
+        Self::new(label, Method::DELETE, path, body)
+    }
+
+    pub(crate) fn put(label: &'static str, path: String, body: Value) -> Self {
+        Self::new(label, Method::PUT, path, body)
+    }
+
+    /// PUT of the present object with changes.
+    pub(crate) fn put_onto(label: &'static str, path: String, changes: Value) -> Self {
+        Self { onto_current: true, ..Self::put(label, path, changes) }
+    }
+
+    pub(crate) fn patch(
+        label: &'static str,
+        path: String,
+        content_type: &'static str,
+        body: Value,
+    ) -> Self {
+        Self { content_type, ..Self::new(label, Method::PATCH, path, body) }
     }
 }
 
-const STRATEGIC: &str = "application/strategic-merge-patch+json";
-const MERGE: &str = "application/merge-patch+json";
-
-fn pick<T: Clone>(random: &mut impl Rng, choices: &[T]) -> T {
+pub(crate) fn pick<T: Clone>(random: &mut impl Rng, choices: &[T]) -> T {
     choices[random.random_range(0..choices.len())].clone()
 }
 
@@ -81,7 +120,32 @@ fn patch(random: &mut impl Rng, path: String) -> Operation {
             json!([{ "op": "add", "path": "/metadata/annotations", "value": { "z": "1" } }]),
         ),
     };
-    Operation::new(Method::PATCH, path, content_type, body)
+    Operation::patch("pod patch", path, content_type, body)
+}
+
+/// PUT: of labels and images, of what may not change, and of versions that are not current.
+fn put(random: &mut impl Rng, path: String) -> Operation {
+    let image = json!([{ "name": "a", "image": "put" }]);
+    let app = pick(random, &["x", "y"]);
+    let changes = pick(
+        random,
+        &[
+            json!({ "metadata": { "labels": { "app": app } } }),
+            json!({ "metadata": { "labels": { "app": app, "put": "1" } } }),
+            json!({ "metadata": { "labels": null } }),
+            json!({ "metadata": { "resourceVersion": "1" } }),
+            json!({ "metadata": { "resourceVersion": null, "annotations": { "put": "1" } } }),
+            json!({ "metadata": { "uid": "wrong" } }),
+            json!({ "metadata": { "name": "other" } }),
+            json!({ "metadata": { "namespace": "other" } }),
+            json!({ "spec": { "activeDeadlineSeconds": 60 } }),
+            json!({ "spec": { "containers": image } }),
+            json!({ "spec": { "schedulerName": "other" } }),
+            json!({ "spec": { "schedulingGates": [{ "name": "late" }] } }),
+            json!({ "spec": { "nodeName": "elsewhere" } }),
+        ],
+    );
+    Operation::put_onto("pod put", path, changes)
 }
 
 fn read(random: &mut impl Rng, pods: &str) -> Operation {
@@ -97,19 +161,18 @@ fn read(random: &mut impl Rng, pods: &str) -> Operation {
             "limit=1",
         ],
     );
-    let path = format!("{pods}?{query}");
-    Operation::new(Method::GET, path, "application/json", Value::Null)
+    Operation::get("pod list", format!("{pods}?{query}"))
 }
 
 /// One operation on the pods of a namespace.
 pub(crate) fn random(random: &mut impl Rng, namespace: &str) -> Operation {
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
     let name = pick(random, &["p0", "p1", "p2"]);
-    match random.random_range(0..100) {
+    match random.random_range(0..110) {
         0..28 => {
             let query = pick(random, &["", "", "", "?fieldValidation=Strict", "?dryRun=All"]);
             let body = pod(random, name);
-            Operation::post(format!("{pods}{query}"), body)
+            Operation::post("pod create", format!("{pods}{query}"), body)
         }
         28..46 => {
             let mut metadata = json!({ "name": pick(random, &[name, name, name, "other"]) });
@@ -118,38 +181,38 @@ pub(crate) fn random(random: &mut impl Rng, namespace: &str) -> Operation {
             }
             let node = pick(random, &["n0", "n1", "n1", ""]);
             let body = json!({ "metadata": metadata, "target": { "name": node } });
-            Operation::post(format!("{pods}/{name}/binding"), body)
+            Operation::post("pod binding", format!("{pods}/{name}/binding"), body)
         }
         46..56 => {
             let query = pick(random, &["", "", "?gracePeriodSeconds=0", "?gracePeriodSeconds=5"]);
             let wrong = json!({ "preconditions": { "uid": "wrong" } });
             let body = pick(random, &[Value::Null, Value::Null, Value::Null, wrong]);
-            let path = format!("{pods}/{name}{query}");
-            Operation::new(Method::DELETE, path, "application/json", body)
+            Operation::delete("pod delete", format!("{pods}/{name}{query}"), body)
         }
         56..68 => patch(random, format!("{pods}/{name}")),
         68..76 => {
             let status = json!({ "status": {
                 "phase": pick(random, &["Running", "Succeeded", "Failed"]),
                 "conditions": [{ "type": "Ready", "status": pick(random, &["True", "False"]) }] } });
-            let path = format!("{pods}/{name}/status");
-            Operation::new(Method::PATCH, path, STRATEGIC, status)
+            Operation::patch("pod status", format!("{pods}/{name}/status"), STRATEGIC, status)
         }
         76..88 => read(random, &pods),
         88..93 => {
             let body = json!({ "apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": { "name": name } });
-            Operation::post(format!("{pods}/{name}/eviction"), body)
+            Operation::post("pod eviction", format!("{pods}/{name}/eviction"), body)
         }
         93..97 => {
             let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
             let body = json!({ "metadata": { "name": name },
                 "spec": { "holderIdentity": pick(random, &["h", "i"]) } });
-            Operation::new(Method::PUT, path, "application/json", body)
+            Operation::put("lease put", path, body)
         }
-        _ => {
+        97..100 => {
             let body = json!({ "metadata": { "name": name }, "data": { "a": "b" } });
-            Operation::post(format!("/api/v1/namespaces/{namespace}/configmaps"), body)
+            let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+            Operation::post("configmap create", path, body)
         }
+        _ => put(random, format!("{pods}/{name}")),
     }
 }

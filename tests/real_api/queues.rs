@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 
 /// The watch looks every 30 seconds whether the kind is there.
 const INSTALLED: Duration = Duration::from_secs(60);
-const QUEUES: &str = "/apis/mss-scheduler.io/v1alpha1/queues";
+const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/crd.yaml");
+pub(super) const QUEUES: &str = "/apis/mss-scheduler.io/v1alpha1/queues";
 
 #[derive(Default)]
 struct Seen {
@@ -96,14 +97,26 @@ async fn watch_queues(servers: &ControlPlane) -> (Heard, Arc<Seen>) {
     (Heard(inbox), seen)
 }
 
-fn queue(name: &str, spec: &Value) -> Value {
+/// Installs the kind, if it is not.
+pub(super) fn install(servers: &ControlPlane) {
+    servers.run_kubectl(&["apply", "-f", CRD]).expect("the definition is accepted");
+    let established = "--for=condition=Established";
+    servers.run_kubectl(&["wait", established, "crd/queues.mss-scheduler.io"]).expect("served");
+}
+
+/// Removes the kind and with it all queues, as other stories begin without.
+pub(super) fn remove(servers: &ControlPlane) {
+    servers.run_kubectl(&["delete", "-f", CRD]).expect("the definition can be removed");
+}
+
+pub(super) fn queue(name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "mss-scheduler.io/v1alpha1", "kind": "Queue",
         "metadata": {"name": name}, "spec": spec,
     })
 }
 
-async fn send(
+pub(super) async fn send(
     client: &kube::Client,
     method: http::Method,
     path: &str,
@@ -167,11 +180,8 @@ async fn queues_are_checked_shown_and_watched() {
     assert_eq!(heard.list(SOON).await, [""; 0]);
 
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    let file = |name: &str| manifests.join(name).to_str().expect("a path of text").to_owned();
-    let (crd, tree) = (file("crd.yaml"), file("examples/queues.yaml"));
-    servers.run_kubectl(&["apply", "-f", &crd]).expect("the definition is accepted");
-    let established = "--for=condition=Established";
-    servers.run_kubectl(&["wait", established, "crd/queues.mss-scheduler.io"]).expect("served");
+    let tree = manifests.join("examples/queues.yaml").to_str().expect("a path of text").to_owned();
+    install(servers);
     servers.run_kubectl(&["apply", "--validate=strict", "-f", &tree]).expect("a good tree");
     for (spec, words) in refused() {
         let error = send(client, http::Method::POST, QUEUES, &queue("bad", &spec)).await;
@@ -181,10 +191,13 @@ async fn queues_are_checked_shown_and_watched() {
 
     let status = json!({ "status": {
         "deserved": { "nvidia.com/gpu": 24 }, "allocated": { "nvidia.com/gpu": "16" },
-        "requested": { "nvidia.com/gpu": 40 }, "usage": { "nvidia.com/gpu": "1250m" },
+        "requested": { "nvidia.com/gpu": 40 },
+        "usage": { "asOf": "2026-01-02T03:04:05.678Z", "amount": 12.5, "rate": 64,
+            "users": [{ "name": "vision", "amount": 12.5, "rate": 64 }],
+            "otherUsers": { "amount": 0, "rate": 0 } },
         "pendingGangs": 3, "runningGangs": 2, "observedGeneration": 1,
         "conditions": [{
-            "type": "Ready", "status": "True", "reason": "InForce", "message": "",
+            "type": "Accepted", "status": "True", "reason": "InForce", "message": "",
             "lastTransitionTime": "2026-01-02T03:04:05Z",
         }],
     } });
@@ -206,7 +219,7 @@ async fn queues_are_checked_shown_and_watched() {
     heard_changes(&mut heard, &seen, client).await;
 
     // removed with all queues: none is in force
-    servers.run_kubectl(&["delete", "-f", &crd]).expect("the definition can be removed");
+    remove(servers);
     let gone = loop {
         match heard.next(SOON).await {
             Event::QueueDeleted(_) => {}

@@ -1,13 +1,14 @@
 //! Compares what is with what a step expects; each difference is a line for people.
 
 use crate::format::{Expect, expand, millis, names};
+use crate::objects::GPU;
 use crate::world::World;
 use mss_scheduler::queue::HomeCounts;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// The differences, as text.
-pub(crate) fn differences(world: &World, expect: &Expect) -> Vec<String> {
+pub(crate) fn differences(world: &mut World, expect: &Expect) -> Vec<String> {
     let mut found = Differences(Vec::new());
     let nodes = nodes(world);
     for (name, node) in expect.placed.iter().flatten() {
@@ -38,6 +39,8 @@ pub(crate) fn differences(world: &World, expect: &Expect) -> Vec<String> {
         }
     }
     counted(world, expect, &mut found);
+    victims(world, expect, &mut found);
+    shares(world, expect, &mut found);
     found.0
 }
 
@@ -58,6 +61,54 @@ fn counted(world: &World, expect: &Expect, found: &mut Differences) {
         let expected = (timer != "none").then(|| millis(timer));
         found.compare("timer", &shown(expected), &shown(next));
     }
+}
+
+/// Who got notice, and who had to go.
+fn victims(world: &World, expect: &Expect, found: &mut Differences) {
+    let done = &world.done;
+    let evicted: Vec<String> = done.evictions.concat();
+    found.given("evicted", expect.evicted.as_ref().map(sorted).as_ref(), &sorted(&evicted));
+    let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
+    found.given("evictions", expect.evictions.as_ref().map(calls).as_ref(), &done.evictions);
+    found.given("warned", expect.warned.as_ref().map(sorted).as_ref(), &sorted(&done.warned));
+    for (name, text) in expect.notice.iter().flatten() {
+        for name in expand(name) {
+            let notice = world.victims.notices.get(&name).map_or("nothing", |n| &n.text);
+            found.compare(&format!("notice of {name}"), text.as_str(), notice);
+        }
+    }
+    let tallies = world.scheduler.tallies();
+    let mut plans: BTreeMap<String, u64> =
+        tallies.plans_given_up.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
+    plans.insert("reported".to_owned(), tallies.plans_reported);
+    plans.retain(|_, count| *count > 0);
+    found.given("plans", expect.plans.as_ref(), &plans);
+}
+
+/// What queues deserve and hold.
+fn shares(world: &mut World, expect: &Expect, found: &mut Differences) {
+    if expect.deserved.is_none() && expect.allocated.is_none() && expect.tree_faults.is_none() {
+        return;
+    }
+    let shares = world.scheduler.shares();
+    let share = |name: &str| {
+        let cpu = name.strip_suffix(" cpu");
+        let (queue, resource) = cpu.map_or((name, GPU), |queue| (queue, "cpu"));
+        let share = shares.iter().find(|s| s.queue == queue && &*s.resource == resource);
+        let unit = if resource == "cpu" { 1000_i64 } else { 1 };
+        // a queue that is not there deserves and holds nothing
+        share.map_or((0, 0), |s| (s.deserved_milli / i128::from(unit), s.allocated / unit))
+    };
+    for (name, amount) in expect.deserved.iter().flatten() {
+        let is = share(name).0 as f64 / 1000.0;
+        found.compare(&format!("deserved by {name}"), amount, &is);
+    }
+    for (name, amount) in expect.allocated.iter().flatten() {
+        found.compare(&format!("allocated to {name}"), amount, &share(name).1);
+    }
+    let faults: Vec<String> =
+        world.scheduler.tree_faults().iter().map(ToString::to_string).collect();
+    found.given("tree faults", expect.tree_faults.as_ref(), &faults);
 }
 
 /// The node of every pod of ours that runs, is bound or about to be.

@@ -1,7 +1,8 @@
 //! The format of a scenario file. A field that is not listed here is an error.
 //!
 //! Names: a pod of the namespace `default` by its name, others as `namespace/name`; `w-0..3` stands
-//! for `w-0` to `w-3`. Amounts are Kubernetes quantities, times are `500ms`, `20s`, `10m` or `1h`.
+//! for `w-0` to `w-3`. Amounts are Kubernetes quantities, and `gpu` is `nvidia.com/gpu`; times are
+//! `500ms`, `20s`, `10m` or `1h`.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -12,9 +13,19 @@ use std::collections::BTreeMap;
 pub(crate) struct Scenario {
     /// One sentence: what is shown.
     pub(crate) about: String,
+    /// Settings that are not the default ones.
+    #[serde(default)]
+    pub(crate) options: OptionsSpec,
+    /// Queues that exist when the scheduler starts.
+    #[serde(default)]
+    pub(crate) queues: Vec<QueueEntry>,
     /// Nodes that exist when the scheduler starts.
     #[serde(default)]
     pub(crate) nodes: Vec<NodeSpec>,
+    /// Gangs `namespace/name`, and bare pods likewise, for which victims get notice and that yet
+    /// are not seated in the end. Of all others it is checked that they are.
+    #[serde(default)]
+    pub(crate) unseated: Vec<String>,
     /// Pods that exist when the scheduler starts.
     #[serde(default)]
     pub(crate) pods: Vec<PodSpec>,
@@ -26,11 +37,16 @@ pub(crate) struct Scenario {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Step {
-    /// Answers to the next bind or delete of these pods; all others succeed at once.
+    /// Answers to the next bind, delete or eviction of these pods; all others succeed at once.
     #[serde(default)]
     pub(crate) answers: BTreeMap<String, Answer>,
     /// News reach the scheduler (`true`, as in the beginning), or are missed.
     pub(crate) watch: Option<bool>,
+    /// Queues come, or are modified: what is not said again is the default.
+    #[serde(default)]
+    pub(crate) queues: Vec<QueueEntry>,
+    #[serde(default)]
+    pub(crate) queues_gone: Vec<String>,
     /// Nodes come, or are modified.
     #[serde(default)]
     pub(crate) nodes: Vec<NodeSpec>,
@@ -46,6 +62,9 @@ pub(crate) struct Step {
     /// Pods come, or replace a namesake that is gone.
     #[serde(default)]
     pub(crate) pods: Vec<PodSpec>,
+    /// Pods get another queue annotation.
+    #[serde(default)]
+    pub(crate) rename_queue: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) ungate: Vec<String>,
     /// Pods succeed.
@@ -79,16 +98,86 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
-    /// The API refuses the bind, or the deletion.
+    /// The API refuses the bind, the deletion, or the eviction.
     Refused,
+    /// A disruption budget does not allow the eviction now.
+    Protected,
     /// The request never left.
     NotSent,
     /// It is carried out and answered when it is released.
     Held,
     /// It is carried out at once and answered when it is released.
     Lost,
-    /// The deletion is accepted, and the pod stays until it is deleted by a step.
+    /// The deletion, or eviction, is accepted, and the pod stays until it is deleted by a step.
     Slow,
+}
+
+/// See `scheduler::Options`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct OptionsSpec {
+    pub(crate) evictions: Option<EvictionsSpec>,
+    pub(crate) searches_per_cycle: Option<usize>,
+    pub(crate) members_per_cycle: Option<usize>,
+    pub(crate) vacate_deadline: Option<String>,
+    pub(crate) protected: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EvictionsSpec {
+    Allowed,
+    ReportOnly,
+    Off,
+}
+
+/// A queue; what is not said is the default.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct QueueEntry {
+    pub(crate) name: String,
+    /// That many, with `-0`, `-1` ... after the name; its namespaces likewise.
+    pub(crate) count: Option<u32>,
+    pub(crate) parent: Option<String>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) over_quota_weight: Option<u32>,
+    #[serde(default)]
+    pub(crate) quota: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) limit: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) lend_limit: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) borrow_limit: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) priority: i32,
+    pub(crate) order: Option<OrderSpec>,
+    /// Absent: one of the queue's own name.
+    pub(crate) namespaces: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) closed: bool,
+    pub(crate) reclaimable: Option<bool>,
+    pub(crate) preemptible: Option<bool>,
+    pub(crate) may_evict: Option<bool>,
+    pub(crate) min_runtime: Option<String>,
+    pub(crate) grace: Option<String>,
+    #[serde(default)]
+    pub(crate) user_limit: BTreeMap<String, String>,
+    pub(crate) running_gangs: Option<u32>,
+    pub(crate) running_gangs_per_user: Option<u32>,
+    pub(crate) pending_gangs: Option<u32>,
+    pub(crate) gang_gpus: Option<u32>,
+    /// Pods that may be evicted in the window.
+    pub(crate) eviction_budget: Option<u32>,
+    pub(crate) eviction_window: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OrderSpec {
+    FairShare,
+    Priority,
+    Fifo,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,6 +217,12 @@ pub(crate) struct PodSpec {
     /// The annotations, as they are written on the pod.
     pub(crate) group: Option<String>,
     pub(crate) min_member: Option<String>,
+    pub(crate) max_member: Option<String>,
+    pub(crate) role: Option<String>,
+    pub(crate) preemptible: Option<String>,
+    pub(crate) queue: Option<String>,
+    /// The label of the same key.
+    pub(crate) queue_label: Option<String>,
     #[serde(default)]
     pub(crate) requests: BTreeMap<String, String>,
     #[serde(default)]
@@ -201,6 +296,23 @@ pub(crate) struct Expect {
     /// Bind calls in order, with their members in order.
     pub(crate) binds: Option<Vec<Vec<String>>>,
     pub(crate) deletes: Option<Vec<Vec<String>>>,
+    /// Pods whose eviction was asked for, in any order.
+    pub(crate) evicted: Option<Vec<String>>,
+    /// Eviction calls in order, with their victims in order.
+    pub(crate) evictions: Option<Vec<Vec<String>>>,
+    /// Pods that got notice, in any order.
+    pub(crate) warned: Option<Vec<String>>,
+    /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.
+    pub(crate) notice: Option<BTreeMap<String, String>>,
+    /// GPUs of queues, and of users as `queue/namespace`, to the thousandth. `queue cpu` is the
+    /// same of cores.
+    pub(crate) deserved: Option<BTreeMap<String, f64>>,
+    /// GPUs, or cores, that they hold, seats that are being vacated included.
+    pub(crate) allocated: Option<BTreeMap<String, i64>>,
+    /// What is wrong with the declared tree: `queue a: ...`.
+    pub(crate) tree_faults: Option<Vec<String>>,
+    /// What was begun and not ended well, by why; `reported` is what would have been begun.
+    pub(crate) plans: Option<BTreeMap<String, u64>>,
     /// What is said on pods that are deleted.
     pub(crate) notes: Option<Vec<String>>,
     /// Groups that were tried.
@@ -230,7 +342,8 @@ impl Step {
         ];
         let quiet = self.wait.is_none() && self.leader.is_none() && self.watch.is_none();
         let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
-        let quiet = quiet && self.bind_elsewhere.is_empty();
+        let quiet = quiet && self.bind_elsewhere.is_empty() && self.rename_queue.is_empty();
+        let quiet = quiet && self.queues.is_empty() && self.queues_gone.is_empty();
         quiet && nothing_new && self.answers.is_empty() && lists.iter().all(|list| list.is_empty())
     }
 }

@@ -32,7 +32,8 @@ fn pod<'a>(world: &'a World, reference: &PodRef) -> &'a Pod {
     found.unwrap_or_else(|| panic!("I7: {} is bound and does not exist", reference.key))
 }
 
-fn gang(pod: &Pod) -> Option<(&str, &str, u32)> {
+/// Namespace, name and minimum of a pod's gang.
+pub(crate) fn gang(pod: &Pod) -> Option<(&str, &str, u32)> {
     let group = pod.group.as_ref()?.as_ref().ok()?;
     Some((&pod.key.namespace, &group.name, group.min_member))
 }
@@ -102,5 +103,19 @@ pub(crate) fn delete(world: &World, pods: &[PodRef]) {
         };
         let bound = world.pods.values().filter(bound).count();
         assert!(bound < min as usize, "G2: {name} has {bound} of {min} bound and is deleted");
+    }
+}
+
+/// Only pods of ours that run get notice or are evicted. What the scheduler has not been shown it
+/// cannot know.
+pub(crate) fn victim(world: &World, reference: &PodRef) {
+    let name = shown(reference);
+    let truth = world.pods.get(&name).map(|truth| &truth.pod);
+    let pod = truth.filter(|pod| pod.uid == reference.uid);
+    if world.watching {
+        let pod = pod.unwrap_or_else(|| panic!("I6: {name} is a victim and does not exist"));
+        assert!(pod.profile.is_some(), "I6, S6: {name} is a victim and not ours");
+        assert!(pod.node.is_some(), "I6: {name} is a victim and not bound");
+        assert!(!pod.ended(), "I6: {name} is a victim and has ended");
     }
 }

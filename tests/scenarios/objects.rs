@@ -1,24 +1,104 @@
 //! From what a scenario says of pods and nodes to what the core reads.
 
-use crate::format::{NodeSpec, PodSpec, RequirementSpec, millis};
-use mss_scheduler::model::contract::{MIN_MEMBER, POD_GROUP, parse_group};
-use mss_scheduler::model::pod::{HostPort, TolerationOperator};
-use mss_scheduler::model::{
-    Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey, Requirement, ResourceList,
-    Taint, TaintEffect, Toleration, Uid, WallTime, quantity,
+use crate::format::{
+    EvictionsSpec, NodeSpec, OptionsSpec, OrderSpec, PodSpec, QueueEntry, RequirementSpec, millis,
 };
+use mss_scheduler::model::contract::{
+    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, parse_group, parse_header, parse_non_preemptible,
+    parse_queue,
+};
+use mss_scheduler::model::pod::{HostPort, TolerationOperator};
+use mss_scheduler::model::queue::{Ordering, Preemption};
+use mss_scheduler::model::{
+    Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
+    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, quantity,
+};
+use mss_scheduler::scheduler::{Evictions, Options};
 use std::collections::BTreeMap;
 
 /// The limit of the default configuration.
 const MIN_MEMBER_MAX: u32 = 10_000;
 
-fn amounts(list: &BTreeMap<String, String>) -> ResourceList {
+pub(crate) const GPU: &str = "nvidia.com/gpu";
+
+/// Amounts by resource, zeros included: a limit of 0 is one.
+fn terms(list: &BTreeMap<String, String>) -> ResourceList {
     let amount = |(name, text): (&String, &String)| {
         let scale = if name == "cpu" { 3 } else { 0 };
         let amount = quantity::parse(text, scale);
-        (name.as_str().into(), amount.unwrap_or_else(|| panic!("{text}: not a quantity")))
+        let name = if name == "gpu" { GPU } else { name };
+        (name.into(), amount.unwrap_or_else(|| panic!("{text}: not a quantity")))
     };
-    list.iter().map(amount).filter(|(_, amount)| *amount > 0).collect()
+    list.iter().map(amount).collect()
+}
+
+fn amounts(list: &BTreeMap<String, String>) -> ResourceList {
+    let mut amounts = terms(list);
+    amounts.retain(|(_, amount)| *amount > 0);
+    amounts
+}
+
+pub(crate) fn options(spec: &OptionsSpec) -> Options {
+    let default = Options::default();
+    let time = |time: &Option<String>, default| time.as_deref().map_or(default, millis);
+    Options {
+        queues_watched: true,
+        evictions: match spec.evictions {
+            None | Some(EvictionsSpec::Allowed) => Evictions::Allowed,
+            Some(EvictionsSpec::ReportOnly) => Evictions::ReportOnly,
+            Some(EvictionsSpec::Off) => Evictions::Off,
+        },
+        searches_per_cycle: spec.searches_per_cycle.unwrap_or(default.searches_per_cycle),
+        members_per_cycle: spec.members_per_cycle.unwrap_or(default.members_per_cycle),
+        vacate_deadline_ms: time(&spec.vacate_deadline, default.vacate_deadline_ms),
+        protected_ms: time(&spec.protected, default.protected_ms),
+        ..default
+    }
+}
+
+pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
+    let time = |time: &Option<String>| time.as_deref().map_or(0, millis);
+    let default = Preemption::default();
+    let queue = |name: String| QueueSpec {
+        parent: entry.parent.as_deref().map(Into::into),
+        weight: entry.weight.unwrap_or(1),
+        over_quota_weight: entry.over_quota_weight,
+        quota: terms(&entry.quota),
+        limit: terms(&entry.limit),
+        lend_limit: terms(&entry.lend_limit),
+        borrow_limit: terms(&entry.borrow_limit),
+        user_limit: terms(&entry.user_limit),
+        priority: entry.priority,
+        order: match entry.order {
+            None | Some(OrderSpec::FairShare) => Ordering::FairShare,
+            Some(OrderSpec::Priority) => Ordering::Priority,
+            Some(OrderSpec::Fifo) => Ordering::Fifo,
+        },
+        namespaces: match &entry.namespaces {
+            None => vec![name.as_str().into()],
+            Some(names) => names.iter().map(|name| name.as_str().into()).collect(),
+        },
+        name: name.into(),
+        open: !entry.closed,
+        preemption: Preemption {
+            reclaimable: entry.reclaimable.unwrap_or(default.reclaimable),
+            preemptible: entry.preemptible.unwrap_or(default.preemptible),
+            may_evict: entry.may_evict.unwrap_or(default.may_evict),
+            min_runtime_ms: time(&entry.min_runtime),
+            grace_ms: time(&entry.grace),
+            budget: entry
+                .eviction_budget
+                .map(|pods| EvictionBudget { pods, window_ms: time(&entry.eviction_window) }),
+        },
+        caps: Caps {
+            running_gangs: entry.running_gangs,
+            running_gangs_per_user: entry.running_gangs_per_user,
+            pending_gangs: entry.pending_gangs,
+            gang_gpus: entry.gang_gpus,
+        },
+        ..QueueSpec::default()
+    };
+    numbered(&entry.name, entry.count).into_iter().map(queue).collect()
 }
 
 fn pairs(map: &BTreeMap<String, String>) -> Vec<(Box<str>, Box<str>)> {
@@ -119,9 +199,14 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
     let annotation = |key: &str| match key {
         POD_GROUP => spec.group.as_deref(),
         MIN_MEMBER => spec.min_member.as_deref(),
+        MAX_MEMBER => spec.max_member.as_deref(),
+        ROLE => spec.role.as_deref(),
         _ => None,
     };
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
+    let queue = parse_queue(spec.queue.as_deref(), spec.queue_label.as_deref());
+    let queue = queue.unwrap_or_else(|error| panic!("{error}"));
+    let header = parse_header(annotation).unwrap_or_else(|error| panic!("{error}"));
     let pod = |name: String| Pod {
         key: PodKey {
             namespace: spec.namespace.as_deref().unwrap_or("default").into(),
@@ -138,6 +223,10 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         finished_at: ago(&spec.ended),
         controller: spec.controller.as_deref().map(Uid::parse),
         group: group.clone(),
+        queue: queue.clone(),
+        header,
+        non_preemptible: parse_non_preemptible(spec.preemptible.as_deref())
+            .unwrap_or_else(|error| panic!("{error}")),
         class: class(spec, profile),
         ..Pod::default()
     };

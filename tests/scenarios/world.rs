@@ -3,11 +3,12 @@
 //! Time stands still unless a step lets it pass. A bind is carried out and answered at once unless
 //! the scenario says otherwise. Every call is judged by what is true, see `judge.rs`.
 
-use crate::format::{Answer, PodSpec, Step, millis, names};
+use crate::format::{Answer, PodSpec, Step, expand, millis, names};
 use crate::judge;
 use crate::objects;
+use crate::victims::Victims;
 use mss_scheduler::model::pod::digest;
-use mss_scheduler::model::{Node, Phase, Pod, Timestamp, Uid, WallTime};
+use mss_scheduler::model::{Node, Phase, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, Kind, Leadership, Options,
@@ -37,6 +38,8 @@ pub(crate) struct Done {
     pub(crate) binds: Vec<Vec<String>>,
     pub(crate) deletes: Vec<Vec<String>>,
     pub(crate) notes: Vec<String>,
+    pub(crate) warned: Vec<String>,
+    pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
     pub(crate) tells: usize,
 }
@@ -51,8 +54,11 @@ pub(crate) struct World {
     pub(crate) done: Done,
     /// whether news reach the scheduler
     pub(crate) watching: bool,
+    pub(crate) victims: Victims,
+    pub(crate) answers: BTreeMap<String, Answer>,
+    options: Options,
+    queues: BTreeMap<String, QueueSpec>,
     terminating: BTreeSet<String>,
-    answers: BTreeMap<String, Answer>,
     uids: u128,
 }
 
@@ -68,8 +74,8 @@ fn reference(pod: &Pod) -> PodRef {
     PodRef { key: pod.key.clone(), uid: pod.uid }
 }
 
-fn scheduler() -> Scheduler {
-    Scheduler::new(Options::default(), vec![default_profile("mss-scheduler")])
+fn scheduler(options: &Options) -> Scheduler {
+    Scheduler::new(options.clone(), vec![default_profile("mss-scheduler")])
 }
 
 fn refused() -> BindOutcome {
@@ -78,18 +84,25 @@ fn refused() -> BindOutcome {
 
 impl World {
     pub(crate) fn new(scenario: &crate::format::Scenario) -> Self {
+        let options = objects::options(&scenario.options);
         let mut world = World {
             now: 1_000_000_000,
-            scheduler: scheduler(),
+            scheduler: scheduler(&options),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             held: Vec::new(),
             done: Done::default(),
             watching: false,
-            terminating: BTreeSet::new(),
+            victims: Victims::default(),
             answers: BTreeMap::new(),
+            options,
+            queues: BTreeMap::new(),
+            terminating: BTreeSet::new(),
             uids: 0,
         };
+        for queue in scenario.queues.iter().flat_map(objects::queues) {
+            world.queues.insert(queue.name.to_string(), queue);
+        }
         for node in scenario.nodes.iter().flat_map(objects::nodes) {
             world.nodes.insert(node.name.to_string(), node);
         }
@@ -109,6 +122,7 @@ impl World {
             self.answers.extend(names);
         }
         self.watching = step.watch.unwrap_or(self.watching);
+        self.change_queues(step);
         self.change_nodes(step);
         for name in &step.terminate {
             self.terminating.insert(name.clone());
@@ -129,6 +143,17 @@ impl World {
         self.run();
         if let Some(time) = &step.wait {
             self.wait(millis(time));
+        }
+    }
+
+    fn change_queues(&mut self, step: &Step) {
+        for queue in step.queues.iter().flat_map(objects::queues) {
+            self.queues.insert(queue.name.to_string(), queue.clone());
+            self.news(Event::QueueApplied(Box::new(queue)));
+        }
+        for name in names(&step.queues_gone) {
+            self.queues.remove(&name).unwrap_or_else(|| panic!("no queue {name}"));
+            self.news(Event::QueueDeleted(name.into()));
         }
     }
 
@@ -159,6 +184,11 @@ impl World {
                 pod.finished_at = Some(now);
             }
         };
+        for (name, queue) in &step.rename_queue {
+            for name in expand(name) {
+                self.modify(&name, |pod| pod.queue = Some(queue.as_str().into()));
+            }
+        }
         names(&step.ungate).iter().for_each(|name| self.modify(name, |pod| pod.gated = false));
         names(&step.end).iter().for_each(|name| self.modify(name, ended(Phase::Succeeded)));
         names(&step.fail).iter().for_each(|name| self.modify(name, ended(Phase::Failed)));
@@ -188,14 +218,14 @@ impl World {
         self.pods.get_mut(name).unwrap_or_else(|| panic!("no pod {name}"))
     }
 
-    fn modify(&mut self, name: &str, change: impl FnOnce(&mut Pod)) {
+    pub(crate) fn modify(&mut self, name: &str, change: impl FnOnce(&mut Pod)) {
         let truth = self.pod(name);
         change(&mut truth.pod);
         let pod = Box::new(truth.pod.clone());
         self.news(Event::PodApplied(pod));
     }
 
-    fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         let truth = self.pods.remove(name).unwrap_or_else(|| panic!("no pod {name}"));
         self.news(Event::PodDeleted(truth.pod.uid));
     }
@@ -207,14 +237,14 @@ impl World {
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    pub(crate) fn hear(&mut self, event: Event) {
         self.scheduler.handle(Timestamp(self.now), event);
         self.scheduler.check_invariants();
     }
 
     fn relist(&mut self) {
         self.watching = true;
-        for kind in [Kind::Node, Kind::Pod, Kind::Namespace] {
+        for kind in [Kind::Node, Kind::Pod, Kind::Namespace, Kind::Queue] {
             let objects: Vec<Event> = match kind {
                 Kind::Node => {
                     let nodes = self.nodes.values().cloned();
@@ -229,7 +259,10 @@ impl World {
                     let event = |name| Event::NamespaceApplied { name, terminating: true };
                     names.map(event).collect()
                 }
-                Kind::Queue => Vec::new(),
+                Kind::Queue => {
+                    let queues = self.queues.values().cloned();
+                    queues.map(|queue| Event::QueueApplied(Box::new(queue))).collect()
+                }
             };
             self.hear(Event::ListStarted(kind));
             objects.into_iter().for_each(|event| self.hear(event));
@@ -240,11 +273,12 @@ impl World {
     /// A new process takes over from one that was silent for so long; calls of the old one that
     /// have not been carried out never are.
     fn start(&mut self, silent: i64) {
-        self.scheduler = scheduler();
+        self.scheduler = scheduler(&self.options);
         self.held.clear();
+        self.victims.forget_calls();
         self.relist();
         let previous_renewal = WallTime(self.now - silent);
-        self.hear(Event::Leading(Leadership { previous_renewal }));
+        self.hear(Event::Leading(Leadership { previous_renewal, wall: WallTime(self.now) }));
     }
 
     /// Decides until there is nothing to do at this time.
@@ -299,7 +333,9 @@ impl World {
             ApiCall::Tell { pods, telling, first } => {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }
-            ApiCall::Warn { .. } | ApiCall::Evict { .. } => panic!("no queue is declared"),
+            ApiCall::Warn { pods, note, evict_in_ms } => self.warn(&pods, &note, evict_in_ms),
+            ApiCall::Evict { call, pods } => self.evict(call, &pods),
+            ApiCall::ShowQueue(_) => {}
         }
     }
 
@@ -316,11 +352,15 @@ impl World {
             Some(Answer::Refused) => refused(),
             Some(Answer::NotSent) => BindOutcome::NotSent,
             Some(Answer::Slow) => panic!("a bind is not slow: hold it"),
+            Some(Answer::Protected) => panic!("no budget protects from binds"),
         };
         self.finish_bind(name, outcome);
     }
 
     fn release(&mut self, name: &str) {
+        if self.release_eviction(name) {
+            return;
+        }
         let held = self.held.iter().find(|held| held.name == name);
         let held = held.unwrap_or_else(|| panic!("no answer for {name} is held"));
         let outcome = match (held.outcome.clone(), self.answers.remove(name)) {

@@ -44,6 +44,7 @@ pub(crate) fn settled(world: &World) {
     for truth in world.pods.values() {
         let pod = &truth.pod;
         let waits = pod.profile.is_some() && pod.node.is_none() && !pod.ended();
+        let waits = waits && !pod.non_preemptible;
         if waits && pod.group.is_none() && !world.is_limited(&pod.key.namespace) {
             let fits = world.nodes.values().find(|node| fits(world, node, pod));
             assert!(
@@ -68,6 +69,7 @@ fn gangs_do_not_wait_in_vain(world: &World) {
         let alike = waiting.iter().all(|pod| pod.class == first.class);
         let bound = world.bound(name) as usize;
         if !alike
+            || first.non_preemptible
             || world.is_limited(&first.key.namespace)
             || bound + waiting.len() < gang.min as usize
         {

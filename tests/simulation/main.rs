@@ -5,6 +5,8 @@
 //! A failure names its seed; `MSS_SEED=n cargo test --test simulation` runs that one alone.
 
 mod checks;
+mod random;
+mod tally;
 mod tenants;
 mod world;
 
@@ -14,7 +16,7 @@ use world::World;
 const SEEDS: u64 = 600;
 const STEPS: usize = 400;
 
-fn run(seed: u64) -> world::Tally {
+fn run(seed: u64) -> tally::Tally {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.step();
@@ -30,7 +32,7 @@ fn run(seed: u64) -> world::Tally {
 fn random_worlds_keep_every_invariant() {
     let only = std::env::var("MSS_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let mut total = world::Tally::default();
+    let mut total = tally::Tally::default();
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
         match outcome {

@@ -1,7 +1,7 @@
 //! Tenants of a world: queues that are edited, gangs that are evicted.
 
-use crate::world::{GPU, GangKey, World};
-use mss_scheduler::model::{QueueSpec, Uid};
+use crate::world::{GPU, GangKey, Truth, World};
+use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid};
 use mss_scheduler::scheduler::{Event, EvictOutcome, PodRef};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,11 @@ impl World {
             queue("training", Some("language"), 3, &["b"]),
             queue("serving", Some("language"), 1, &["c"]),
         ];
+        let guaranteed = self.random.below(2) == 0;
+        let queues = queues.map(|spec| match (&*spec.name, guaranteed) {
+            ("serving", _) | (_, false) => spec,
+            _ => QueueSpec { quota: vec![("cpu".into(), 16_000), (GPU.into(), 16)], ..spec },
+        });
         self.queues = queues.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         for _ in 0..3 {
             self.edit_queue();
@@ -50,16 +55,31 @@ impl World {
         }
         self.tally.queue_edits += 1;
         let at = usize::try_from(self.random.below(4)).expect("small");
-        let (what, amount) = (self.random.below(7), self.random.below(16));
-        let amount = i64::try_from(amount).expect("small");
+        let (what, amount) = (self.random.below(11), self.random.below(16));
+        let (amount, few) = (i64::try_from(amount).expect("small"), u32::try_from(amount / 4 + 1));
+        let few = few.expect("small");
         let spec = self.queues.values_mut().nth(at).expect("there are four");
         match what {
             0 => spec.weight = 1 + u32::try_from(amount).expect("small"),
-            1 => spec.quota = vec![(GPU.into(), amount)],
+            1 => spec.quota = vec![("cpu".into(), amount * 2_000), (GPU.into(), amount)],
             2 => spec.quota = Vec::new(),
             3 => spec.limit = vec![(GPU.into(), amount.max(8))],
             4 => spec.limit = Vec::new(),
-            5 => spec.preemption.grace_ms = amount * 500,
+            5 => spec.user_limit = vec![(GPU.into(), amount.max(4))],
+            6 => spec.preemption.budget = Some(EvictionBudget { pods: few, window_ms: 120_000 }),
+            7 => {
+                spec.caps = Caps {
+                    running_gangs: Some(few * 2),
+                    running_gangs_per_user: Some(few),
+                    pending_gangs: Some(few),
+                    gang_gpus: Some(few * 4),
+                };
+            }
+            8 => {
+                (spec.caps, spec.preemption.budget) = (Caps::default(), None);
+                spec.user_limit = Vec::new();
+            }
+            9 => spec.preemption.grace_ms = amount * 500,
             _ => spec.preemption.min_runtime_ms = amount * 1_000,
         }
         let spec = spec.clone();
@@ -69,6 +89,8 @@ impl World {
     /// Counts whose members go: gangs that keep their minimum shrink, the others end.
     pub(crate) fn note_victims(&mut self, pods: &[PodRef]) {
         self.tally.warned += pods.len() as u64;
+        let firm = pods.iter().filter(|pod| self.pods.get(&pod.uid).is_some_and(Truth::is_firm));
+        self.tally.firm_evicted += firm.count() as u64;
         let mut gangs: BTreeMap<GangKey, u32> = BTreeMap::new();
         for pod in pods.iter().filter_map(|pod| Some(&self.pods.get(&pod.uid)?.pod)) {
             if let Some(Ok(group)) = &pod.group {
@@ -105,12 +127,17 @@ impl World {
         let tallies = self.scheduler.tallies();
         self.tally.plans += tallies.plans;
         self.tally.seated += tallies.seated;
+        self.tally.budget_stops += tallies.budget_stops;
         self.tally.given_up += tallies.plans_given_up.values().sum::<u64>();
     }
 
     /// Whether a limit stands above a namespace: then room may rightly stay free.
     pub(crate) fn is_limited(&self, namespace: &str) -> bool {
-        let limited = |name: &str| self.queues.get(name).is_some_and(|q| !q.limit.is_empty());
+        let limits = |queue: &QueueSpec| {
+            let amounts = !queue.limit.is_empty() || !queue.user_limit.is_empty();
+            amounts || queue.caps != Caps::default()
+        };
+        let limited = |name: &str| self.queues.get(name).is_some_and(limits);
         match namespace {
             "a" => limited("vision"),
             "b" => limited("training") || limited("language"),

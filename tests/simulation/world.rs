@@ -1,5 +1,8 @@
 //! A world: what is true, what the scheduler has been told so far, and what is under way.
 
+use crate::random::Random;
+use crate::tally::Tally;
+use mss_scheduler::model::pod::digest;
 use mss_scheduler::model::{
     GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec, Taint, TaintEffect,
     Timestamp, Uid, WallTime,
@@ -10,106 +13,19 @@ use mss_scheduler::scheduler::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// SplitMix64: small, seeded, the same everywhere.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `bound - 1`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-/// How often each thing of interest happened.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) gangs: u64,
-    pub(crate) namesakes: u64,
-    pub(crate) binds: u64,
-    pub(crate) refused: u64,
-    pub(crate) rollbacks: u64,
-    pub(crate) restarts: u64,
-    pub(crate) restarts_in_commit: u64,
-    pub(crate) half_bound_at_restart: u64,
-    pub(crate) relists: u64,
-    pub(crate) nodes_lost: u64,
-    pub(crate) told: u64,
-    pub(crate) warned: u64,
-    pub(crate) evicted: u64,
-    pub(crate) protected: u64,
-    pub(crate) plans: u64,
-    pub(crate) seated: u64,
-    pub(crate) given_up: u64,
-    pub(crate) shrunk: u64,
-    pub(crate) ended_whole: u64,
-    pub(crate) queue_edits: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.gangs += other.gangs;
-        self.namesakes += other.namesakes;
-        self.binds += other.binds;
-        self.refused += other.refused;
-        self.rollbacks += other.rollbacks;
-        self.restarts += other.restarts;
-        self.restarts_in_commit += other.restarts_in_commit;
-        self.half_bound_at_restart += other.half_bound_at_restart;
-        self.relists += other.relists;
-        self.nodes_lost += other.nodes_lost;
-        self.told += other.told;
-        self.warned += other.warned;
-        self.evicted += other.evicted;
-        self.protected += other.protected;
-        self.plans += other.plans;
-        self.seated += other.seated;
-        self.given_up += other.given_up;
-        self.shrunk += other.shrunk;
-        self.ended_whole += other.ended_whole;
-        self.queue_edits += other.queue_edits;
-    }
-
-    /// The run means something only if it went where the trouble is.
-    pub(crate) fn assert_reached(&self) {
-        let floors = [
-            ("gangs", self.gangs, 1000),
-            ("gangs that share their name", self.namesakes, 500),
-            ("binds", self.binds, 10_000),
-            ("refused binds", self.refused, 500),
-            ("rollbacks", self.rollbacks, 50),
-            ("restarts in mid-commit", self.restarts_in_commit, 500),
-            ("gangs half bound at a restart", self.half_bound_at_restart, 200),
-            ("relists", self.relists, 500),
-            ("nodes lost", self.nodes_lost, 200),
-            ("plans", self.plans, 1000),
-            ("plans seated", self.seated, 1000),
-            ("plans given up", self.given_up, 100),
-            ("pods evicted", self.evicted, 1000),
-            ("evictions refused by a budget", self.protected, 100),
-            ("gangs shrunk", self.shrunk, 200),
-            ("gangs evicted whole", self.ended_whole, 200),
-            ("edits of queues", self.queue_edits, 200),
-        ];
-        for (what, reached, floor) in floors {
-            assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");
-        }
-    }
-}
-
 /// What a pod truly is.
 #[derive(Clone)]
 pub(crate) struct Truth {
     pub(crate) pod: Pod,
     /// binds it had: more than one is a double bind
     pub(crate) binds: u32,
+}
+
+impl Truth {
+    /// It says that it must never be evicted.
+    pub(crate) fn is_firm(&self) -> bool {
+        self.pod.non_preemptible
+    }
 }
 
 /// Namespace and name of a gang: two namespaces share some names.
@@ -165,7 +81,7 @@ pub(crate) const GPU: &str = "nvidia.com/gpu";
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = World {
-            random: Random(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            random: Random::new(seed.wrapping_mul(0x1234_5678_9abc_def1)),
             now: 1_000,
             scheduler: scheduler(),
             pods: BTreeMap::new(),
@@ -196,7 +112,7 @@ impl World {
         self.tasks.clear();
         self.relist();
         let previous_renewal = WallTime(self.now);
-        self.send(Event::Leading(Leadership { previous_renewal }));
+        self.send(Event::Leading(Leadership { previous_renewal, wall: WallTime(self.now) }));
     }
 
     fn relist(&mut self) {
@@ -298,10 +214,14 @@ impl World {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
+                ApiCall::ShowQueue(standing) => {
+                    self.tally.shown += 1;
+                    assert!(standing.used.amount >= 0.0, "{standing:?}");
+                }
                 ApiCall::Tell { pods, telling, .. } => {
                     self.tally.told += pods.len() as u64;
                     for pod in pods {
-                        let digest = mss_scheduler::model::pod::digest(&telling.message);
+                        let digest = digest(&telling.message);
                         self.modify(pod.uid, |pod| pod.told = digest);
                     }
                 }
@@ -356,6 +276,7 @@ impl World {
         }
         truth.binds += 1;
         self.tally.binds += 1;
+        self.tally.firm_bound += u64::from(self.pods.get(&uid).is_some_and(Truth::is_firm));
         self.modify(uid, |pod| {
             pod.node = Some(node.into());
             pod.bound_at = Some(now);
@@ -417,7 +338,11 @@ impl World {
         (namespace, priority): (&str, i32),
     ) {
         let uid = self.uid();
+        // an eighth of the gangs, where there are queues to guarantee them anything
+        let one_in_eight = |group: &GroupSpec| digest(&group.name).is_multiple_of(8);
+        let non_preemptible = !self.queues.is_empty() && group.as_ref().is_some_and(one_in_eight);
         let pod = Pod {
+            non_preemptible,
             key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
             uid,
             priority,
@@ -608,5 +533,6 @@ fn refusal() -> BindOutcome {
 }
 
 fn scheduler() -> Scheduler {
-    Scheduler::new(Options::default(), vec![default_profile("mss-scheduler")])
+    let options = Options { queue_status_interval_ms: Some(2_000), ..Options::default() };
+    Scheduler::new(options, vec![default_profile("mss-scheduler")])
 }

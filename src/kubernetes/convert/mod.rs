@@ -74,6 +74,7 @@ impl Converter {
             group: said.group,
             queue: said.queue,
             header: said.header,
+            non_preemptible: said.non_preemptible,
             told: told(status),
             class,
         }
@@ -118,7 +119,8 @@ impl Converter {
         let header = contract::parse_header(annotation)?;
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
-        Ok(Said { group: group.map(Ok), queue, header })
+        let non_preemptible = contract::parse_non_preemptible(annotation(contract::PREEMPTIBLE))?;
+        Ok(Said { group: group.map(Ok), queue, header, non_preemptible })
     }
 }
 
@@ -128,6 +130,7 @@ struct Said {
     group: Option<Result<GroupSpec, ContractError>>,
     queue: Option<Box<str>>,
     header: bool,
+    non_preemptible: bool,
 }
 
 fn key(meta: &Meta) -> PodKey {

@@ -6,12 +6,13 @@
 //! API server as much as a bind; events and conditions therefore leave when no bind waits, or when
 //! the oldest of them has waited a while.
 
+mod standings;
 mod victims;
 
 use super::bind::Binder;
 use super::client::Connection;
 use super::lease::Fence;
-use super::tell::{EventText, Note, Teller, Write};
+use super::tell::{EventText, Note, QueueStatus, Teller, Write};
 use crate::model::Uid;
 use crate::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, PodRef, Telling,
@@ -20,6 +21,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use rustc_hash::{FxHashMap, FxHashSet};
+use standings::Standings;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,6 +77,7 @@ enum Done {
     Delete { call: CallId, pod: PodRef, outcome: DeleteOutcome },
     Evict { call: CallId, pod: PodRef, outcome: EvictOutcome },
     Told { condition: Option<Uid> },
+    Shown { status: Box<QueueStatus>, done: bool },
 }
 
 /// The dispatcher's queues.
@@ -91,6 +94,7 @@ pub struct Dispatcher {
     events: VecDeque<EventText>,
     waiting_since: Option<Instant>,
     victims: Victims,
+    standings: Standings,
     /// pods with a patch or an eviction in flight, and the bind that waits for it
     telling: FxHashSet<Uid>,
     held_binds: FxHashMap<Uid, (CallId, u8, BindMember)>,
@@ -137,6 +141,7 @@ impl Dispatcher {
             events: VecDeque::new(),
             waiting_since: None,
             victims: Victims::default(),
+            standings: Standings::default(),
             telling: FxHashSet::default(),
             held_binds: FxHashMap::default(),
             calls_in_flight: 0,
@@ -167,7 +172,8 @@ impl Dispatcher {
     fn show_queues(&self) {
         let binds = self.binds.len() + self.held_binds.len();
         let calls = binds + self.victims.evictions() + self.calls_in_flight;
-        let writes = self.events.len() + self.conditions.len() + self.victims.notices();
+        let conditions = self.conditions.len() + self.victims.notices();
+        let writes = self.events.len() + conditions + self.standings.len();
         self.observer.queued(calls, writes);
     }
 
@@ -199,6 +205,7 @@ impl Dispatcher {
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
             ApiCall::Evict { call, pods } => self.evict(call, pods),
+            ApiCall::ShowQueue(standing) => self.standings.take_in(*standing),
             ApiCall::Tell { pods, telling, first } => {
                 pods.into_iter().for_each(|pod| self.tell(pod, &telling, first));
             }
@@ -251,7 +258,7 @@ impl Dispatcher {
         }
         let binding = self.calls_in_flight > 0;
         let conditions = self.conditions.len() + self.victims.notices();
-        if self.events.is_empty() && conditions == 0 {
+        if self.events.is_empty() && conditions == 0 && !self.standings.ready() {
             self.waiting_since = None;
             return;
         }
@@ -284,12 +291,12 @@ impl Dispatcher {
         }));
     }
 
-    /// Notices and conditions first: controllers act on them, people read events.
+    /// Notices, standings and conditions first: controllers act on them, people read events.
     fn start_write(&mut self) -> bool {
         if !self.binder.may_send() {
             return false;
         }
-        if self.start_notice() {
+        if self.start_notice() || self.start_standing() {
             return true;
         }
         let (write, condition) = loop {
@@ -336,6 +343,11 @@ impl Dispatcher {
             Done::Evict { call, pod, outcome } => {
                 self.evicted(&pod, &outcome);
                 Some(Event::EvictFinished { call, pod: pod.uid, outcome })
+            }
+            Done::Shown { status, done } => {
+                self.writes_in_flight -= 1;
+                self.standings.written(*status, done);
+                None
             }
             Done::Told { condition } => {
                 self.writes_in_flight -= 1;

@@ -14,7 +14,8 @@ pub(crate) const PREFIX: &str = "mss-scheduler.io/";
 /// What is kept of `metadata`.
 #[derive(Clone, Debug, Default)]
 pub struct Meta {
-    /// Only `name`, `namespace`, `uid` and `resourceVersion` are filled: what a watch needs.
+    /// Filled are `name`, `namespace`, `uid` and `resourceVersion`, which a watch needs, and
+    /// `generation`.
     pub object: ObjectMeta,
     /// `creationTimestamp`.
     pub created: WallTime,
@@ -45,6 +46,12 @@ impl Meta {
     #[must_use]
     pub fn uid(&self) -> &str {
         self.object.uid.as_deref().unwrap_or_default()
+    }
+
+    /// `generation`; 0 if absent.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.object.generation.unwrap_or_default()
     }
 
     /// Bytes of all annotations kept, keys included, but for what this scheduler writes itself.
@@ -87,6 +94,7 @@ struct Raw<const LABELS: bool> {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    generation: Option<i64>,
     #[serde(default)]
     creation_timestamp: Time,
     deletion_timestamp: Option<IgnoredAny>,
@@ -106,6 +114,7 @@ impl<const LABELS: bool> From<Raw<LABELS>> for Meta {
                 namespace: raw.namespace,
                 uid: raw.uid,
                 resource_version: raw.resource_version,
+                generation: raw.generation,
                 ..ObjectMeta::default()
             },
             created: raw.creation_timestamp.0.unwrap_or_default(),

@@ -20,6 +20,9 @@ pub struct QueueObject {
     /// `spec`, as it came.
     #[serde(default)]
     pub spec: Value,
+    /// `status`, as it came.
+    #[serde(default)]
+    pub status: Value,
 }
 
 impl Resource for QueueObject {

@@ -10,6 +10,7 @@ use crate::kubernetes::objects::QueueObject;
 use crate::model::QueueSpec;
 use crate::scheduler::{Event, Kind};
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
 use kube::Api;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
@@ -116,7 +117,7 @@ impl Queues {
                 told.push(Event::ListEnded(Kind::Queue));
                 told
             }
-            Watched::Apply(object) => self.apply(&object, observer).into_iter().collect(),
+            Watched::Apply(object) => self.apply(&object, observer),
             Watched::Delete(object) => {
                 let name = name(&object.meta);
                 self.good.remove(&name);
@@ -137,24 +138,33 @@ impl Queues {
     }
 
     /// What is in force for this name from now on, if anything.
-    fn apply(&mut self, object: &QueueObject, observer: &dyn Observer) -> Option<Event> {
+    fn apply(&mut self, object: &QueueObject, observer: &dyn Observer) -> Vec<Event> {
         let name = name(&object.meta);
+        let mut told = Vec::new();
+        told.extend(
+            queue::remembered(object, Timestamp::now())
+                .map(|usage| Event::UsageRemembered(Box::new(usage))),
+        );
         match queue::queue(object) {
             Ok(spec) => {
                 self.refused.remove(&name);
                 self.good.insert(name, spec.clone());
-                Some(Event::QueueApplied(Box::new(spec)))
+                told.push(Event::QueueApplied(Box::new(spec)));
             }
             Err(error) => {
                 let in_force = self.good.get(&name);
+                // said again, as a list drops what it lacks
+                told.extend(in_force.map(|spec| Event::QueueApplied(Box::new(spec.clone()))));
+                let why = error.to_string().into();
+                let generation = object.meta.generation();
+                told.push(Event::QueueRefused { name: name.clone(), generation, why });
                 if self.refused.get(&name) != Some(&error) {
                     observer.refused(&error, in_force.is_some());
                     self.refused.insert(name, error);
                 }
-                // said again, as a list drops what it lacks
-                in_force.map(|spec| Event::QueueApplied(Box::new(spec.clone())))
             }
         }
+        told
     }
 }
 
@@ -219,6 +229,7 @@ mod tests {
                 Event::ListEnded(Kind::Queue) => "end".to_owned(),
                 Event::QueueApplied(spec) => format!("{} {}", spec.name, spec.weight),
                 Event::QueueDeleted(name) => format!("-{name}"),
+                Event::QueueRefused { name, .. } => format!("!{name}"),
                 other => panic!("{other:?}"),
             });
         }
@@ -281,7 +292,7 @@ mod tests {
             Ok(Watched::Apply(object("a", &json!({ "weight": 3 })))),
         ];
         let (events, _) = heard(&mut queues, items, &seen).await;
-        assert_eq!(events.join(","), "begin,a 2,end,a 2,begin,a 2,end,-a,a 3");
+        assert_eq!(events.join(","), "begin,a 2,!never,end,a 2,!a,begin,a 2,!a,end,-a,!a,a 3");
         let text = |name| {
             format!("queue {name}: spec.weight is 0: expected a whole number from 1 to 1000000")
         };

@@ -72,6 +72,9 @@ pub(crate) fn establish(definition: &mut Value, now: &str) {
     let names = definition["spec"]["names"].clone();
     let names = default_names(names);
     definition["spec"]["names"] = names.clone();
+    if definition["spec"]["conversion"].is_null() {
+        definition["spec"]["conversion"] = json!({ "strategy": "None" });
+    }
     let stored: Vec<Value> = definition["spec"]["versions"]
         .as_array()
         .into_iter()
@@ -92,6 +95,17 @@ pub(crate) fn establish(definition: &mut Value, now: &str) {
                 "the initial names have been accepted"),
         ],
     });
+}
+
+/// What may not change once others rely on it.
+pub(crate) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let fields = ["/spec/scope", "/spec/names/kind", "/spec/group", "/spec/names/plural"];
+    let changed = fields.into_iter().filter(|field| old.pointer(field) != new.pointer(field));
+    let error = |field: &str| {
+        let value = new.pointer(field).unwrap_or(&Value::Null);
+        FieldError::invalid(field[1..].replace('/', "."), value, "field is immutable")
+    };
+    changed.map(error).collect()
 }
 
 fn default_names(mut names: Value) -> Value {
@@ -161,13 +175,42 @@ pub(crate) fn prune_and_default(
     }
 }
 
-/// Checks types, required fields, enumerations and bounds. Upstream's CEL rules are not run.
-pub(crate) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+/// Checks types, required fields, enumerations, bounds and the keys of lists. Upstream's CEL rules
+/// and patterns are not run.
+pub(crate) fn validate_object(kind: &str, schema: &Value, object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if object["kind"] == kind {
+        validate(schema, object, "", &mut errors);
+    } else {
+        let detail = format!("must be {kind}");
+        errors.push(FieldError::invalid("kind", &object["kind"], &detail));
+        list_keys(schema, object, "", &mut errors);
+    }
+    errors
+}
+
+fn validate(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    check(schema, value, path, errors);
+    list_keys(schema, value, path, errors);
+}
+
+/// Validates a status alone; as upstream, messages name fields from there.
+pub(crate) fn validate_status(schema: &Value, status: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    validate(schema, status, "", &mut errors);
+    for error in &mut errors {
+        let dot = if error.field.is_empty() { "" } else { "." };
+        error.field = format!("status{dot}{}", error.field);
+    }
+    errors
+}
+
+fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     if path.matches('.').count() > MAX_DEPTH || (value.is_null() && schema["nullable"] == true) {
         return;
     }
     if !type_fits(schema, value) {
-        let want = schema["type"].as_str().unwrap_or("");
+        let want = schema["type"].as_str().unwrap_or("integer,string");
         let found = type_name(value);
         let detail = format!("{path} in body must be of type {want}: {found:?}");
         errors.push(FieldError {
@@ -196,35 +239,89 @@ pub(crate) fn validate(schema: &Value, value: &Value, path: &str, errors: &mut V
             let property =
                 if property.is_null() { &schema["additionalProperties"] } else { property };
             if property.is_object() && !(path.is_empty() && key == "metadata") {
-                validate(property, item, &join(key), errors);
+                check(property, item, &join(key), errors);
             }
         }
     }
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-        validate(&schema["items"], item, &format!("{path}[{index}]"), errors);
+        check(&schema["items"], item, &format!("{path}[{index}]"), errors);
     }
 }
 
 fn bounds(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let mut told = |limit: &str, text: String| {
-        let detail = format!("{path} in body should be {limit} {text}");
+        let detail = format!("{path} in body should {limit} {text}");
         errors.push(FieldError::invalid(path, value, &detail));
     };
     if let Some(number) = value.as_f64() {
         if schema["minimum"].as_f64().is_some_and(|m| number < m) {
-            told("greater than or equal to", schema["minimum"].to_string());
+            told("be greater than or equal to", schema["minimum"].to_string());
         }
         if schema["maximum"].as_f64().is_some_and(|m| number > m) {
-            told("less than or equal to", schema["maximum"].to_string());
+            told("be less than or equal to", schema["maximum"].to_string());
         }
     }
-    if let Some(text) = value.as_str() {
-        let length = text.chars().count() as u64;
-        if schema["minLength"].as_u64().is_some_and(|m| length < m) {
-            told("at least", format!("{} chars long", schema["minLength"]));
+    let length = match value {
+        Value::String(text) => text.chars().count() as u64,
+        Value::Array(items) => items.len() as u64,
+        _ => return,
+    };
+    let (least, most, unit) =
+        if value.is_string() { ("minLength", "maxLength", "chars long") } else { ITEMS };
+    if let Some(least) = schema[least].as_u64().filter(|m| length < *m) {
+        let verb = if value.is_string() { "be" } else { "have" };
+        told(&format!("{verb} at least"), format!("{least} {unit}"));
+    }
+    if let Some(most) = schema[most].as_u64().filter(|m| length > *m) {
+        let plural = if most == 1 { "" } else { "s" };
+        let (reason, message) = if value.is_string() {
+            ("FieldValueTooLong", format!("Too long: may not be more than {most} byte{plural}"))
+        } else {
+            let message = format!("Too many: {length}: must have at most {most} item{plural}");
+            ("FieldValueTooMany", message)
+        };
+        errors.push(FieldError { reason, field: path.to_owned(), message });
+    }
+}
+
+const ITEMS: (&str, &str, &str) = ("minItems", "maxItems", "items");
+
+/// Sets have no item twice, and map lists no key.
+fn list_keys(schema: &Value, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    if path.matches('.').count() > MAX_DEPTH {
+        return;
+    }
+    let items = value.as_array().map_or(&[][..], Vec::as_slice);
+    let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"]
+        .as_array()
+        .map(|keys| keys.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let identity = |item: &Value| match schema["x-kubernetes-list-type"].as_str() {
+        Some("set") => Some(item.clone()),
+        Some("map") => {
+            let own =
+                keys.iter().filter_map(|key| Some(((*key).to_owned(), item.get(key)?.clone())));
+            Some(Value::Object(own.collect()))
         }
-        if schema["maxLength"].as_u64().is_some_and(|m| length > m) {
-            told("at most", format!("{} chars long", schema["maxLength"]));
+        _ => None,
+    };
+    let identities: Vec<_> = items.iter().map(identity).collect();
+    for (index, mine) in identities.iter().enumerate() {
+        if let Some(mine) = mine
+            && identities[..index].iter().filter(|other| other.as_ref() == Some(mine)).count() == 1
+        {
+            errors.push(FieldError::duplicate(format!("{path}[{index}]"), mine));
+        }
+    }
+    for (index, item) in items.iter().enumerate() {
+        list_keys(&schema["items"], item, &format!("{path}[{index}]"), errors);
+    }
+    for (key, item) in value.as_object().into_iter().flatten() {
+        let property = &schema["properties"][key];
+        let property = if property.is_null() { &schema["additionalProperties"] } else { property };
+        if property.is_object() && !(path.is_empty() && key == "metadata") {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            list_keys(property, item, &path, errors);
         }
     }
 }

@@ -165,7 +165,8 @@ impl FieldSelector {
                         \"metadata.name\", \"metadata.namespace\""
                     ),
                 };
-                let listed = ["", "events.k8s.io"].contains(&kind.group.as_str());
+                let listed =
+                    kind.custom.is_some() || ["", "events.k8s.io"].contains(&kind.group.as_str());
                 let plain = format!("field label not supported: {field}");
                 ApiError::bad_request(if listed { plain } else { message })
             })?;

@@ -8,16 +8,23 @@ mod tests;
 
 use super::requests;
 use crate::config::parse_duration;
+use crate::fairshare::Used;
 use crate::kubernetes::objects::{Quantity, QueueObject};
 use crate::model::contract::{cut, is_object_name};
 use crate::model::queue::{Ordering, Preemption, WEIGHT_MAX};
-use crate::model::{QueueSpec, ResourceList, quantity};
+use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, quantity};
+use crate::scheduler::{Remembered, USERS_SHOWN};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// Resources one map may name.
 pub const RESOURCES_MAX: usize = 64;
 /// Namespaces one queue may name.
 pub const NAMESPACES_MAX: usize = 1000;
+/// Largest cap.
+const CAP_MAX: u32 = 1_000_000;
+/// Most pods that an eviction budget may name.
+const EVICTIONS_MAX: u32 = 1_000_000;
 /// Longest duration taken: ten years.
 const DURATION_MAX_MS: i64 = 10 * 366 * 24 * 3_600_000;
 
@@ -41,12 +48,35 @@ pub struct QueueError {
 /// The first field that is wrong.
 pub fn queue(object: &QueueObject) -> Result<QueueSpec, QueueError> {
     let name = object.meta.name();
-    read(name, &object.spec).map_err(|Wrong { field, found, expected }| QueueError {
+    let read = read(name, &object.spec);
+    let spec = read.map(|spec| QueueSpec { generation: object.meta.generation(), ..spec });
+    spec.map_err(|Wrong { field, found, expected }| QueueError {
         queue: cut(name),
         field: field.into(),
         found: cut(&found),
         expected: expected.into(),
     })
+}
+
+/// Usage that the object's status keeps; `None` where there is none that can be read.
+#[must_use]
+pub fn remembered(object: &QueueObject, now: Timestamp) -> Option<Remembered> {
+    let usage = &object.status["usage"];
+    let as_of: Timestamp = usage["asOf"].as_str()?.parse().ok()?;
+    let users = usage["users"].as_array().into_iter().flatten().take(USERS_SHOWN);
+    let users = users.filter_map(|user| Some((user["name"].as_str()?.into(), used(user)?)));
+    Some(Remembered {
+        queue: object.meta.name().into(),
+        // of a clock that is ahead: it was just now
+        age_ms: i64::try_from(now.duration_since(as_of).as_millis()).ok()?.max(0),
+        used: used(usage)?,
+        users: users.collect(),
+    })
+}
+
+fn used(value: &Value) -> Option<Used> {
+    let part = |name| value[name].as_f64().filter(|number| number.is_finite() && *number >= 0.0);
+    Some(Used { amount: part("amount")?, rate: part("rate")? })
 }
 
 struct Wrong {
@@ -86,6 +116,7 @@ fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
     let priority = fields.number("priority", priorities)?.unwrap_or(0);
     Ok(QueueSpec {
         name: name.into(),
+        generation: 0,
         parent,
         weight: weight(fields.number("weight", weights)?.unwrap_or(1)),
         over_quota_weight: fields.number("overQuotaWeight", weights)?.map(weight),
@@ -93,10 +124,12 @@ fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
         limit,
         lend_limit: fields.resources("lendLimit")?,
         borrow_limit: fields.resources("borrowLimit")?,
+        user_limit: fields.resources("userLimit")?,
         priority: i32::try_from(priority).unwrap_or(0),
         order: fields.ordering()?,
         namespaces: fields.namespaces()?,
         open: fields.flag("open")?.unwrap_or(true),
+        caps: caps(fields.get("caps"))?,
         preemption: preemption(fields.get("preemption"))?,
     })
 }
@@ -112,7 +145,35 @@ fn preemption(value: &Value) -> Result<Preemption, Wrong> {
         may_evict: fields.flag("mayEvict")?.unwrap_or(default.may_evict),
         min_runtime_ms: fields.millis("minRuntime")?.unwrap_or(default.min_runtime_ms),
         grace_ms: fields.millis("grace")?.unwrap_or(default.grace_ms),
+        budget: budget(fields.get("evictionBudget"))?,
     })
+}
+
+fn caps(value: &Value) -> Result<Caps, Wrong> {
+    let fields = Fields::of("spec.caps", value)?;
+    let count = |name| {
+        let number = fields.number(name, (1, i64::from(CAP_MAX)))?;
+        Ok(number.map(|number| u32::try_from(number).unwrap_or(CAP_MAX)))
+    };
+    Ok(Caps {
+        running_gangs: count("runningGangs")?,
+        running_gangs_per_user: count("runningGangsPerUser")?,
+        pending_gangs: count("pendingGangs")?,
+        gang_gpus: count("gangGpus")?,
+    })
+}
+
+fn budget(value: &Value) -> Result<Option<EvictionBudget>, Wrong> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let fields = Fields::of("spec.preemption.evictionBudget", value)?;
+    let bounds = (1, i64::from(EVICTIONS_MAX));
+    let lacks = |name: &str, expected: &str| wrong(fields.path(name), fields.get(name), expected);
+    let pods = fields.number("pods", bounds)?.ok_or_else(|| lacks("pods", "a number of pods"))?;
+    let window = fields.millis("window")?.filter(|window| *window >= 1000);
+    let window_ms = window.ok_or_else(|| lacks("window", "a duration of at least 1s"))?;
+    Ok(Some(EvictionBudget { pods: u32::try_from(pods).unwrap_or(EVICTIONS_MAX), window_ms }))
 }
 
 /// An object's fields; `null` is as good as absent.

@@ -1,9 +1,11 @@
 //! Queues as an API server sends them, and as it never would.
 
-use super::queue;
+use super::{queue, remembered};
+use crate::fairshare::Used;
 use crate::kubernetes::objects::QueueObject;
-use crate::model::QueueSpec;
 use crate::model::queue::{Ordering, Preemption};
+use crate::model::{Caps, EvictionBudget, QueueSpec};
+use crate::scheduler::Remembered;
 use serde_json::{Value, json};
 
 fn read(name: &str, spec: &Value) -> Result<QueueSpec, String> {
@@ -33,12 +35,17 @@ fn every_field_is_read_in_the_units_of_pods() {
         "ordering": "Priority", "namespaces": ["b", "a", "b"], "open": false, "later": true,
         "preemption": {
             "reclaimable": false, "preemptible": false, "mayEvict": false, "minRuntime": "1h30m",
-            "grace": "100us",
+            "grace": "100us", "evictionBudget": { "pods": 3, "window": "10m" },
+        },
+        "userLimit": { "cpu": "250m" },
+        "caps": {
+            "runningGangs": 1, "runningGangsPerUser": 2, "pendingGangs": 3, "gangGpus": 4,
         },
     });
     let list = |pairs: &[(&str, i64)]| pairs.iter().map(|(n, v)| ((*n).into(), *v)).collect();
     let expected = QueueSpec {
         name: "team.a-1".into(),
+        generation: 0,
         parent: Some("root-1".into()),
         weight: 1_000_000,
         over_quota_weight: Some(1),
@@ -46,6 +53,13 @@ fn every_field_is_read_in_the_units_of_pods() {
         limit: list(&[("amd.com/gpu", 0), ("cpu", 2000), ("hugepages-2Mi", 4 << 20)]),
         lend_limit: list(&[("cpu", 1)]),
         borrow_limit: list(&[("ephemeral-storage", 1000)]),
+        user_limit: list(&[("cpu", 250)]),
+        caps: Caps {
+            running_gangs: Some(1),
+            running_gangs_per_user: Some(2),
+            pending_gangs: Some(3),
+            gang_gpus: Some(4),
+        },
         priority: -5,
         order: Ordering::Priority,
         namespaces: vec!["b".into(), "a".into()],
@@ -56,6 +70,7 @@ fn every_field_is_read_in_the_units_of_pods() {
             may_evict: false,
             min_runtime_ms: 5_400_000,
             grace_ms: 1,
+            budget: Some(EvictionBudget { pods: 3, window_ms: 600_000 }),
         },
     };
     assert_eq!(read("team.a-1", &spec), Ok(expected));
@@ -166,4 +181,58 @@ fn no_spec_panics() {
     }
     // true may be told of being open, -1 of priority; of preemption two say nothing that is known
     assert_eq!(refused, odd.len() * fields.len() - 4);
+}
+
+#[test]
+fn usage_is_read_from_the_status_and_what_cannot_be_is_none() {
+    let now: jiff::Timestamp = "2026-01-02T03:04:10Z".parse().expect("a time");
+    let object = |status: &Value| {
+        let value = json!({ "metadata": { "name": "a" }, "spec": {}, "status": status });
+        serde_json::from_str::<QueueObject>(&value.to_string()).expect("an object")
+    };
+    let status = json!({ "usage": {
+        "asOf": "2026-01-02T03:04:05.500Z", "amount": 10, "rate": 2.5,
+        "users": [
+            { "name": "u", "amount": 10, "rate": 2.5 },
+            { "name": "v", "amount": "10", "rate": 2.5 },
+        ],
+    } });
+    let used = Used { amount: 10.0, rate: 2.5 };
+    let users = vec![("u".into(), used)];
+    let expected = Remembered { queue: "a".into(), age_ms: 4500, used, users };
+    assert_eq!(remembered(&object(&status), now), Some(expected));
+    let ahead: jiff::Timestamp = "2026-01-02T03:04:00Z".parse().expect("a time");
+    assert_eq!(remembered(&object(&status), ahead).map(|r| r.age_ms), Some(0));
+    for pointer in ["/usage", "/usage/asOf", "/usage/amount", "/usage/rate"] {
+        for wrong in [json!(null), json!("soon"), json!(-1), json!([])] {
+            let mut status = status.clone();
+            *status.pointer_mut(pointer).expect("a field") = wrong;
+            assert_eq!(remembered(&object(&status), now), None, "{status}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_caps_and_budgets_is_named() {
+    let weights = "a whole number from 1 to 1000000";
+    let offered = "an amount of cpu, memory or another resource that nodes offer";
+    let cases = [
+        (json!({ "userLimit": { "gpu": 1 } }), "spec.userLimit[gpu] is 1", offered),
+        (json!({ "caps": { "runningGangs": 0 } }), "spec.caps.runningGangs is 0", weights),
+        (json!({ "caps": 3 }), "spec.caps is 3", "an object"),
+        (
+            json!({ "preemption": { "evictionBudget": { "window": "1m" } } }),
+            "spec.preemption.evictionBudget.pods is missing",
+            "a number of pods",
+        ),
+        (
+            json!({ "preemption": { "evictionBudget": { "pods": 1, "window": "999ms" } } }),
+            "spec.preemption.evictionBudget.window is \"999ms\"",
+            "a duration of at least 1s",
+        ),
+    ];
+    for (spec, found, expected) in cases {
+        let text = format!("queue a: {found}: expected {expected}");
+        assert_eq!(read("a", &spec), Err(text), "{spec}");
+    }
 }

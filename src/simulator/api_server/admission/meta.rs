@@ -57,6 +57,18 @@ fn check_key(key: &str, part: &str, field: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Upstream's `ValidateLabelName`.
+pub(super) fn check_qualified(key: &str, field: &str, errors: &mut Vec<FieldError>) {
+    check_key(key, key.rsplit('/').next().unwrap_or(key), field, errors);
+}
+
+/// Upstream's `IsValidLabelValue`.
+pub(super) fn check_label_value(text: &str, field: &str, errors: &mut Vec<FieldError>) {
+    if !text.is_empty() {
+        check(text, field, LABEL_MAX, LABEL_VALUE, is_label, errors);
+    }
+}
+
 /// Whether a container may be called so.
 pub(super) fn check_container_name(name: &str, field: &str, errors: &mut Vec<FieldError>) {
     if name.is_empty() {

@@ -1,12 +1,14 @@
 //! What happens to an object between decoding and storing: defaults, admission, validation.
 
 mod meta;
+mod node;
 mod pod;
 mod pod_defaults;
 mod pod_update;
 mod workloads;
 
 pub(crate) use meta::validate_meta;
+pub(crate) use node::validate_update as validate_node_update;
 pub(crate) use pod::{has_gates, set_condition};
 pub(crate) use pod_update::validate_pod_update;
 
@@ -110,6 +112,7 @@ pub(crate) fn validate_create(kind: &Kind, object: &Value) -> Vec<FieldError> {
     let mut errors = validate_meta(kind, object);
     match (kind.group.as_str(), kind.resource.as_str()) {
         ("", "pods") => pod::validate(&object["spec"], "spec", &mut errors),
+        ("", "nodes") => node::validate(object, &mut errors),
         ("scheduling.k8s.io", "priorityclasses") => validate_priority_class(object, &mut errors),
         _ => {}
     }

@@ -2,7 +2,7 @@
 
 use super::super::status::FieldError;
 use super::pod::has_gates;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const ONLY: &str = "pod updates may not change fields other than \
     `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -75,18 +75,13 @@ fn tolerations(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
 fn gates(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     let list = |spec: &Value| spec["schedulingGates"].as_array().cloned().unwrap_or_default();
     let olds = list(old);
-    for gate in list(new) {
-        if !olds.contains(&gate) {
-            let detail = format!(
-                "only deletion is allowed, but found new scheduling gate '{}'",
-                gate["name"].as_str().unwrap_or("")
-            );
-            let error = FieldError::forbidden("spec.schedulingGates", &detail);
-            errors.push(error);
+    for (index, gate) in list(new).iter().enumerate() {
+        let name = gate["name"].as_str().unwrap_or("");
+        if !olds.contains(gate) {
+            let detail =
+                format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            let field = format!("spec.schedulingGates[{index}].name");
+            errors.push(FieldError::forbidden(field, &detail));
         }
-    }
-    if !olds.is_empty() && new["nodeName"] != old["nodeName"] {
-        let detail = "cannot be set until all schedulingGates have been cleared";
-        errors.push(FieldError::invalid("spec.nodeName", &json!(new["nodeName"]), detail));
     }
 }

@@ -3,7 +3,7 @@
 mod apply;
 mod strategic;
 
-pub(crate) use apply::{Apply, apply};
+pub(crate) use apply::{Apply, Layout, apply};
 pub(crate) use strategic::strategic_merge;
 
 use super::status::{ApiError, Reason};

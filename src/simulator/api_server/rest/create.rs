@@ -1,6 +1,6 @@
 //! POST: new objects.
 
-use super::super::status::{ApiError, FieldError};
+use super::super::status::ApiError;
 use super::super::store::StoreError;
 use super::super::{admission, crd};
 use super::decode::decode;
@@ -35,10 +35,11 @@ impl Api {
         admission::prepare_create(&self.context(), kind, &mut object)?;
         let mut errors = admission::validate_create(kind, &object);
         if let Some(custom) = &kind.custom {
-            crd::validate(&custom.schema, &object, "", &mut errors);
+            errors.extend(crd::validate_object(&kind.kind, &custom.schema, &object));
         }
         if !errors.is_empty() {
-            return Err(ApiError::invalid(&kind.group, &kind.kind, &name, &errors));
+            let told = object["kind"].as_str().unwrap_or(&kind.kind);
+            return Err(ApiError::invalid(&kind.group, told, &name, &errors));
         }
         if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crd::establish(&mut object, &now());
@@ -160,9 +161,4 @@ fn generate(prefix: &str) -> String {
     let suffix = letters.map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]));
     let room = GENERATED_NAME_MAX - SUFFIX_LENGTH;
     prefix.chars().take(room).chain(suffix).collect()
-}
-
-/// One error as upstream's Invalid.
-pub(super) fn invalid_one(target: &Target, error: FieldError) -> ApiError {
-    ApiError::invalid(&target.kind.group, &target.kind.kind, &target.name, &[error])
 }

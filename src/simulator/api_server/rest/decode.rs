@@ -66,6 +66,18 @@ fn check_identity(kind: &Kind, body: &mut Value) -> Result<(), ApiError> {
         )));
     }
     let name = map.get("kind").and_then(Value::as_str).unwrap_or("").to_owned();
+    if kind.custom.is_some() {
+        if name.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): Object 'Kind' is \
+                 missing in '{body}'",
+                kind.kind
+            )));
+        }
+        // a wrong one is found by the validation
+        map.insert("apiVersion".into(), json!(expected));
+        return Ok(());
+    }
     if !name.is_empty() && name != kind.kind {
         let short = &kind.version;
         return Err(ApiError::bad_request(format!(

@@ -115,7 +115,7 @@ impl Api {
     }
 
     /// What follows from the end of an object.
-    fn deleted(&self, target: &Target, last: &Value) {
+    pub(super) fn deleted(&self, target: &Target, last: &Value) {
         let kind = &target.kind;
         if kind.is("", "namespaces") {
             self.empty_namespace(&target.name);

@@ -1,14 +1,13 @@
 //! PUT and PATCH: new versions of objects.
 
 use super::super::kinds::Kind;
-use super::super::patch::{self, Apply};
+use super::super::patch::{self, Apply, Layout};
 use super::super::status::{ApiError, FieldError, Reason};
-use super::super::store::Object;
+use super::super::store::{Object, StoreError};
 use super::super::{admission, crd};
-use super::create::invalid_one;
 use super::decode::decode;
 use super::query::FieldValidation;
-use super::{Api, Query, Target, Written, modified, now, served};
+use super::{Api, MAX_RETRIES, Query, Target, Written, modified, now, served};
 use serde_json::{Value, json};
 
 /// Kinds that PUT creates when they are absent.
@@ -49,6 +48,11 @@ impl Api {
             return self.apply(target, body, query);
         }
         let kind = &target.kind;
+        let strategic = content_type == "application/strategic-merge-patch+json";
+        let plain = ["application/merge-patch+json", "application/json-patch+json"];
+        if !plain.contains(&content_type) && (kind.custom.is_some() || !strategic) {
+            return Err(unsupported(kind));
+        }
         let patch: Value = serde_json::from_slice(body)
             .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
         let mut warnings = Vec::new();
@@ -57,10 +61,7 @@ impl Api {
             match content_type {
                 "application/merge-patch+json" => patch::merge(&mut object, &patch),
                 "application/json-patch+json" => patch::json_patch(&mut object, patch.clone())?,
-                "application/strategic-merge-patch+json" if kind.custom.is_none() => {
-                    patch::strategic_merge(&kind.type_name, &mut object, &patch)?;
-                }
-                _ => return Err(unsupported(content_type)),
+                _ => patch::strategic_merge(&kind.type_name, &mut object, &patch)?,
             }
             let (object, told) = decode(kind, object, query.field_validation)?;
             warnings = told;
@@ -84,25 +85,35 @@ impl Api {
         let stamp = now();
         let version = kind.api_version();
         let how = Apply {
-            type_name: &kind.type_name,
+            layout: match &kind.custom {
+                Some(custom) => Layout::Schema(&custom.schema, true),
+                None => Layout::Struct(&kind.type_name),
+            },
             api_version: &version,
             manager: &query.field_manager,
             force: query.force,
             now: &stamp,
         };
-        // unknown fields are told once, about the configuration rather than about the result
+        check_applied(target, &config)?;
         let (_, warnings) = decode(kind, config.clone(), query.field_validation)?;
         let key = kind.key(&target.namespace, &target.name);
         if self.store.get(kind.collection, &key).is_none() && target.subresource.is_empty() {
             let mut fresh = config.clone();
             fresh["metadata"]["name"] = json!(target.name);
             patch::apply(&how, &mut fresh, &config)?;
+            check_place(target, &fresh)?;
+            // a version of nothing is no condition
+            set_or_remove(&mut fresh["metadata"], "resourceVersion", Value::Null);
             let collection = Target { name: String::new(), ..target.clone() };
             return self.create(&collection, fresh, query);
         }
         let mut written = self.replace(target, query, |old| {
             let mut object = served(kind, &old.value);
             patch::apply(&how, &mut object, &config)?;
+            let version = &config["metadata"]["resourceVersion"];
+            if version.is_string() {
+                object["metadata"]["resourceVersion"] = version.clone();
+            }
             let (object, _) = decode(kind, object, FieldValidation::Ignore)?;
             check_place(target, &object)?;
             Ok(object)
@@ -123,16 +134,33 @@ impl Api {
             let next = self.next(target, &old, make(&old)?)?;
             return Ok(Written { code: 200, body: served(kind, &next), warnings: Vec::new() });
         }
-        let stored = self.guaranteed_update(target, |old| {
-            let next = make(old)?;
-            self.next(target, old, next)
-        })?;
-        if is_released(&stored.value) {
-            let key = kind.key(&target.namespace, &target.name);
-            self.store.delete(kind.collection, &key, &stored, stored.value.clone()).ok();
+        let key = kind.key(&target.namespace, &target.name);
+        for _ in 0..MAX_RETRIES {
+            let old = self.get(target)?;
+            let next = self.next(target, &old, make(&old)?)?;
+            // what loses its last finalizer goes at once, as it was
+            let released = is_released(&next);
+            let done = match released {
+                true => self.store.delete(kind.collection, &key, &old, old.value.clone()),
+                false => self.store.update(kind.collection, &key, &old, next.clone()),
+            };
+            match done {
+                Err(StoreError::Changed) => continue,
+                Err(_) => {
+                    return Err(ApiError::not_found(&kind.group, &kind.resource, &target.name));
+                }
+                Ok(stored) => {
+                    let object = if released { &next } else { &stored.value };
+                    if released {
+                        self.deleted(target, &next);
+                    }
+                    self.written(target, if released { &Value::Null } else { object });
+                    let body = served(kind, object);
+                    return Ok(Written { code: 200, body, warnings: Vec::new() });
+                }
+            }
         }
-        self.written(target, &stored.value);
-        Ok(Written { code: 200, body: served(kind, &stored.value), warnings: Vec::new() })
+        Err(modified(target))
     }
 
     /// The value to store for an update from `old` to what the client sent.
@@ -161,11 +189,25 @@ impl Api {
             }
         }
         let mut errors = admission::validate_meta(kind, &new);
+        if kind.is("", "nodes") {
+            errors.extend(admission::validate_node_update(old_value, &new));
+        }
+        if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
+            errors.extend(crd::validate_update(old_value, &new));
+        }
         if let Some(custom) = &kind.custom {
-            crd::validate(&custom.schema, &new, "", &mut errors);
+            if target.subresource == "status" {
+                let schema = &custom.schema["properties"]["status"];
+                if let Some(status) = new.get("status") {
+                    errors.extend(crd::validate_status(schema, status));
+                }
+            } else {
+                errors.extend(crd::validate_object(&kind.kind, &custom.schema, &new));
+            }
         }
         if !errors.is_empty() {
-            return Err(ApiError::invalid(&kind.group, &kind.kind, &target.name, &errors));
+            let told = new["kind"].as_str().unwrap_or(&kind.kind);
+            return Err(ApiError::invalid(&kind.group, told, &target.name, &errors));
         }
         if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crd::establish(&mut new, &now());
@@ -174,14 +216,45 @@ impl Api {
     }
 }
 
-fn unsupported(content_type: &str) -> ApiError {
+fn unsupported(kind: &Kind) -> ApiError {
+    let strategic = match kind.custom {
+        Some(_) => "",
+        None => " application/strategic-merge-patch+json,",
+    };
     let message = format!(
-        "the body of the request was in an unknown format - accepted media \
-        types include: application/json-patch+json, application/merge-patch+json, \
-        application/strategic-merge-patch+json, application/apply-patch+yaml; it was \
-        {content_type:?}"
+        "the body of the request was in an unknown format - accepted media types include: \
+        application/json-patch+json, application/merge-patch+json,{strategic} \
+        application/apply-patch+yaml"
     );
     ApiError::new(Reason::UnsupportedMediaType, message)
+}
+
+/// What upstream asks of an applied configuration before it looks at the object.
+fn check_applied(target: &Target, config: &Value) -> Result<(), ApiError> {
+    let kind = &target.kind;
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let given = text(&config["kind"]);
+    if given != kind.kind {
+        let identity = format!("{}/{}, Kind={given}", kind.group, kind.version);
+        return Err(ApiError::bad_request(format!("invalid object type: {identity}")));
+    }
+    let name = text(&config["metadata"]["name"]);
+    // the schema of an applied object is strict
+    let (_, unknown) = decode(kind, config.clone(), FieldValidation::Warn)?;
+    let fields = unknown.iter().filter_map(|w| w.strip_prefix("unknown field \""));
+    let fields: Vec<_> = fields
+        .map(|f| format!(".{}: field not declared in schema", f.trim_end_matches('"')))
+        .collect();
+    let why = match &fields[..] {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let namespace = text(&config["metadata"]["namespace"]);
+    Err(ApiError::internal(format!(
+        "failed to create typed patch object ({namespace}/{name}; {}/{}, Kind={given}): {why}",
+        kind.group, kind.version
+    )))
 }
 
 fn set_or_remove(object: &mut Value, field: &str, value: Value) {
@@ -194,23 +267,24 @@ fn set_or_remove(object: &mut Value, field: &str, value: Value) {
 }
 
 fn check_place(target: &Target, object: &Value) -> Result<(), ApiError> {
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
+    if !namespace.is_empty() && target.kind.namespaced && namespace != target.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let name = object["metadata"]["name"].as_str().unwrap_or("");
     if name != target.name {
+        let asked = &target.name;
         return Err(ApiError::bad_request(match name {
-            "" => "name must be provided".to_owned(),
+            "" => format!(
+                "the name of the object ({asked} based on URL) was undeterminable: name must be \
+                 provided"
+            ),
             _ => format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name
+                "the name of the object ({name}) does not match the name on the URL ({asked})"
             ),
         }));
-    }
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
-    if !namespace.is_empty() && namespace != target.namespace {
-        return Err(ApiError::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the URL \
-             ({})",
-            target.namespace
-        )));
     }
     Ok(())
 }
@@ -225,20 +299,12 @@ fn check_preconditions(target: &Target, old: &Object, new: &Value) -> Result<(),
         );
         return Err(ApiError::conflict(&kind.group, &kind.resource, &target.name, &why));
     }
-    let conditional = needs_version(kind);
+    let conditional = kind.custom.is_some() || needs_version(kind);
     match new["metadata"]["resourceVersion"].as_str().unwrap_or("") {
         "" if conditional => {
             let detail = "must be specified for an update";
             let error = FieldError::invalid("metadata.resourceVersion", &json!(0), detail);
             Err(ApiError::invalid(&kind.group, &kind.resource, &target.name, &[error]))
-        }
-        "" if kind.custom.is_some() => {
-            let error = FieldError::invalid(
-                "metadata.resourceVersion",
-                &json!(0),
-                "must be specified for an update",
-            );
-            Err(invalid_one(target, error))
         }
         "" => Ok(()),
         version if version == old.meta("resourceVersion") => Ok(()),

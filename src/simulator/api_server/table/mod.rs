@@ -77,6 +77,9 @@ pub(crate) fn table<'a>(
     let rows: Vec<_> = objects
         .map(|object| {
             let mut row = json!({ "cells": row_cells(kind, object) });
+            if let Some(conditions) = pods::row_conditions(kind, object) {
+                row["conditions"] = conditions;
+            }
             match form {
                 TableForm::None => {}
                 TableForm::Object => row["object"] = object.clone(),

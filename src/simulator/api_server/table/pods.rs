@@ -1,5 +1,6 @@
 //! The columns of pods (upstream's `printPod`).
 
+use super::super::kinds::Kind;
 use super::cells::{age, or_none, text};
 use serde_json::{Value, json};
 
@@ -34,6 +35,19 @@ pub(super) fn cells(pod: &Value) -> Vec<Value> {
         json!(or_none(text(&status["nominatedNodeName"]))),
         json!(gates),
     ]
+}
+
+/// Rows of pods that have ended say so.
+pub(super) fn row_conditions(kind: &Kind, object: &Value) -> Option<Value> {
+    let phase = text(&object["status"]["phase"]);
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    kind.is_pod().then(
+        || json!([{ "type": "Completed", "status": "True", "reason": phase, "message": message }]),
+    )
 }
 
 fn restarts_of(status: &Value) -> i64 {

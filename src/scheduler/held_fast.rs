@@ -1,0 +1,68 @@
+//! Room held by pods that must never be evicted. They are placed only within the guarantees of
+//! their queue and all above it, as nobody could get that room back.
+//!
+//! What is written on a running pod later gives it no more than that: once the pods of a queue that
+//! say so hold more than is guaranteed, the word of all of them counts for nothing.
+
+use super::Scheduler;
+use crate::cluster::ResourceId;
+use crate::fairshare::{QueueIndex, accounts};
+use crate::queue::{Amounts, GroupIndex};
+
+impl Scheduler {
+    /// Adds (`sign` 1) or takes back (-1) what such a pod holds, at all declared queues above it.
+    pub(super) fn hold_fast(
+        &mut self,
+        leaf: QueueIndex,
+        requests: &[(ResourceId, i64)],
+        sign: i64,
+    ) {
+        let mut queue = leaf;
+        while let Some(above) = self.fair.parent(queue) {
+            let held = self.held_fast.entry(above).or_default();
+            for (resource, amount) in requests {
+                match held.iter_mut().find(|(known, _)| known == resource) {
+                    Some((_, sum)) => *sum += sign * amount,
+                    None => held.push((*resource, sign * amount)),
+                }
+            }
+            queue = above;
+        }
+    }
+
+    /// The lowest queue above the leaf whose guarantee does not take `extra` beside what such pods
+    /// hold there, and the resource. O(depth x resources).
+    pub(super) fn beyond_guarantee(
+        &self,
+        leaf: QueueIndex,
+        extra: &[(ResourceId, i64)],
+    ) -> Option<(QueueIndex, ResourceId)> {
+        let lacks = |queue: QueueIndex| {
+            let none = Amounts::new();
+            let held = self.held_fast.get(&queue).unwrap_or(&none);
+            let mut resources = held.iter().chain(extra).map(|(resource, _)| *resource);
+            let lacking = resources.find(|resource| {
+                let resource = *resource;
+                let sum = |amounts: &[(ResourceId, i64)]| -> i64 {
+                    let same = amounts.iter().filter(|(known, _)| *known == resource);
+                    same.map(|(_, amount)| *amount).sum()
+                };
+                let wanted = sum(held) + sum(extra);
+                wanted > 0
+                    && accounts(self.cluster.resources().name(resource))
+                    && wanted > self.fair.guarantee(queue, resource)
+            });
+            lacking.map(|resource| (queue, resource))
+        };
+        let queues = self.fair.path(leaf).skip(1);
+        let mut declared = queues.filter(|queue| *queue != QueueIndex::ROOT);
+        declared.find_map(lacks)
+    }
+
+    /// Whether a group must never be evicted, and has the right to say so.
+    pub(super) fn is_held_fast(&self, index: GroupIndex) -> bool {
+        let group = self.groups.get(index);
+        group.non_preemptible
+            && group.leaf.is_some_and(|leaf| self.beyond_guarantee(leaf, &[]).is_none())
+    }
+}
