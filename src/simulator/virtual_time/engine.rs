@@ -7,7 +7,8 @@ use super::inputs::{Inputs, Timing};
 use super::outcome::{Outcome, Totals};
 use super::policy::Policy;
 use super::samples::{Samples, Share};
-use super::world::{EPOCH_MS, Stage, World, pod_of, uid};
+use super::world::{EPOCH_MS, Stage, Tally, World, pod_of, uid};
+use crate::cluster::is_gpu;
 use crate::model::{Timestamp, WallTime};
 use crate::plugins::default_profile;
 use crate::scheduler::{
@@ -15,7 +16,7 @@ use crate::scheduler::{
     Scheduler,
 };
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// With nothing under way but the scheduler's own timers, a run ends after this long.
 const QUIET_MS: i64 = 3_600_000;
@@ -130,7 +131,8 @@ impl Engine<'_> {
             events.into_iter().for_each(|event| self.hear(event));
             self.hear(Event::ListEnded(kind));
         }
-        self.hear(Event::Leading(Leadership { previous_renewal: WallTime(EPOCH_MS) }));
+        let wall = WallTime(EPOCH_MS);
+        self.hear(Event::Leading(Leadership { previous_renewal: wall, wall }));
         for (gang, index) in self.world.inputs.gangs.iter().zip(0..) {
             self.at(gang.arrival_ms, Happening::Arrives { gang: index });
         }
@@ -194,14 +196,18 @@ impl Engine<'_> {
     }
 
     fn shares(&mut self) -> Vec<Share> {
+        let mut deserved: BTreeMap<String, i128> = BTreeMap::new();
+        let known = if self.has_shares { self.scheduler.shares() } else { Vec::new() };
+        for share in known.into_iter().filter(|share| is_gpu(&share.resource)) {
+            *deserved.entry(share.queue).or_default() += share.deserved_milli;
+        }
         let names = self.world.inputs.tenants.iter().zip(&self.world.tallies);
-        let share = |(name, tally): (&Box<str>, &super::world::Tally)| Share {
+        let share = |(name, tally): (&Box<str>, &Tally)| Share {
             allocated: tally.held,
             pending: tally.pending,
-            deserved_milli: match self.has_shares {
-                true => self.scheduler.deserved_gpus_milli(name),
-                false => None,
-            },
+            deserved_milli: deserved
+                .get(&**name)
+                .map(|milli| i64::try_from(*milli).unwrap_or(i64::MAX)),
         };
         names.map(share).collect()
     }
@@ -250,7 +256,7 @@ impl Engine<'_> {
                     self.after(time, Happening::Deletes { call, pod });
                 }
             }
-            ApiCall::Warn { .. } | ApiCall::Tell { .. } => {}
+            ApiCall::Warn { .. } | ApiCall::Tell { .. } | ApiCall::ShowQueue(_) => {}
         }
     }
 
@@ -409,7 +415,12 @@ impl Engine<'_> {
 
     fn finish(self, policy: &Policy) -> Outcome {
         let tallies = self.scheduler.tallies();
-        let totals = Totals { plans: tallies.plans, seated: tallies.seated, ..self.totals };
+        let totals = Totals {
+            plans: tallies.plans,
+            seated: tallies.seated,
+            given_up: tallies.plans_given_up,
+            ..self.totals
+        };
         Outcome::new(policy, &self.world, self.samples, totals)
     }
 }

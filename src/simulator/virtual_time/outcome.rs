@@ -5,9 +5,10 @@ use super::policy::Policy;
 use super::samples::Samples;
 use super::world::World;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Sums over a run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Gangs that ended.
     pub ended: u64,
@@ -33,6 +34,8 @@ pub struct Totals {
     pub plans: u64,
     /// Plans that seated their gang.
     pub seated: u64,
+    /// Plans given up, by why.
+    pub given_up: BTreeMap<&'static str, u64>,
 }
 
 /// What came of a gang.
@@ -104,10 +107,12 @@ pub struct Summary {
     pub cycles: u64,
     /// Times a gang was tried.
     pub attempts: u64,
-    /// Plans to make room, and how many seated their gang.
+    /// Plans to make room.
     pub plans: u64,
     /// Plans that seated their gang.
     pub seated: u64,
+    /// Plans given up, by why.
+    pub given_up: BTreeMap<&'static str, u64>,
     /// The same by queue.
     pub queues: Vec<QueueSummary>,
 }
@@ -209,6 +214,7 @@ fn summarise(
         attempts: totals.attempts,
         plans: totals.plans,
         seated: totals.seated,
+        given_up: totals.given_up.clone(),
         queues: by_queue(inputs, gangs),
     }
 }

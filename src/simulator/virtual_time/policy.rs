@@ -117,13 +117,15 @@ fn partitions(inputs: &Inputs) -> Setting {
     let queue = |spec: &QueueSpec| {
         let own = owned.get(&spec.name).cloned().unwrap_or_default();
         QueueSpec {
-            name: spec.name.clone(),
+            parent: None,
+            weight: 1,
+            over_quota_weight: None,
             quota: own.clone(),
             limit: own,
-            order: spec.order,
-            namespaces: spec.namespaces.clone(),
-            preemption: spec.preemption,
-            ..QueueSpec::default()
+            lend_limit: ResourceList::new(),
+            borrow_limit: ResourceList::new(),
+            priority: 0,
+            ..spec.clone()
         }
     };
     Setting {

@@ -16,10 +16,12 @@ const FIELDS: &[&str] = &[
     "limit",
     "lendLimit",
     "borrowLimit",
+    "userLimit",
     "priority",
     "ordering",
     "namespaces",
     "open",
+    "caps",
     "preemption",
 ];
 
