@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Fewer files than this are not all of them.
-const FILES_MIN: usize = 35;
+const FILES_MIN: usize = 130;
 
 /// The scenario of a text, or what is wrong with it.
 fn parse(file: &str, text: &str) -> Result<Scenario, String> {

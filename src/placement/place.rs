@@ -10,10 +10,10 @@ use std::sync::Arc;
 pub struct Demand {
     /// The class.
     pub class: ClassId,
+    /// So many of the first pods are headers: nothing is placed without them.
+    pub headers: usize,
     /// The pods.
     pub pods: Vec<PodIndex>,
-    /// The first of them is the header, without which the others are worth nothing.
-    pub header: bool,
 }
 
 /// Why a group was not placed.
@@ -29,8 +29,8 @@ pub struct Failure {
 ///
 /// For members of one class the answer is exact: how many fit on a node does not depend on the
 /// order, so taking the best node each time finds the largest number. For several classes the
-/// demanding ones go first; if that fails the order is turned round once. The header, if there is
-/// one, is placed before all others. O(pods x log nodes) for a class whose ranking is up to date.
+/// demanding ones go first; if that fails the order is turned round once. O(pods x log nodes) for
+/// a class whose ranking is up to date.
 ///
 /// # Errors
 /// If fewer than `needed` members fit; the cluster is then as it was.
@@ -49,25 +49,19 @@ pub fn place_group(
         return Err(Failure { placeable: known.placeable, diagnosis });
     }
     let mut order: Vec<&Demand> = demands.iter().collect();
-    order.sort_by_key(|demand| urgency(cluster, demand));
+    order.sort_by_key(|demand| std::cmp::Reverse(weight(cluster, demand.class)));
     let first = attempt(cluster, rankings, profile, &order, (needed, most));
     match first {
         Err(_) if order.len() > 1 => {
-            let headers = order.iter().take_while(|demand| demand.header).count();
-            order[headers..].reverse();
+            order.reverse();
             attempt(cluster, rankings, profile, &order, (needed, most)).or(first)
         }
         outcome => outcome,
     }
 }
 
-/// The header's class goes first, then the most demanding.
-pub(super) fn urgency(cluster: &Cluster, demand: &Demand) -> impl Ord + use<> {
-    (!demand.header, std::cmp::Reverse(weight(cluster, demand.class)))
-}
-
 /// How demanding a class is: GPUs, then CPU, then memory; the spec breaks ties.
-fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
+pub(super) fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
     let class_id = class;
     let class = cluster.class(class);
     let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));
@@ -85,12 +79,14 @@ fn attempt(
     let mut statement = Statement::default();
     let mut stuck = None;
     let mut headless = false;
+    let mut headers: usize = order.iter().map(|demand| demand.headers).sum();
     for demand in order {
-        let left = (most as usize).saturating_sub(statement.len());
-        for pod in demand.pods.iter().take(left) {
+        headers -= demand.headers;
+        let left = (most as usize).saturating_sub(statement.len() + headers);
+        for (place, pod) in demand.pods.iter().take(left).enumerate() {
             let Some(node) = rankings.best(cluster, profile, demand.class) else {
-                stuck = stuck.or(Some(demand.class));
-                headless |= demand.header && *pod == demand.pods[0];
+                headless |= place < demand.headers;
+                stuck = stuck.filter(|_| !headless).or(Some(demand.class));
                 break;
             };
             let assignment = Assignment { pod: *pod, class: demand.class, node };
@@ -98,7 +94,7 @@ fn attempt(
         }
     }
     let placed = u32::try_from(statement.len()).expect("groups are bounded");
-    let Some(stuck) = stuck.filter(|_| placed < needed.max(1) || headless) else {
+    let Some(stuck) = stuck.filter(|_| headless || placed < needed.max(1)) else {
         return Ok(statement);
     };
     let diagnosis = Arc::new(Diagnosis::of(cluster, profile, stuck));

@@ -50,6 +50,8 @@ pub struct Claim<'a> {
     pub demands: &'a [Demand],
     /// Members that must be seated.
     pub needed: u32,
+    /// Victims of other plans, with their leaves: their room is coming free without this one.
+    pub going: &'a [(QueueIndex, Assignment)],
 }
 
 /// Who goes, and who is seated where once they have gone.
@@ -141,6 +143,7 @@ pub fn make_room(
         candidates,
         on_node,
     };
+    claim.going.iter().for_each(|(leaf, pod)| search.move_off(*leaf, *pod, true));
     let seats = search.run(rankings, &demands);
     let plan = seats.map(|seats| RoomPlan { victims: search.victims(), seats });
     let start = Statement::default().checkpoint();
@@ -148,13 +151,16 @@ pub fn make_room(
     plan
 }
 
-/// The members to be seated: the demanding classes first, no more than needed.
+/// The members to be seated: the demanding classes first, no more than needed, and all headers.
 fn needed_of(cluster: &Cluster, claim: &Claim<'_>) -> Vec<Demand> {
     let mut demands = claim.demands.to_vec();
-    demands.sort_by_key(|demand| super::place::urgency(cluster, demand));
+    demands.sort_by_key(|demand| Reverse(super::place::weight(cluster, demand.class)));
     let mut left = claim.needed as usize;
+    let mut headers: usize = demands.iter().map(|demand| demand.headers).sum();
     for demand in &mut demands {
-        demand.pods.truncate(left);
+        headers -= demand.headers;
+        demand.pods.truncate(left.saturating_sub(headers));
+        demand.headers = demand.headers.min(demand.pods.len());
         left -= demand.pods.len();
     }
     demands.retain(|demand| !demand.pods.is_empty());
@@ -186,7 +192,8 @@ impl Search<'_> {
             seated.rollback(self.cluster, Statement::default().checkpoint());
             return Some(seats);
         }
-        let mut seats = Vec::new();
+        let mut seats: Vec<Assignment> = Vec::new();
+        let mut units: Vec<Taken> = Vec::new();
         for demand in demands {
             self.seat_class(demand)?;
             self.give_back();
@@ -201,8 +208,38 @@ impl Search<'_> {
             }
             assert!(pods.next().is_none(), "slots were counted for every member");
             // what seats a class stays taken while the next is seated
-            self.units.clear();
+            units.append(&mut self.units);
         }
+        seats.iter().for_each(|seat| self.statement.evict(self.cluster, *seat));
+        self.units = units;
+        Some(self.spare_over_classes(rankings, demands).unwrap_or(seats))
+    }
+
+    /// Gives back what one class no longer needs, as victims for a later class made room for it
+    /// too; the seats then. `None`: the seats are none that placing finds, so they stand.
+    fn spare_over_classes(
+        &mut self,
+        rankings: &mut Rankings,
+        demands: &[Demand],
+    ) -> Option<Vec<Assignment>> {
+        let needed: usize = demands.iter().map(|demand| demand.pods.len()).sum();
+        let needed = u32::try_from(needed).expect("groups are bounded");
+        let mut place = |search: &mut Self| -> Option<Vec<Assignment>> {
+            let bounds = (needed, needed);
+            let seated = place_group(search.cluster, rankings, search.profile, demands, bounds);
+            let mut seated = seated.ok()?;
+            let seats = seated.assumed().copied().collect();
+            seated.rollback(search.cluster, Statement::default().checkpoint());
+            Some(seats)
+        };
+        let mut seats = place(self)?;
+        self.give_back_while(|search| match place(search) {
+            None => false,
+            Some(found) => {
+                seats = found;
+                true
+            }
+        });
         Some(seats)
     }
 
@@ -452,6 +489,12 @@ impl Search<'_> {
         let candidate = &self.candidates[place];
         let pod = candidate.pods[at];
         self.taken[place][at] = off;
+        self.move_off(candidate.leaf, pod, off);
+        self.recount(pod.node);
+    }
+
+    /// Takes a pod off its node and its queues on paper, or puts it back.
+    fn move_off(&mut self, leaf: QueueIndex, pod: Assignment, off: bool) {
         // the slot of a node that is gone would be freed with its last pod
         let there = self.cluster.node(pod.node).node.is_some();
         match off {
@@ -461,7 +504,7 @@ impl Search<'_> {
         }
         let requests = self.cluster.class(pod.class).requests.clone();
         let sign = if off { 1 } else { -1 };
-        let mut queue = Some(candidate.leaf);
+        let mut queue = Some(leaf);
         while let Some(at) = queue {
             let less = self.less.entry(at).or_default();
             for (resource, amount) in &requests {
@@ -472,7 +515,6 @@ impl Search<'_> {
             }
             queue = self.fair.parent(at);
         }
-        self.recount(pod.node);
     }
 
     /// Counts how many pods of the class fit on a node now.
@@ -487,8 +529,14 @@ impl Search<'_> {
         self.total = self.total - old + slots;
     }
 
-    /// Gives back what can be spared: whole gangs first, the highest rank first.
+    /// Gives back what the class can spare.
     fn give_back(&mut self) {
+        self.give_back_while(|search| search.total >= search.needed);
+    }
+
+    /// Gives back every unit without which it is still `enough`: whole gangs first, the highest
+    /// rank first.
+    fn give_back_while(&mut self, mut enough: impl FnMut(&mut Self) -> bool) {
         let mut units = std::mem::take(&mut self.units);
         units.sort_by_key(|taken| {
             let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
@@ -502,7 +550,7 @@ impl Search<'_> {
                 continue;
             }
             self.put_back(&taken);
-            if self.total < self.needed {
+            if !enough(self) {
                 let again = self.take(taken.unit);
                 ended.extend(matches!(again.unit, Unit::Gang(_)).then_some(place));
                 self.units.push(again);

@@ -188,6 +188,11 @@ impl Calls {
         self.in_flight.len()
     }
 
+    /// The groups that calls in flight are about.
+    pub(super) fn groups(&self) -> impl Iterator<Item = GroupIndex> {
+        self.in_flight.values().map(|call| call.group)
+    }
+
     pub(super) fn contains(&self, call: CallId) -> bool {
         self.in_flight.contains_key(&call)
     }

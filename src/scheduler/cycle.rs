@@ -30,7 +30,9 @@ impl Scheduler {
         self.renew_capacity();
         self.age_usage(now);
         while let Some(index) = self.queue.pop_due(now) {
-            self.groups.get_mut(index).wake_at = None;
+            let group = self.groups.get_mut(index);
+            // a search for room may find what it did not: some were protected until now
+            (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
         for index in std::mem::take(&mut self.dirty) {
@@ -144,11 +146,20 @@ impl Scheduler {
         if let Some((queue, resource)) = beyond(&group.claim).flatten() {
             return Err(Held::Guarantee(queue, resource));
         }
-        let alone = self.queue.is_only_active();
+        let alone = self.queue.is_only_active() && !self.others_grow(index);
         let all = alone
             && self.fair.limited_by(leaf, &group.pending).is_none()
             && beyond(&group.pending).flatten().is_none();
         Ok((needed, if all { group.joinable() } else { needed.max(1) }))
+    }
+
+    /// Whether another gang whose binds are in flight has members left to place.
+    fn others_grow(&self, index: GroupIndex) -> bool {
+        let mut others = self.calls.groups().filter(|other| *other != index);
+        others.any(|other| {
+            let group = self.groups.get(other);
+            group.counts.waiting > 0 && group.joinable() > 0
+        })
     }
 
     /// Sets a group aside until its queue gives something back.
@@ -186,7 +197,7 @@ impl Scheduler {
         attempt
     }
 
-    /// Pending members by class; within a class the header first, then the oldest, then by name.
+    /// Pending members by class; within a class headers first, then the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
@@ -194,16 +205,17 @@ impl Scheduler {
         if pods.len() > 1 {
             pods.sort_by(|a, b| {
                 let (a, b) = (self.pods.get(*a), self.pods.get(*b));
-                let key = |pod: &'_ PodEntry| (pod.class, !pod.header, pod.created);
+                let key = |pod: &PodEntry| (pod.class, !pod.header, pod.created);
                 key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
             });
         }
         let same = |a: &_, b: &_| self.pods.get(*a).class == self.pods.get(*b).class;
         let classes = pods.chunk_by(same);
         classes
-            .map(|pods| {
-                let first = self.pods.get(pods[0]);
-                Demand { class: first.class, pods: pods.to_vec(), header: first.header }
+            .map(|pods| Demand {
+                class: self.pods.get(pods[0]).class,
+                headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
+                pods: pods.to_vec(),
             })
             .collect()
     }

@@ -117,6 +117,7 @@ impl Scheduler {
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
+            stuck: false,
             header: pod.header,
             non_preemptible: pod.non_preemptible,
             priority: pod.priority,

@@ -9,7 +9,7 @@
 use super::Scheduler;
 use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef};
 use super::pods::PodState;
-use crate::cluster::{Assignment, PodIndex};
+use crate::cluster::{Assignment, NodeIndex, PodIndex, ResourceId};
 use crate::framework::Reads;
 use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
@@ -34,6 +34,13 @@ pub(super) struct Notice {
     pub(super) grace_ms: i64,
     /// on its way out already: waited for, not evicted
     pub(super) leaving: bool,
+}
+
+impl Plan {
+    /// Pods whose room is awaited.
+    pub(super) fn victims(&self) -> impl Iterator<Item = PodIndex> {
+        self.victims.iter().copied()
+    }
 }
 
 impl Scheduler {
@@ -149,6 +156,10 @@ impl Scheduler {
             return self.take_seats(now, index, plan);
         }
         if plan.deadline <= now {
+            for victim in &plan.victims {
+                let pod = self.pods.get_mut(*victim);
+                pod.stuck = pod.deleting;
+            }
             return self.give_up(now, index, plan, "VictimsStayed");
         }
         while let Some((_, pods)) = plan.due.pop_if(|(at, _)| *at <= now) {
@@ -174,6 +185,10 @@ impl Scheduler {
         {
             plan.victims.remove(&pod);
             self.mark(index);
+            // a plan may have counted on the room that another one makes
+            let waiting = self.plans.iter().filter(|(_, plan)| plan.victims.is_empty());
+            let waiting: Vec<GroupIndex> = waiting.map(|(index, _)| *index).collect();
+            waiting.into_iter().for_each(|index| self.mark(index));
         }
     }
 
@@ -188,23 +203,21 @@ impl Scheduler {
     /// Binds the gang to the seats that are free now.
     fn take_seats(&mut self, now: Timestamp, index: GroupIndex, plan: Plan) {
         let profile = self.groups.get(index).profile;
-        let free = plan.seats.iter().all(|seat| {
+        let exists = plan.seats.iter().all(|seat| {
             let pod = self.pods.get(*seat);
             let node = pod.node.expect("a nominated pod has a seat");
             let class = self.cluster.class(pod.class);
-            let fits = class.requests.iter().all(|(resource, amount)| {
-                let offered = self.cluster.allocatable(*resource, node);
-                *amount == 0 || self.cluster.requested(*resource, node) <= offered
-            });
-            fits && self.cluster.node(node).node.is_some()
-                && self.profiles[usize::from(profile)].passes(
-                    Reads::Facts,
-                    &self.cluster,
-                    class,
-                    node,
-                )
+            let profile = &self.profiles[usize::from(profile)];
+            self.cluster.node(node).node.is_some()
+                && profile.passes(Reads::Facts, &self.cluster, class, node)
         });
-        if !free {
+        let is_free = exists && self.seats_are_free(&plan);
+        if exists && !is_free && plan.deadline > now && self.others_leave(&plan) {
+            self.queue.wake_at(index, self.groups.get_mut(index), plan.deadline);
+            self.plans.insert(index, plan);
+            return;
+        }
+        if !is_free {
             return self.give_up(now, index, plan, "RoomGone");
         }
         let call = self.calls.begin(index, plan.seats.len());
@@ -219,6 +232,41 @@ impl Scheduler {
         self.tallies.seated += 1;
         self.mark(index);
         self.outbox.push(ApiCall::Bind { call, profile, members });
+    }
+
+    /// Whether all seats fit beside what is on their nodes. Seats of other plans are not: they wait
+    /// for their own victims, whose room is counted as taken.
+    fn seats_are_free(&self, plan: &Plan) -> bool {
+        let nodes: BTreeSet<NodeIndex> = self.nodes_of(&plan.seats).collect();
+        let mut others: BTreeMap<(NodeIndex, ResourceId), i64> = BTreeMap::new();
+        for seat in self.plans.values().flat_map(|other| &other.seats) {
+            let pod = self.pods.get(*seat);
+            let Some(node) = pod.node.filter(|node| nodes.contains(node)) else { continue };
+            for (resource, amount) in &self.cluster.class(pod.class).requests {
+                *others.entry((node, *resource)).or_default() += amount;
+            }
+        }
+        plan.seats.iter().all(|seat| {
+            let pod = self.pods.get(*seat);
+            let node = pod.node.expect("a nominated pod has a seat");
+            self.cluster.class(pod.class).requests.iter().all(|(resource, amount)| {
+                let offered = self.cluster.allocatable(*resource, node);
+                let others = others.get(&(node, *resource)).copied().unwrap_or(0);
+                *amount == 0 || self.cluster.requested(*resource, node) - others <= offered
+            })
+        })
+    }
+
+    /// Whether victims of other plans are still on the nodes of the seats.
+    fn others_leave(&self, plan: &Plan) -> bool {
+        let nodes: BTreeSet<NodeIndex> = self.nodes_of(&plan.seats).collect();
+        let victims = self.plans.values().flat_map(Plan::victims);
+        let mut on = victims.filter_map(|pod| self.pods.get(pod).node);
+        on.any(|node| nodes.contains(&node))
+    }
+
+    fn nodes_of(&self, pods: &[PodIndex]) -> impl Iterator<Item = NodeIndex> {
+        pods.iter().filter_map(|pod| self.pods.get(*pod).node)
     }
 
     /// Ends a plan without binding; victims that were not evicted are spared.
@@ -257,6 +305,10 @@ impl Scheduler {
             && let Some(plan) = self.plans.remove(&index)
         {
             self.give_up(now, index, plan, "VictimProtected");
+            if matches!(outcome, EvictOutcome::Protected(_)) {
+                // what is free by now goes into the next search at once
+                self.groups.get_mut(index).backoff_until = now;
+            }
         }
     }
 }

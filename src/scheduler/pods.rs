@@ -59,6 +59,8 @@ pub(super) struct PodEntry {
     pub(super) protected_until: Timestamp,
     /// when its bind was seen
     pub(super) bound_seen: Timestamp,
+    /// it was evicted, or deleted, and did not go in time
+    pub(super) stuck: bool,
     pub(super) header: bool,
     pub(super) non_preemptible: bool,
     pub(super) priority: i32,

@@ -4,7 +4,7 @@
 //! *Preempt* takes room within a queue, for a gang beyond the queue's share from gangs of lower
 //! priority, or from the elastic members of its equals.
 
-use super::plans::Notice;
+use super::plans::{Notice, Plan};
 use super::pods::{PodEntry, PodState};
 use super::{Evictions, Scheduler};
 use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
@@ -106,7 +106,8 @@ impl Scheduler {
             return false;
         }
         let demands = self.demands(index);
-        let claim = Claim { leaf, demands: &demands, needed };
+        let going = self.going();
+        let claim = Claim { leaf, demands: &demands, needed, going: &going };
         let plan = make_room(
             &mut self.cluster,
             &mut self.rankings,
@@ -138,6 +139,16 @@ impl Scheduler {
         true
     }
 
+    /// Victims of all plans in force that still take room.
+    fn going(&self) -> Vec<(QueueIndex, Assignment)> {
+        let victims = self.plans.values().flat_map(Plan::victims);
+        let charged = victims.filter_map(|at| {
+            let pod = self.pods.get(at);
+            Some((pod.charged?, Assignment { pod: at, class: pod.class, node: pod.node? }))
+        });
+        charged.collect()
+    }
+
     /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
@@ -160,7 +171,7 @@ impl Scheduler {
                 let lower = group.priority < rights.priority;
                 let equal = group.priority == rights.priority;
                 let open = own && settings.preemptible;
-                (open && (lower || equal), open && lower)
+                (open && (lower || equal && leaf == rights.leaf), open && lower)
             } else {
                 let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
                 let open = leaf != rights.leaf
@@ -257,14 +268,15 @@ impl Scheduler {
         }
     }
 
-    /// Pods that are on their way out anyway: their room costs nothing but the wait.
+    /// Pods that are on their way out anyway: their room costs nothing but the wait. Those that
+    /// did not go in time are not waited for again.
     fn leaving_candidate(&self, leaf: QueueIndex) -> Option<Candidate> {
         let pods: Vec<Assignment> = self
             .leaving
             .iter()
             .filter_map(|at| {
                 let pod = self.pods.get(*at);
-                let node = pod.node.filter(|_| pod.victim_of.is_none())?;
+                let node = pod.node.filter(|_| pod.victim_of.is_none() && !pod.stuck)?;
                 Some(Assignment { pod: *at, class: pod.class, node })
             })
             .collect();

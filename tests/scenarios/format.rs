@@ -16,6 +16,9 @@ pub(crate) struct Scenario {
     /// Settings that are not the default ones.
     #[serde(default)]
     pub(crate) options: OptionsSpec,
+    /// A pod that was evicted comes again under its name once it is gone, as controllers do it.
+    #[serde(default)]
+    pub(crate) recreate: bool,
     /// Queues that exist when the scheduler starts.
     #[serde(default)]
     pub(crate) queues: Vec<QueueEntry>,

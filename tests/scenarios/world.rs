@@ -57,6 +57,9 @@ pub(crate) struct World {
     pub(crate) victims: Victims,
     pub(crate) answers: BTreeMap<String, Answer>,
     options: Options,
+    /// whether evicted pods come again
+    recreate: bool,
+    evicted: BTreeSet<Uid>,
     queues: BTreeMap<String, QueueSpec>,
     terminating: BTreeSet<String>,
     uids: u128,
@@ -96,6 +99,8 @@ impl World {
             victims: Victims::default(),
             answers: BTreeMap::new(),
             options,
+            recreate: scenario.recreate,
+            evicted: BTreeSet::new(),
             queues: BTreeMap::new(),
             terminating: BTreeSet::new(),
             uids: 0,
@@ -228,6 +233,31 @@ impl World {
     pub(crate) fn remove(&mut self, name: &str) {
         let truth = self.pods.remove(name).unwrap_or_else(|| panic!("no pod {name}"));
         self.news(Event::PodDeleted(truth.pod.uid));
+        if self.evicted.remove(&truth.pod.uid) {
+            self.come_again(name, truth.pod);
+        }
+    }
+
+    /// Notes that a pod is on its way out because of an eviction.
+    pub(crate) fn note_evicted(&mut self, uid: Uid) {
+        if self.recreate {
+            self.evicted.insert(uid);
+        }
+    }
+
+    fn come_again(&mut self, name: &str, old: Pod) {
+        self.uids += 1;
+        let pod = Pod {
+            uid: Uid(self.uids),
+            node: None,
+            bound_at: None,
+            deleting: false,
+            told: 0,
+            created: WallTime(self.now),
+            ..old
+        };
+        self.pods.insert(name.to_owned(), Truth { pod: pod.clone(), told: None });
+        self.news(Event::PodApplied(Box::new(pod)));
     }
 
     /// The watch shows something.
@@ -291,6 +321,7 @@ impl World {
                 return;
             }
             report.calls.into_iter().for_each(|call| self.carry_out(call));
+            self.note_seated();
         }
         panic!("the scheduler does not come to rest");
     }
