@@ -147,17 +147,6 @@ impl Scheduler {
         gauges
     }
 
-    /// What a declared queue deserves of all GPUs together, in thousandths; `None`: there is no such
-    /// queue. Cost as [`crate::fairshare::FairShare::deserved_milli`].
-    pub fn deserved_gpus_milli(&mut self, queue: &str) -> Option<i64> {
-        let queue = self.fair.find(queue)?;
-        let resources = self.cluster.resources();
-        let gpus = resources.iter().filter(|r| crate::cluster::is_gpu(resources.name(*r)));
-        let gpus: Vec<_> = gpus.collect();
-        let deserved = gpus.into_iter().map(|gpu| self.fair.deserved_milli(queue, gpu));
-        Some(i64::try_from(deserved.sum::<i128>()).unwrap_or(i64::MAX))
-    }
-
     fn count_rejection(&self, group: &PodGroup, gauges: &mut Gauges) {
         if group.is_gang() {
             *gauges.unschedulable_gangs.entry(group.main_reason).or_default() += 1;
