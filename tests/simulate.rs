@@ -214,6 +214,20 @@ fn malformed_inputs_are_refused_with_their_place() {
 }
 
 #[test]
+fn every_field_that_a_queue_may_have_is_taken() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/crd.yaml");
+    let text = std::fs::read_to_string(path).expect("the definition is shipped");
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+    let version = &objects[0]["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let fields = version["properties"]["spec"]["properties"].as_object().expect("fields");
+    assert!(fields.len() > 10, "{fields:?}");
+    let absent = fields.keys().map(|field| format!("    {field}: null\n"));
+    let queue = TWO_QUEUES.replacen("spec: {weight: 3, namespaces: [nlp]}", "spec:", 1);
+    let queue = queue.replacen("spec:\n", &format!("spec:\n{}", absent.collect::<String>()), 1);
+    inputs("gangs: [{name: a, run: 1h, requests: {}}]", Some(&queue));
+}
+
+#[test]
 fn the_example_of_the_docs_runs() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/simulate.md");
     let text = std::fs::read_to_string(path).expect("the docs exist");
