@@ -7,6 +7,7 @@ mod load;
 mod queue;
 mod queue_import;
 mod run;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ enum Command {
     ApiServer(api_server::Args),
     /// Load published traces into a cluster.
     Load(load::Args),
+    /// Run a workload in simulated time, under several policies.
+    Simulate(simulate::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
     /// Preview changes of the queues.
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::ApiServer(args) => api_server::main(args),
         Command::Load(args) => load::main(args),
+        Command::Simulate(args) => simulate::main(args),
         Command::Config(args) => config::main(args),
         Command::Queue(args) => queue::main(args),
     };

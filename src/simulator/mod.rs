@@ -4,3 +4,4 @@ pub mod api_server;
 pub mod create;
 pub mod kubelet;
 pub mod traces;
+pub mod virtual_time;

@@ -1,0 +1,434 @@
+//! The shell of a run: a virtual clock, fake kubelets and job controllers around the core.
+//!
+//! As in the live shell, events are taken in first and then the core decides, as often as it has
+//! work. A call is answered after a while; the watch shows its effect later still.
+
+use super::inputs::{Inputs, Timing};
+use super::outcome::{Outcome, Totals};
+use super::policy::Policy;
+use super::samples::{Samples, Share};
+use super::world::{EPOCH_MS, Stage, Tally, World, pod_of, uid};
+use crate::cluster::is_gpu;
+use crate::model::{Timestamp, WallTime};
+use crate::plugins::default_profile;
+use crate::scheduler::{
+    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Kind, Leadership, Options,
+    Scheduler,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// With nothing under way but the scheduler's own timers, a run ends after this long.
+const QUIET_MS: i64 = 3_600_000;
+/// A run that has not ended by then is cut off.
+const RUN_MAX_MS: i64 = 100 * 366 * 86_400_000;
+/// Cycles without time passing: more means that the core does not come to rest.
+const CYCLES_MAX: u32 = 1_000_000;
+
+/// What happens at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Arrives {
+        gang: u32,
+    },
+    Binds {
+        call: CallId,
+        pod: u32,
+        node: u32,
+    },
+    Evicts {
+        call: CallId,
+        pod: u32,
+    },
+    Deletes {
+        call: CallId,
+        pod: u32,
+    },
+    /// the watch shows what has become of a pod
+    News {
+        pod: u32,
+    },
+    Runs {
+        pod: u32,
+    },
+    /// an evicted pod has stopped
+    Stops {
+        pod: u32,
+    },
+    Ends {
+        gang: u32,
+        forecast: u32,
+    },
+    CleansUp {
+        pod: u32,
+    },
+    Recreates {
+        gang: u32,
+        member: u32,
+    },
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Varies how long things take.
+    pub seed: u64,
+    /// Checks the scheduler's invariants after each cycle, which takes long.
+    pub check: bool,
+}
+
+/// Runs the workload under a policy until everything has ended, or nothing can happen any more.
+/// `tell` hears from time to time how many gangs have ended.
+#[must_use]
+pub fn run(inputs: &Inputs, policy: &Policy, options: RunOptions, tell: impl Fn(u64)) -> Outcome {
+    let setting = (policy.setting)(inputs);
+    let core = Options { queues_watched: true, evictions: setting.evictions, ..Options::default() };
+    let mut engine = Engine {
+        world: World::new(inputs, &setting),
+        scheduler: Scheduler::new(core, vec![default_profile("mss-scheduler")]),
+        timing: inputs.cluster.timing,
+        options,
+        has_shares: setting.queued,
+        now: 0,
+        heap: BinaryHeap::new(),
+        serial: 0,
+        samples: Samples::default(),
+        totals: Totals { last_arrival_ms: inputs.last_arrival_ms(), ..Totals::default() },
+    };
+    engine.start(&setting);
+    engine.run(tell);
+    engine.finish(policy)
+}
+
+struct Engine<'a> {
+    world: World<'a>,
+    scheduler: Scheduler,
+    timing: Timing,
+    options: RunOptions,
+    /// queues deserve something under this policy
+    has_shares: bool,
+    now: i64,
+    heap: BinaryHeap<Reverse<(i64, u64, Happening)>>,
+    serial: u64,
+    samples: Samples,
+    totals: Totals,
+}
+
+impl Engine<'_> {
+    fn start(&mut self, setting: &super::policy::Setting) {
+        let queues = setting.queues.iter().cloned();
+        let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec))).collect();
+        let nodes = setting.nodes.iter().cloned();
+        let nodes = nodes.map(|node| Event::NodeApplied(Box::new(node))).collect();
+        let lists: [(Kind, Vec<Event>); 4] = [
+            (Kind::Queue, queues),
+            (Kind::Node, nodes),
+            (Kind::Namespace, Vec::new()),
+            (Kind::Pod, Vec::new()),
+        ];
+        for (kind, events) in lists {
+            self.hear(Event::ListStarted(kind));
+            events.into_iter().for_each(|event| self.hear(event));
+            self.hear(Event::ListEnded(kind));
+        }
+        let wall = WallTime(EPOCH_MS);
+        self.hear(Event::Leading(Leadership { previous_renewal: wall, wall }));
+        for (gang, index) in self.world.inputs.gangs.iter().zip(0..) {
+            self.at(gang.arrival_ms, Happening::Arrives { gang: index });
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.scheduler.handle(Timestamp(self.now), event);
+    }
+
+    fn at(&mut self, time: i64, happening: Happening) {
+        self.serial += 1;
+        self.heap.push(Reverse((time, self.serial, happening)));
+    }
+
+    fn after(&mut self, millis: i64, happening: Happening) {
+        self.at(self.now.saturating_add(millis), happening);
+    }
+
+    /// A time around `millis`, the same for the same pod and purpose under every policy.
+    fn about(&self, millis: i64, pod: u32, purpose: u64) -> i64 {
+        let truth = self.world.pod(pod);
+        let who = (u64::from(truth.gang) << 24) ^ u64::from(truth.member) ^ (purpose << 60);
+        let drawn = mixed(self.options.seed ^ mixed(who));
+        let width = u64::try_from(millis / 2 + 1).expect("times are positive");
+        millis - millis / 4 + i64::try_from(drawn % width).expect("below the width")
+    }
+
+    fn run(&mut self, tell: impl Fn(u64)) {
+        let mut last = 0;
+        loop {
+            let next = self.heap.peek().map(|Reverse((at, ..))| *at);
+            let timer = self.scheduler.next_deadline().map(|at| at.0.max(self.now + 1));
+            let quiet = next.is_none() && timer.is_none_or(|at| at > last + QUIET_MS);
+            let Some(at) = next.into_iter().chain(timer).min().filter(|_| !quiet) else { break };
+            if at > RUN_MAX_MS {
+                break;
+            }
+            self.pass_time(at);
+            while let Some(Reverse((at, ..))) = self.heap.peek()
+                && *at <= self.now
+            {
+                let Reverse((_, _, happening)) = self.heap.pop().expect("it was just seen");
+                self.happen(happening);
+                last = self.now;
+            }
+            self.decide();
+            tell(self.totals.ended);
+        }
+    }
+
+    fn pass_time(&mut self, to: i64) {
+        while self.samples.next_at() < to {
+            let row = self.shares();
+            self.samples.add(row);
+        }
+        let busy = i128::from(self.world.held) * i128::from(to - self.now);
+        self.totals.held_gpu_ms += busy;
+        let arrived = self.totals.last_arrival_ms.clamp(self.now, to) - self.now;
+        self.totals.held_while_arriving_gpu_ms += i128::from(self.world.held) * i128::from(arrived);
+        self.now = to;
+    }
+
+    fn shares(&mut self) -> Vec<Share> {
+        let mut deserved: BTreeMap<String, i128> = BTreeMap::new();
+        let known = if self.has_shares { self.scheduler.shares() } else { Vec::new() };
+        for share in known.into_iter().filter(|share| is_gpu(&share.resource)) {
+            *deserved.entry(share.queue).or_default() += share.deserved_milli;
+        }
+        let names = self.world.inputs.tenants.iter().zip(&self.world.tallies);
+        let share = |(name, tally): (&Box<str>, &Tally)| Share {
+            allocated: tally.held,
+            pending: tally.pending,
+            deserved_milli: deserved
+                .get(&**name)
+                .map(|milli| i64::try_from(*milli).unwrap_or(i64::MAX)),
+        };
+        names.map(share).collect()
+    }
+
+    fn decide(&mut self) {
+        let now = Timestamp(self.now);
+        if !self.scheduler.has_work() && self.scheduler.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        for _ in 0..CYCLES_MAX {
+            let report = self.scheduler.cycle(now);
+            self.totals.cycles += 1;
+            self.totals.attempts += report.attempts.len() as u64;
+            if self.options.check {
+                self.scheduler.check_invariants();
+            }
+            report.calls.into_iter().for_each(|call| self.carry_out(call));
+            if !self.scheduler.has_work() {
+                return;
+            }
+        }
+        panic!("the scheduler does not come to rest at {} ms", self.now);
+    }
+
+    /// What is asked for happens after a while; notices and conditions change nothing here.
+    fn carry_out(&mut self, call: ApiCall) {
+        let api = self.timing.api_ms;
+        match call {
+            ApiCall::Bind { call, members, .. } => {
+                for member in members {
+                    let (pod, node) = (pod_of(member.pod.uid), self.world.node(&member.node));
+                    let time = self.about(api, pod, 1);
+                    self.after(time, Happening::Binds { call, pod, node });
+                }
+            }
+            ApiCall::Evict { call, pods } => {
+                for pod in pods.iter().map(|pod| pod_of(pod.uid)) {
+                    let time = self.about(api, pod, 2);
+                    self.after(time, Happening::Evicts { call, pod });
+                }
+            }
+            ApiCall::Delete { call, pods, .. } => {
+                self.totals.rollbacks += 1;
+                for pod in pods.iter().map(|pod| pod_of(pod.uid)) {
+                    let time = self.about(api, pod, 3);
+                    self.after(time, Happening::Deletes { call, pod });
+                }
+            }
+            ApiCall::Warn { .. } | ApiCall::Tell { .. } | ApiCall::ShowQueue(_) => {}
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrives { gang } => {
+                (0..self.world.spec(gang).members).for_each(|member| self.create(gang, member));
+            }
+            Happening::Recreates { gang, member } => {
+                if self.world.gang(gang).ended_ms.is_none() {
+                    self.create(gang, member);
+                }
+            }
+            Happening::Binds { call, pod, node } => self.bind(call, pod, node),
+            Happening::Evicts { call, pod } => {
+                if self.stop(pod) {
+                    let gang = self.world.pod(pod).gang;
+                    self.world.gang(gang).evicted_pods += 1;
+                    self.totals.evicted_pods += 1;
+                }
+                let (pod, outcome) = (uid(pod), EvictOutcome::Evicted);
+                self.hear(Event::EvictFinished { call, pod, outcome });
+            }
+            Happening::Deletes { call, pod } => {
+                self.stop(pod);
+                let (pod, outcome) = (uid(pod), DeleteOutcome::Deleted);
+                self.hear(Event::DeleteFinished { call, pod, outcome });
+            }
+            Happening::News { pod } => self.show(pod),
+            Happening::Runs { pod } => self.begin(pod),
+            Happening::Stops { pod } => self.stopped(pod),
+            Happening::Ends { gang, forecast } => {
+                if self.world.gang(gang).forecast == forecast {
+                    self.end(gang);
+                }
+            }
+            Happening::CleansUp { pod } => {
+                self.world.advance(self.now, pod, Stage::Gone, None);
+                self.news(pod);
+            }
+        }
+    }
+
+    fn news(&mut self, pod: u32) {
+        self.after(self.timing.watch_ms, Happening::News { pod });
+    }
+
+    /// The scheduler hears what is true now.
+    fn show(&mut self, pod: u32) {
+        let event = match self.world.pod(pod).stage {
+            Stage::Gone => Event::PodDeleted(uid(pod)),
+            _ => Event::PodApplied(Box::new(self.world.object(pod))),
+        };
+        self.hear(event);
+    }
+
+    fn create(&mut self, gang: u32, member: u32) {
+        let pod = self.world.create(self.now, gang, member);
+        self.news(pod);
+    }
+
+    fn bind(&mut self, call: CallId, pod: u32, node: u32) {
+        let waits = self.world.pod(pod).stage == Stage::Waiting;
+        let outcome = if waits { BindOutcome::Bound } else { BindOutcome::Gone };
+        if waits {
+            self.totals.binds += 1;
+            self.world.advance(self.now, pod, Stage::Bound, Some(node));
+            self.news(pod);
+            let time = self.about(self.timing.start_ms, pod, 4);
+            self.after(time, Happening::Runs { pod });
+        }
+        self.hear(Event::BindFinished { call, pod: uid(pod), outcome });
+    }
+
+    fn begin(&mut self, pod: u32) {
+        if self.world.pod(pod).stage != Stage::Bound {
+            return;
+        }
+        self.world.advance(self.now, pod, Stage::Running, None);
+        let (now, gang) = (self.now, self.world.pod(pod).gang);
+        let entry = self.world.gang(gang);
+        entry.progress.change(now, 1);
+        if entry.progress.runs() {
+            entry.started_ms.get_or_insert(now);
+        }
+        self.foresee(gang);
+    }
+
+    /// Foresees the end of a gang anew; what was foreseen before is void.
+    fn foresee(&mut self, gang: u32) {
+        let entry = self.world.gang(gang);
+        entry.forecast += 1;
+        let forecast = entry.forecast;
+        if let Some(at) = entry.progress.ends_at() {
+            self.at(at, Happening::Ends { gang, forecast });
+        }
+    }
+
+    /// A pod gets its deletion timestamp and begins to stop. Whether there was anything to stop.
+    fn stop(&mut self, pod: u32) -> bool {
+        let stage = self.world.pod(pod).stage;
+        if !matches!(stage, Stage::Bound | Stage::Running) {
+            return false;
+        }
+        self.world.advance(self.now, pod, Stage::Stopping, None);
+        self.news(pod);
+        let time = self.about(self.timing.stop_ms, pod, 5);
+        self.after(time, Happening::Stops { pod });
+        if stage == Stage::Running {
+            let (now, gang) = (self.now, self.world.pod(pod).gang);
+            let spec = self.world.spec(gang);
+            let entry = self.world.gang(gang);
+            let ran = entry.progress.runs();
+            let lost = entry.progress.change(now, -1);
+            if ran && !entry.progress.runs() {
+                entry.restarts += 1;
+                let each = i128::from(spec.gpus()) * i128::from(lost);
+                let lost = each / i128::from(spec.max_member);
+                entry.lost_gpu_ms += i64::try_from(lost).unwrap_or(i64::MAX);
+            }
+            self.foresee(gang);
+        }
+        true
+    }
+
+    fn stopped(&mut self, pod: u32) {
+        self.world.advance(self.now, pod, Stage::Gone, None);
+        self.news(pod);
+        let (gang, member) = (self.world.pod(pod).gang, self.world.pod(pod).member);
+        let time = self.about(self.timing.recreate_ms, pod, 6);
+        self.after(time, Happening::Recreates { gang, member });
+    }
+
+    /// All that runs succeeds; what does not run yet is not needed any more.
+    fn end(&mut self, gang: u32) {
+        self.totals.ended += 1;
+        self.totals.end_ms = self.now;
+        let now = self.now;
+        self.world.gang(gang).ended_ms = Some(now);
+        let pods = self.world.gang(gang).pods.clone();
+        for pod in &pods {
+            if matches!(self.world.pod(*pod).stage, Stage::Waiting | Stage::Bound) {
+                self.world.advance(now, *pod, Stage::Gone, None);
+                self.news(*pod);
+            }
+        }
+        for pod in pods {
+            if self.world.pod(pod).stage == Stage::Running {
+                self.world.advance(now, pod, Stage::Succeeded, None);
+                self.news(pod);
+                let time = self.about(self.timing.cleanup_ms, pod, 7);
+                self.after(time, Happening::CleansUp { pod });
+            }
+        }
+    }
+
+    fn finish(self, policy: &Policy) -> Outcome {
+        let tallies = self.scheduler.tallies();
+        let totals = Totals {
+            plans: tallies.plans,
+            seated: tallies.seated,
+            given_up: tallies.plans_given_up,
+            ..self.totals
+        };
+        Outcome::new(policy, &self.world, self.samples, totals)
+    }
+}
+
+/// SplitMix64's finisher: the same on every machine.
+fn mixed(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,163 @@
+//! Nodes as YAML, and how long things take there.
+
+use super::{InputError, Place, parse_yaml, read_text, shown};
+use crate::model::Node;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Most nodes of one cluster.
+const NODES_MAX: usize = 100_000;
+
+/// The shape of nodes where no file says otherwise, that of the other simulations.
+const DEFAULT: &str = "nodes: [{name: node, count: 1, allocatable: \
+     {nvidia.com/gpu: 8, cpu: 96, memory: 1024Gi}}]";
+
+/// A cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// Every node.
+    pub nodes: Vec<Node>,
+    /// How long things take.
+    pub timing: Timing,
+}
+
+/// How long things take, in milliseconds. Each is varied by up to a quarter either way, drawn from
+/// the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between a call and its answer.
+    pub api_ms: i64,
+    /// Between a change and its news.
+    pub watch_ms: i64,
+    /// Between a pod's bind and its running.
+    pub start_ms: i64,
+    /// Between a pod's eviction and its end.
+    pub stop_ms: i64,
+    /// Between a gang's end and the deletion of its pods.
+    pub cleanup_ms: i64,
+    /// Between the end of an evicted pod and its replacement.
+    pub recreate_ms: i64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            api_ms: 20,
+            watch_ms: 10,
+            start_ms: 2_000,
+            stop_ms: 5_000,
+            cleanup_ms: 1_000,
+            recreate_ms: 1_000,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    nodes: Vec<Shape>,
+    #[serde(default)]
+    timing: Times,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Shape {
+    name: String,
+    count: Option<u32>,
+    allocatable: BTreeMap<String, String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Times {
+    api: Option<String>,
+    watch: Option<String>,
+    start: Option<String>,
+    stop: Option<String>,
+    cleanup: Option<String>,
+    recreate: Option<String>,
+}
+
+pub(super) fn parse(path: &str, text: &str) -> Result<ClusterSpec, InputError> {
+    build(path, parse_yaml(path, text)?)
+}
+
+pub(super) fn read(path: Option<&Path>, nodes: Option<u32>) -> Result<ClusterSpec, InputError> {
+    let (name, text) = match path {
+        Some(path) => (shown(path), read_text("cluster", path)?),
+        None if nodes.is_some() => ("default cluster".to_owned(), DEFAULT.to_owned()),
+        None => {
+            let problem = "no cluster: name a file with --cluster, or a number with --nodes";
+            return Err(InputError::Together(problem.into()));
+        }
+    };
+    let mut file: File = parse_yaml(&name, &text)?;
+    if let Some(count) = nodes {
+        let [shape] = &mut *file.nodes else {
+            return Err(InputError::Together(format!(
+                "{name} has {} shapes of nodes, and --nodes overrides the count of one: \
+                 edit the file instead",
+                file.nodes.len()
+            )));
+        };
+        shape.count = Some(count);
+    }
+    build(&name, file)
+}
+
+fn build(path: &str, file: File) -> Result<ClusterSpec, InputError> {
+    let mut nodes = Vec::new();
+    for (index, shape) in file.nodes.iter().enumerate() {
+        let entry = format!("nodes[{index}]");
+        let place = Place { path, entry: &entry };
+        if !crate::model::contract::is_object_name(&shape.name) {
+            let expected = "a name of lower-case letters, digits, '-' and '.'";
+            return Err(place.wrong("name", &shape.name, expected));
+        }
+        let mut allocatable = shape.allocatable.clone();
+        allocatable.entry("pods".into()).or_insert_with(|| "110".into());
+        let allocatable = place.amounts("allocatable", &allocatable)?;
+        let count = shape.count.map_or(1, |count| count as usize);
+        if count == 0 || nodes.len() + count > NODES_MAX {
+            let expected = format!("1 to {NODES_MAX} nodes in all");
+            return Err(place.wrong("count", count, expected));
+        }
+        let labels = shape.labels.iter();
+        let labels: Vec<_> = labels.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
+        for number in 0..count {
+            let name = match shape.count {
+                None => shape.name.as_str().into(),
+                Some(_) => format!("{}-{number}", shape.name).into(),
+            };
+            let (labels, allocatable) = (labels.clone(), allocatable.clone());
+            nodes.push(Node { name, labels, allocatable, ..Node::default() });
+        }
+    }
+    if nodes.is_empty() {
+        return Err(InputError::Together(format!("{path}: a cluster needs at least one node")));
+    }
+    let mut names: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let place = Place { path, entry: "nodes" };
+        return Err(place.wrong("name", twice[0], "a name that no other node has"));
+    }
+    Ok(ClusterSpec { timing: timing(path, &file.timing)?, nodes })
+}
+
+fn timing(path: &str, times: &Times) -> Result<Timing, InputError> {
+    let place = Place { path, entry: "timing" };
+    let default = Timing::default();
+    Ok(Timing {
+        api_ms: place.time_or("api", times.api.as_deref(), default.api_ms)?,
+        watch_ms: place.time_or("watch", times.watch.as_deref(), default.watch_ms)?,
+        start_ms: place.time_or("start", times.start.as_deref(), default.start_ms)?,
+        stop_ms: place.time_or("stop", times.stop.as_deref(), default.stop_ms)?,
+        cleanup_ms: place.time_or("cleanup", times.cleanup.as_deref(), default.cleanup_ms)?,
+        recreate_ms: place.time_or("recreate", times.recreate.as_deref(), default.recreate_ms)?,
+    })
+}

@@ -1,0 +1,297 @@
+//! What is simulated, read strictly: an unknown field is an error.
+
+mod cluster;
+mod philly;
+mod queues;
+mod workload;
+
+pub use cluster::{ClusterSpec, Timing};
+pub use workload::{GangSpec, Shape};
+
+use crate::cluster::is_gpu;
+use crate::config::parse_duration;
+use crate::fairshare::FairShare;
+use crate::kubernetes::convert::queue::QueueError;
+use crate::model::queue::DEFAULT_QUEUE;
+use crate::model::{QueueSpec, ResourceList, quantity};
+use crate::simulator::traces::TraceError;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Longest time taken: ten years.
+const TIME_MAX_MS: i64 = 10 * 366 * 86_400_000;
+
+/// Why the inputs cannot be simulated. All of these are for the person who wrote them.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// A file cannot be read.
+    #[error("reading the {what} {path}: {source}: check the path")]
+    Read {
+        /// What it was to hold.
+        what: &'static str,
+        /// The file.
+        path: Box<str>,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It is no YAML, or lacks or misspells a field.
+    #[error("{path}:{line}: {problem}")]
+    Yaml {
+        /// The file.
+        path: Box<str>,
+        /// From 1.
+        line: u64,
+        /// What the parser says.
+        problem: Box<str>,
+    },
+    /// A field has a value that makes no sense.
+    #[error("{path}: {field} is {found:?}: expected {expected}")]
+    Field {
+        /// The file.
+        path: Box<str>,
+        /// Where in the file.
+        field: Box<str>,
+        /// What is there.
+        found: Box<str>,
+        /// What would be right.
+        expected: Box<str>,
+    },
+    /// A queue is malformed.
+    #[error("{path}: {source}")]
+    Queue {
+        /// The file.
+        path: Box<str>,
+        /// What is wrong.
+        source: QueueError,
+    },
+    /// The queues make no tree, or a gang may not use its queue.
+    #[error("{path}: {problem}")]
+    Tree {
+        /// The file.
+        path: Box<str>,
+        /// What is wrong and what to do.
+        problem: Box<str>,
+    },
+    /// A trace is malformed.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The inputs do not go together.
+    #[error("{0}")]
+    Together(String),
+}
+
+/// Where the inputs are.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Nodes as YAML; absent: nodes of the default shape, as many as `nodes` says.
+    pub cluster: Option<PathBuf>,
+    /// Overrides the count of the one shape of node.
+    pub nodes: Option<u32>,
+    /// Gangs as YAML, or jobs as CSV.
+    pub workload: PathBuf,
+    /// Takes at most so many rows of jobs.
+    pub limit_rows: Option<usize>,
+    /// Jobs of a trace have a checkpoint so often; absent: never.
+    pub checkpoint: Option<Duration>,
+    /// Queues as YAML documents; absent: the workload's own, with equal weights.
+    pub queues: Option<PathBuf>,
+}
+
+/// Everything that the runs of a study share.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The nodes, and how long things take.
+    pub cluster: ClusterSpec,
+    /// By arrival.
+    pub gangs: Vec<GangSpec>,
+    /// Declared queues.
+    pub queues: Vec<QueueSpec>,
+    /// Names of the queues that gangs are in, sorted.
+    pub tenants: Vec<Box<str>>,
+    /// For each gang, its place in [`Self::tenants`].
+    pub tenant_of: Vec<usize>,
+}
+
+impl Inputs {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read(sources: &Sources) -> Result<Self, InputError> {
+        let cluster = cluster::read(sources.cluster.as_deref(), sources.nodes)?;
+        let path = &sources.workload;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let gangs = if name.ends_with(".csv") || name.ends_with(".csv.gz") {
+            philly::read(path, sources)?
+        } else {
+            workload::parse(&shown(path), &read_text("workload", path)?)?
+        };
+        let (queues, origin) = match &sources.queues {
+            Some(path) => (Some(read_text("queues", path)?), shown(path)),
+            None => (None, shown(path)),
+        };
+        let queues = queues.map(|text| queues::parse(&origin, &text)).transpose()?;
+        Self::new(cluster, gangs, queues, &origin)
+    }
+
+    /// As [`Self::read`], from texts in YAML.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn from_texts(
+        cluster: &str,
+        workload: &str,
+        queues: Option<&str>,
+    ) -> Result<Self, InputError> {
+        let cluster = cluster::parse("cluster.yaml", cluster)?;
+        let gangs = workload::parse("workload.yaml", workload)?;
+        let queues = queues.map(|text| queues::parse("queues.yaml", text)).transpose()?;
+        let origin = if queues.is_some() { "queues.yaml" } else { "workload.yaml" };
+        Self::new(cluster, gangs, queues, origin)
+    }
+
+    fn new(
+        cluster: ClusterSpec,
+        mut gangs: Vec<GangSpec>,
+        queues: Option<Vec<QueueSpec>>,
+        origin: &str,
+    ) -> Result<Self, InputError> {
+        gangs.sort_by_key(|gang| gang.arrival_ms);
+        let queues = queues.unwrap_or_else(|| named_by(&gangs));
+        let in_tree =
+            |problem: String| InputError::Tree { path: origin.into(), problem: problem.into() };
+        let mut tree = FairShare::default();
+        tree.replace(&queues).map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            in_tree(faults.join("; "))
+        })?;
+        let mut names = Vec::with_capacity(gangs.len());
+        for gang in &gangs {
+            let queue =
+                tree.queue_for(&gang.namespace, gang.queue.as_deref()).map_err(|fault| {
+                    in_tree(format!("gang {}/{}: {fault}", gang.namespace, gang.name))
+                })?;
+            names.push(tree.spec(queue).name.clone());
+        }
+        let tenants: BTreeSet<Box<str>> = names.iter().cloned().collect();
+        let tenants: Vec<Box<str>> = tenants.into_iter().collect();
+        let place = |name: &Box<str>| tenants.binary_search(name).expect("it was collected");
+        let tenant_of = names.iter().map(place).collect();
+        if gangs.is_empty() {
+            return Err(InputError::Together(
+                "nothing to simulate: the workload has no gang".into(),
+            ));
+        }
+        Ok(Self { cluster, gangs, queues, tenants, tenant_of })
+    }
+
+    /// When the last gang arrives, from the start.
+    #[must_use]
+    pub fn last_arrival_ms(&self) -> i64 {
+        self.gangs.last().map_or(0, |gang| gang.arrival_ms)
+    }
+
+    /// GPUs of all nodes.
+    #[must_use]
+    pub fn gpus(&self) -> i64 {
+        self.cluster.nodes.iter().map(|node| gpus_in(&node.allocatable)).sum()
+    }
+}
+
+/// Queues of equal weight that the gangs name, each with the namespaces that use it.
+fn named_by(gangs: &[GangSpec]) -> Vec<QueueSpec> {
+    let mut namespaces: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for gang in gangs {
+        if let Some(queue) = gang.queue.as_deref().filter(|queue| *queue != DEFAULT_QUEUE) {
+            namespaces.entry(queue).or_default().insert(&gang.namespace);
+        }
+    }
+    let queue = |(name, namespaces): (&str, BTreeSet<&str>)| QueueSpec {
+        name: name.into(),
+        namespaces: namespaces.into_iter().map(Into::into).collect(),
+        ..QueueSpec::default()
+    };
+    namespaces.into_iter().map(queue).collect()
+}
+
+/// GPUs in a list of amounts.
+pub(super) fn gpus_in(list: &ResourceList) -> i64 {
+    list.iter().filter(|(name, _)| is_gpu(name)).map(|(_, amount)| *amount).sum()
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn read_text(what: &'static str, path: &Path) -> Result<String, InputError> {
+    let failed = |source| InputError::Read { what, path: shown(path).into(), source };
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+/// One YAML document of a known form.
+fn parse_yaml<T: DeserializeOwned>(path: &str, text: &str) -> Result<T, InputError> {
+    serde_saphyr::from_str(text).map_err(|error| yaml_error(path, &error))
+}
+
+fn yaml_error(path: &str, error: &serde_saphyr::Error) -> InputError {
+    let line = error.location().map_or(1, |location| location.line().max(1));
+    let text = error.without_snippet().to_string();
+    let problem = text.lines().next().unwrap_or_default().into();
+    InputError::Yaml { path: path.into(), line, problem }
+}
+
+/// A place in a file, for errors.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    entry: &'a str,
+}
+
+impl Place<'_> {
+    fn wrong(
+        &self,
+        field: &str,
+        found: impl ToString,
+        expected: impl Into<Box<str>>,
+    ) -> InputError {
+        InputError::Field {
+            path: self.path.into(),
+            field: format!("{}.{field}", self.entry).into(),
+            found: found.to_string().into(),
+            expected: expected.into(),
+        }
+    }
+
+    fn time(&self, field: &str, text: &str) -> Result<i64, InputError> {
+        let millis = parse_duration(text).and_then(|time| i64::try_from(time.as_millis()).ok());
+        millis.filter(|millis| *millis <= TIME_MAX_MS).ok_or_else(|| {
+            self.wrong(field, text, "a duration such as 500ms, 90s or 1h30m, at most ten years")
+        })
+    }
+
+    fn time_or(&self, field: &str, text: Option<&str>, or: i64) -> Result<i64, InputError> {
+        text.map_or(Ok(or), |text| self.time(field, text))
+    }
+
+    /// In the units of [`ResourceList`].
+    fn amounts(
+        &self,
+        field: &str,
+        list: &BTreeMap<String, String>,
+    ) -> Result<ResourceList, InputError> {
+        let mut amounts = ResourceList::new();
+        for (name, text) in list {
+            let scale = if name == "cpu" { 3 } else { 0 };
+            let amount = quantity::parse(text, scale).ok_or_else(|| {
+                let field = format!("{field}[{name}]");
+                self.wrong(&field, text, "a quantity such as 8, 500m or 64Gi, at most 2^52")
+            })?;
+            if amount > 0 {
+                amounts.push((name.as_str().into(), amount));
+            }
+        }
+        Ok(amounts)
+    }
+}

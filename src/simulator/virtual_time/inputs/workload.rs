@@ -1,0 +1,193 @@
+//! Gangs as YAML.
+
+use super::{InputError, Place, gpus_in, parse_yaml};
+use crate::model::ResourceList;
+use crate::model::contract::is_object_name;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Most members of one gang, as the default configuration has it.
+const MEMBERS_MAX: u32 = 10_000;
+/// Most gangs of one workload.
+const GANGS_MAX: usize = 2_000_000;
+
+/// What a member asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Requests.
+    pub requests: ResourceList,
+    /// GPUs among them.
+    pub gpus: i64,
+}
+
+impl From<ResourceList> for Shape {
+    fn from(requests: ResourceList) -> Self {
+        Self { gpus: gpus_in(&requests), requests }
+    }
+}
+
+/// A gang that arrives, runs and ends.
+#[derive(Clone, Debug)]
+pub struct GangSpec {
+    /// Name, unique in its namespace.
+    pub name: Box<str>,
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// The queue it names.
+    pub queue: Option<Box<str>>,
+    /// When its pods are created, from the start.
+    pub arrival_ms: i64,
+    /// How long it runs with all the members it may have.
+    pub run_ms: i64,
+    /// Pods that are created.
+    pub members: u32,
+    /// Members without which none runs.
+    pub min_member: u32,
+    /// The most that run; more than the minimum: an elastic gang.
+    pub max_member: u32,
+    /// What each member asks for, but the last.
+    pub shape: Arc<Shape>,
+    /// What the last member asks for.
+    pub last: Arc<Shape>,
+    /// `spec.priority` of its pods.
+    pub priority: i32,
+    /// `spec.nodeSelector` of its pods, sorted.
+    pub selector: Arc<[(Box<str>, Box<str>)]>,
+    /// How much running time lies between two checkpoints; `None`: there are none.
+    pub checkpoint_ms: Option<i64>,
+}
+
+impl GangSpec {
+    /// What a member asks for.
+    #[must_use]
+    pub fn shape_of(&self, member: u32) -> &Arc<Shape> {
+        if member + 1 == self.members { &self.last } else { &self.shape }
+    }
+
+    /// GPUs of as many members as may run.
+    #[must_use]
+    pub fn gpus(&self) -> i64 {
+        let last = i64::from(self.max_member == self.members);
+        self.shape.gpus * (i64::from(self.max_member) - last) + self.last.gpus * last
+    }
+
+    /// Whether members may come and go while it runs.
+    #[must_use]
+    pub fn is_elastic(&self) -> bool {
+        self.min_member < self.max_member
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    gangs: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Entry {
+    name: String,
+    namespace: Option<String>,
+    queue: Option<String>,
+    arrival: Option<String>,
+    run: String,
+    members: Option<u32>,
+    min_member: Option<u32>,
+    max_member: Option<u32>,
+    requests: BTreeMap<String, String>,
+    #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    selector: BTreeMap<String, String>,
+    checkpoint: Option<String>,
+    count: Option<u32>,
+    every: Option<String>,
+}
+
+pub(super) fn parse(path: &str, text: &str) -> Result<Vec<GangSpec>, InputError> {
+    let file: File = parse_yaml(path, text)?;
+    let mut gangs = Vec::new();
+    let mut names = BTreeSet::new();
+    for (index, entry) in file.gangs.iter().enumerate() {
+        let place = format!("gangs[{index}] ({})", entry.name);
+        let place = Place { path, entry: &place };
+        let made = entry.gangs(place)?;
+        for gang in made {
+            if !names.insert((gang.namespace.clone(), gang.name.clone())) {
+                let expected = "a name that no other gang of the namespace has";
+                return Err(place.wrong("name", &gang.name, expected));
+            }
+            gangs.push(gang);
+        }
+        if gangs.len() > GANGS_MAX {
+            let expected = format!("at most {GANGS_MAX} gangs in all");
+            return Err(place.wrong("count", entry.count.unwrap_or(1), expected));
+        }
+    }
+    Ok(gangs)
+}
+
+impl Entry {
+    /// The gangs of one entry, one after the other.
+    fn gangs(&self, place: Place<'_>) -> Result<Vec<GangSpec>, InputError> {
+        let first = self.first(place)?;
+        let every_ms = place.time_or("every", self.every.as_deref(), 0)?;
+        let count = self.count.unwrap_or(1);
+        if count as usize > GANGS_MAX {
+            return Err(place.wrong("count", count, format!("at most {GANGS_MAX}")));
+        }
+        let gang = |number: u32| GangSpec {
+            name: match self.count {
+                None => first.name.clone(),
+                Some(_) => format!("{}-{number}", first.name).into(),
+            },
+            arrival_ms: first.arrival_ms.saturating_add(every_ms.saturating_mul(number.into())),
+            ..first.clone()
+        };
+        Ok((0..count).map(gang).collect())
+    }
+
+    fn first(&self, place: Place<'_>) -> Result<GangSpec, InputError> {
+        let namespace = self.namespace.as_deref().or(self.queue.as_deref()).unwrap_or("default");
+        let named = [("name", Some(&*self.name)), ("namespace", Some(namespace))];
+        for (field, name) in named.into_iter().chain([("queue", self.queue.as_deref())]) {
+            if let Some(name) = name.filter(|name| !is_object_name(name)) {
+                let expected = "a name of lower-case letters, digits, '-' and '.'";
+                return Err(place.wrong(field, name, expected));
+            }
+        }
+        let within = |field, count: u32, least: u32, most: u32| {
+            if (least..=most).contains(&count) {
+                return Ok(count);
+            }
+            Err(place.wrong(field, count, format!("a whole number from {least} to {most}")))
+        };
+        let members = within("members", self.members.unwrap_or(1), 1, MEMBERS_MAX)?;
+        let min = within("min-member", self.min_member.unwrap_or(members), 1, members)?;
+        let max = within("max-member", self.max_member.unwrap_or(members), min, members)?;
+        let shape: Arc<Shape> = Arc::new(place.amounts("requests", &self.requests)?.into());
+        let selector = self.selector.iter();
+        let checkpoint = self.checkpoint.as_deref();
+        let checkpoint_ms = checkpoint.map(|text| place.time("checkpoint", text)).transpose()?;
+        if checkpoint_ms == Some(0) {
+            return Err(place.wrong("checkpoint", "0", "a duration above zero"));
+        }
+        Ok(GangSpec {
+            name: self.name.as_str().into(),
+            namespace: namespace.into(),
+            queue: self.queue.as_deref().map(Into::into),
+            arrival_ms: place.time_or("arrival", self.arrival.as_deref(), 0)?,
+            run_ms: place.time("run", &self.run)?,
+            members,
+            min_member: min,
+            max_member: max,
+            last: shape.clone(),
+            shape,
+            priority: self.priority,
+            selector: selector.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),
+            checkpoint_ms,
+        })
+    }
+}

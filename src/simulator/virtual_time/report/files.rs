@@ -1,0 +1,147 @@
+//! The files of a study.
+
+use super::html;
+use crate::simulator::virtual_time::outcome::seconds;
+use crate::simulator::virtual_time::{Inputs, Outcome, Summary};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Why the files of a study cannot be written. All of these are for the person who chose the
+/// folder.
+#[derive(Debug, thiserror::Error)]
+#[error("writing {path}: {source}: choose another folder with --out, or make room")]
+pub struct WriteError {
+    /// The file or folder.
+    pub path: Box<str>,
+    /// The cause.
+    pub source: std::io::Error,
+}
+
+/// Writes `gangs.csv`, `queues.csv`, `summary.json` and `report.html` into a folder, which is made
+/// if it does not exist.
+///
+/// # Errors
+/// The first file that cannot be written.
+pub fn write(
+    folder: &Path,
+    inputs: &Inputs,
+    outcomes: &[Outcome],
+    seed: u64,
+) -> Result<(), WriteError> {
+    let failed =
+        |path: &Path, source| WriteError { path: path.display().to_string().into(), source };
+    std::fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+    let file = |name: &str, fill: &dyn Fn(&mut dyn Write) -> std::io::Result<()>| {
+        let path = folder.join(name);
+        let written = File::create(&path).and_then(|file| {
+            let mut file = BufWriter::new(file);
+            fill(&mut file)?;
+            file.flush()
+        });
+        written.map_err(|source| failed(&path, source))
+    };
+    file("gangs.csv", &|to| gangs(inputs, outcomes, to))?;
+    file("queues.csv", &|to| queues(inputs, outcomes, to))?;
+    file("summary.json", &|to| summary(inputs, outcomes, seed, to))?;
+    file("report.html", &|to| to.write_all(html::page(inputs, outcomes, seed).as_bytes()))
+}
+
+const GANG_COLUMNS: [&str; 12] = [
+    "policy",
+    "gang",
+    "queue",
+    "gpus",
+    "arrival_s",
+    "start_s",
+    "end_s",
+    "wait_s",
+    "jct_s",
+    "evicted_pods",
+    "restarts",
+    "lost_gpu_s",
+];
+
+/// A row for each policy and gang; what did not happen is empty.
+fn gangs(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::Result<()> {
+    let mut csv = csv::Writer::from_writer(to);
+    csv.write_record(GANG_COLUMNS)?;
+    for outcome in outcomes {
+        for gang in &outcome.gangs {
+            let spec = &inputs.gangs[gang.gang];
+            let shown = |at: Option<i64>| at.map(|at| millis(at)).unwrap_or_default();
+            let since = |at: Option<i64>| shown(at.map(|at| at - spec.arrival_ms));
+            csv.write_record([
+                outcome.policy,
+                &format!("{}/{}", spec.namespace, spec.name),
+                &inputs.tenants[inputs.tenant_of[gang.gang]],
+                &spec.gpus().to_string(),
+                &millis(spec.arrival_ms),
+                &shown(gang.started_ms),
+                &shown(gang.ended_ms),
+                &since(gang.started_ms),
+                &since(gang.ended_ms),
+                &gang.evicted_pods.to_string(),
+                &gang.restarts.to_string(),
+                &millis(gang.lost_gpu_ms),
+            ])?;
+        }
+    }
+    csv.flush()
+}
+
+/// Thousandths as a number with three decimals.
+fn millis(value: i64) -> String {
+    format!("{}.{:03}", value / 1000, value % 1000)
+}
+
+/// A row for each policy, time and queue.
+fn queues(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::Result<()> {
+    let mut csv = csv::Writer::from_writer(to);
+    let columns = ["policy", "time_s", "queue", "allocated_gpus", "deserved_gpus", "pending_gpus"];
+    csv.write_record(columns)?;
+    for outcome in outcomes {
+        for (at, shares) in outcome.samples.iter() {
+            for (queue, share) in inputs.tenants.iter().zip(shares) {
+                csv.write_record([
+                    outcome.policy,
+                    &seconds(at).to_string(),
+                    queue,
+                    &share.allocated.to_string(),
+                    &share.deserved_milli.map(millis).unwrap_or_default(),
+                    &share.pending.to_string(),
+                ])?;
+            }
+        }
+    }
+    csv.flush()
+}
+
+#[derive(Serialize)]
+struct Study<'a> {
+    seed: u64,
+    nodes: usize,
+    gpus: i64,
+    gangs: usize,
+    last_arrival_s: f64,
+    policies: Vec<&'a Summary>,
+}
+
+fn summary(
+    inputs: &Inputs,
+    outcomes: &[Outcome],
+    seed: u64,
+    to: &mut dyn Write,
+) -> std::io::Result<()> {
+    let study = Study {
+        seed,
+        nodes: inputs.cluster.nodes.len(),
+        gpus: inputs.gpus(),
+        gangs: inputs.gangs.len(),
+        last_arrival_s: seconds(inputs.last_arrival_ms()),
+        policies: outcomes.iter().map(|outcome| &outcome.summary).collect(),
+    };
+    serde_json::to_writer_pretty(&mut *to, &study)?;
+    writeln!(to)
+}

@@ -1,0 +1,70 @@
+//! What each queue holds, deserves and waits for over time, in a bounded number of samples.
+
+/// Samples kept at most; with more, every second one is dropped and the distance doubled.
+const SAMPLES_MAX: usize = 512;
+
+/// One queue at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// GPUs of its bound pods.
+    pub allocated: i64,
+    /// Thousandths of GPUs; `None` where queues deserve nothing.
+    pub deserved_milli: Option<i64>,
+    /// GPUs of its pods that wait.
+    pub pending: i64,
+}
+
+/// Samples at equal distances from the start.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    interval_ms: i64,
+    /// by time, then by queue
+    rows: Vec<Vec<Share>>,
+}
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self { interval_ms: 1_000, rows: Vec::new() }
+    }
+}
+
+impl Samples {
+    /// When the next sample is to be taken.
+    pub(super) fn next_at(&self) -> i64 {
+        self.interval_ms * i64::try_from(self.rows.len()).expect("few")
+    }
+
+    pub(super) fn add(&mut self, row: Vec<Share>) {
+        self.rows.push(row);
+        if self.rows.len() > SAMPLES_MAX {
+            let mut place = 0;
+            self.rows.retain(|_| {
+                place += 1;
+                place % 2 == 1
+            });
+            self.interval_ms *= 2;
+        }
+    }
+
+    /// Times with the shares of all queues.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &[Share])> {
+        let times = (0..).map(|index: i64| index * self.interval_ms);
+        times.zip(self.rows.iter().map(Vec::as_slice))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_stay_few_and_in_their_places() {
+        let mut samples = Samples::default();
+        for _ in 0..5_000 {
+            let at = samples.next_at();
+            samples.add(vec![Share { allocated: at, ..Share::default() }]);
+        }
+        assert!(samples.rows.len() <= SAMPLES_MAX && samples.rows.len() > SAMPLES_MAX / 3);
+        assert!(samples.iter().all(|(at, row)| row[0].allocated == at));
+    }
+}

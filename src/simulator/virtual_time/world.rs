@@ -1,0 +1,280 @@
+//! What is true in a run: nodes, pods and gangs, without the scheduler's opinion of them.
+
+use super::inputs::{GangSpec, Inputs};
+use super::policy::{PARTITION, Setting};
+use super::progress::Progress;
+use crate::model::{GroupSpec, Node, Phase, Pod, PodClass, PodKey, ResourceList, Uid, WallTime};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// The wall time at which every run begins; nothing depends on it.
+pub(super) const EPOCH_MS: i64 = 1_600_000_000_000;
+
+/// A life of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Waiting,
+    Bound,
+    Running,
+    /// evicted, not gone yet
+    Stopping,
+    Succeeded,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PodTruth {
+    pub(super) gang: u32,
+    pub(super) member: u32,
+    /// how many pods were this member before
+    replaced: u32,
+    pub(super) stage: Stage,
+    created_ms: i64,
+    bound_ms: i64,
+    ended_ms: i64,
+    pub(super) node: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Gang {
+    pub(super) progress: Progress,
+    /// by member, the present pod
+    pub(super) pods: Vec<u32>,
+    pub(super) started_ms: Option<i64>,
+    pub(super) ended_ms: Option<i64>,
+    /// counts the ends that were foreseen: all but the last are void
+    pub(super) forecast: u32,
+    pub(super) evicted_pods: u32,
+    pub(super) restarts: u32,
+    pub(super) lost_gpu_ms: i64,
+    class: Arc<PodClass>,
+    last_class: Arc<PodClass>,
+}
+
+struct NodeTruth {
+    name: Arc<str>,
+    free: ResourceList,
+}
+
+/// GPUs by queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) held: i64,
+    pub(super) pending: i64,
+}
+
+pub(super) struct World<'a> {
+    pub(super) inputs: &'a Inputs,
+    queued: bool,
+    pub(super) gangs: Vec<Gang>,
+    pods: Vec<PodTruth>,
+    nodes: Vec<NodeTruth>,
+    by_name: FxHashMap<Box<str>, u32>,
+    /// by queue
+    pub(super) tallies: Vec<Tally>,
+    pub(super) held: i64,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(inputs: &'a Inputs, setting: &Setting) -> Self {
+        let mut classes: FxHashMap<ClassKey, Arc<PodClass>> = FxHashMap::default();
+        let gangs = inputs.gangs.iter().zip(&inputs.tenant_of);
+        let gangs = gangs.map(|(spec, tenant)| {
+            let owner = setting.partitioned.then_some(*tenant);
+            let mut class = |shape: &ResourceList| {
+                let key = (shape.clone(), owner, Arc::as_ptr(&spec.selector).cast::<()>() as usize);
+                let make = || Arc::new(class_of(inputs, spec, shape, owner));
+                classes.entry(key).or_insert_with(make).clone()
+            };
+            Gang {
+                progress: Progress::new(spec),
+                pods: Vec::new(),
+                started_ms: None,
+                ended_ms: None,
+                forecast: 0,
+                evicted_pods: 0,
+                restarts: 0,
+                lost_gpu_ms: 0,
+                class: class(&spec.shape.requests),
+                last_class: class(&spec.last.requests),
+            }
+        });
+        let gangs = gangs.collect();
+        let nodes = setting.nodes.iter();
+        let node =
+            |node: &Node| NodeTruth { name: (*node.name).into(), free: node.allocatable.clone() };
+        let names = setting.nodes.iter().zip(0..).map(|(node, index)| (node.name.clone(), index));
+        Self {
+            inputs,
+            queued: setting.queued,
+            gangs,
+            pods: Vec::new(),
+            nodes: nodes.map(node).collect(),
+            by_name: names.collect(),
+            tallies: vec![Tally::default(); inputs.tenants.len()],
+            held: 0,
+        }
+    }
+
+    pub(super) fn node(&self, name: &str) -> u32 {
+        *self.by_name.get(name).expect("a pod is bound to a node that exists")
+    }
+
+    pub(super) fn pod(&self, pod: u32) -> &PodTruth {
+        &self.pods[pod as usize]
+    }
+
+    pub(super) fn spec(&self, gang: u32) -> &'a GangSpec {
+        &self.inputs.gangs[gang as usize]
+    }
+
+    pub(super) fn gang(&mut self, gang: u32) -> &mut Gang {
+        &mut self.gangs[gang as usize]
+    }
+
+    fn gpus(&self, pod: u32) -> (usize, i64) {
+        let pod = self.pod(pod);
+        let tenant = self.inputs.tenant_of[pod.gang as usize];
+        (tenant, self.spec(pod.gang).shape_of(pod.member).gpus)
+    }
+
+    /// A pod is created, for a member that has none or had one before.
+    pub(super) fn create(&mut self, now: i64, gang: u32, member: u32) -> u32 {
+        let pod = u32::try_from(self.pods.len()).expect("fewer than 2^32 pods");
+        let before = self.gangs[gang as usize].pods.get(member as usize).copied();
+        let replaced = before.map_or(0, |before| self.pod(before).replaced + 1);
+        self.pods.push(PodTruth {
+            gang,
+            member,
+            replaced,
+            stage: Stage::Waiting,
+            created_ms: now,
+            bound_ms: 0,
+            ended_ms: 0,
+            node: None,
+        });
+        let pods = &mut self.gang(gang).pods;
+        match pods.get_mut(member as usize) {
+            Some(slot) => *slot = pod,
+            None => pods.push(pod),
+        }
+        let (tenant, gpus) = self.gpus(pod);
+        self.tallies[tenant].pending += gpus;
+        pod
+    }
+
+    /// Moves a pod on in its life and keeps account of the room.
+    ///
+    /// # Panics
+    /// If a node is given more than it has: the scheduler has broken I1.
+    pub(super) fn advance(&mut self, now: i64, pod: u32, stage: Stage, node: Option<u32>) {
+        let old = std::mem::replace(&mut self.pods[pod as usize].stage, stage);
+        let (tenant, gpus) = self.gpus(pod);
+        let truth = &mut self.pods[pod as usize];
+        if let Some(node) = node {
+            (truth.node, truth.bound_ms) = (Some(node), now);
+        }
+        if matches!(stage, Stage::Succeeded | Stage::Gone) && old != Stage::Succeeded {
+            truth.ended_ms = now;
+        }
+        let holds = |stage| matches!(stage, Stage::Bound | Stage::Running | Stage::Stopping);
+        if old == Stage::Waiting {
+            self.tallies[tenant].pending -= gpus;
+        }
+        let sign = i64::from(holds(stage)) - i64::from(holds(old));
+        if sign != 0 {
+            self.tallies[tenant].held += sign * gpus;
+            self.held += sign * gpus;
+            self.take_room(pod, sign);
+        }
+    }
+
+    fn take_room(&mut self, pod: u32, sign: i64) {
+        let PodTruth { gang, member, node, .. } = self.pods[pod as usize];
+        let spec = self.spec(gang);
+        let node = &mut self.nodes[node.expect("what holds room is bound") as usize];
+        for (resource, amount) in &spec.shape_of(member).requests {
+            let free = node.free.iter_mut().find(|(name, _)| name == resource);
+            let (_, free) = free.expect("the node offers what its pods ask for");
+            *free -= sign * amount;
+            assert!(
+                *free >= 0,
+                "I1: node {} has no room for {}/{} ({resource})",
+                node.name,
+                spec.namespace,
+                spec.name
+            );
+        }
+    }
+
+    /// The pod as the API server shows it.
+    pub(super) fn object(&self, pod: u32) -> Pod {
+        let truth = self.pod(pod);
+        let (spec, gang) = (self.spec(truth.gang), &self.gangs[truth.gang as usize]);
+        let name = match truth.replaced {
+            0 => format!("{}-{}", spec.name, truth.member),
+            replaced => format!("{}-{}-r{replaced}", spec.name, truth.member),
+        };
+        let is_last = truth.member + 1 == spec.members;
+        let class = if is_last { &gang.last_class } else { &gang.class };
+        let group = (spec.members > 1).then(|| {
+            Ok(GroupSpec {
+                name: spec.name.clone(),
+                min_member: spec.min_member,
+                max_member: Some(spec.max_member),
+            })
+        });
+        let wall = |at: i64| Some(WallTime(EPOCH_MS + at));
+        let ended = truth.stage == Stage::Succeeded;
+        Pod {
+            key: PodKey { namespace: spec.namespace.clone(), name: name.into() },
+            uid: uid(pod),
+            profile: Some(0),
+            node: truth.node.map(|node| (*self.nodes[node as usize].name).into()),
+            phase: if ended { Phase::Succeeded } else { Phase::Live },
+            deleting: truth.stage == Stage::Stopping,
+            priority: if self.queued { spec.priority } else { 0 },
+            created: WallTime(EPOCH_MS + truth.created_ms),
+            bound_at: truth.node.and_then(|_| wall(truth.bound_ms)),
+            finished_at: if ended { wall(truth.ended_ms) } else { None },
+            controller: Some(Uid((1 << 64) + u128::from(truth.gang))),
+            group,
+            queue: spec.queue.clone().filter(|_| self.queued),
+            class: PodClass::clone(class),
+            ..Pod::default()
+        }
+    }
+}
+
+/// Requests, owner of the node, and the selector's identity.
+type ClassKey = (ResourceList, Option<usize>, usize);
+
+fn class_of(
+    inputs: &Inputs,
+    spec: &GangSpec,
+    requests: &ResourceList,
+    owner: Option<usize>,
+) -> PodClass {
+    let of = |name: &str| requests.iter().find(|(n, _)| &**n == name).map(|(_, amount)| *amount);
+    let scored = [of("cpu").unwrap_or(100), of("memory").unwrap_or(200 << 20)];
+    let mut node_selector = spec.selector.to_vec();
+    node_selector.extend(owner.map(|o| (PARTITION.into(), inputs.tenants[o].clone())));
+    node_selector.sort();
+    PodClass {
+        profile: Some(0),
+        requests: requests.clone(),
+        non_zero: scored,
+        non_zero_asked: scored,
+        node_selector,
+        ..PodClass::default()
+    }
+}
+
+/// The uid of a pod, and back.
+pub(super) fn uid(pod: u32) -> Uid {
+    Uid(u128::from(pod) + 1)
+}
+
+pub(super) fn pod_of(uid: Uid) -> u32 {
+    u32::try_from(uid.0 - 1).expect("uids come from pods")
+}
