@@ -201,12 +201,12 @@ impl Engine<'_> {
         for share in known.into_iter().filter(|share| is_gpu(&share.resource)) {
             *deserved.entry(share.queue).or_default() += share.deserved_milli;
         }
-        let names = self.world.inputs.tenants.iter().zip(&self.world.tallies);
-        let share = |(name, tally): (&Box<str>, &Tally)| Share {
+        let names = self.world.inputs.tenants.iter().map(|name| &**name).zip(&self.world.tallies);
+        let share = |(name, tally): (&str, &Tally)| Share {
             allocated: tally.held,
             pending: tally.pending,
             deserved_milli: deserved
-                .get(&**name)
+                .get(name)
                 .map(|milli| i64::try_from(*milli).unwrap_or(i64::MAX)),
         };
         names.map(share).collect()

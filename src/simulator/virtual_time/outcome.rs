@@ -220,12 +220,12 @@ fn summarise(
 }
 
 fn by_queue(inputs: &Inputs, gangs: &[GangOutcome]) -> Vec<QueueSummary> {
-    let queues = inputs.tenants.iter().enumerate();
-    let queue = |(place, name): (usize, &Box<str>)| {
+    let queues = inputs.tenants.iter().map(|name| &**name).enumerate();
+    let queue = |(place, name): (usize, &str)| {
         let own = gangs.iter().filter(|gang| inputs.tenant_of[gang.gang] == place);
         let times = Times::of(inputs, own);
         QueueSummary {
-            queue: name.clone(),
+            queue: name.into(),
             gangs: times.gangs,
             done: times.completions.len(),
             wait_mean_s: mean_s(&times.waits),

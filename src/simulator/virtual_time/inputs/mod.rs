@@ -177,7 +177,7 @@ impl Inputs {
         }
         let tenants: BTreeSet<Box<str>> = names.iter().cloned().collect();
         let tenants: Vec<Box<str>> = tenants.into_iter().collect();
-        let place = |name: &Box<str>| tenants.binary_search(name).expect("it was collected");
+        let place = |name| tenants.binary_search(name).expect("it was collected");
         let tenant_of = names.iter().map(place).collect();
         if gangs.is_empty() {
             return Err(InputError::Together(

@@ -70,7 +70,7 @@ fn gangs(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::
     for outcome in outcomes {
         for gang in &outcome.gangs {
             let spec = &inputs.gangs[gang.gang];
-            let shown = |at: Option<i64>| at.map(|at| millis(at)).unwrap_or_default();
+            let shown = |at: Option<i64>| at.map(millis).unwrap_or_default();
             let since = |at: Option<i64>| shown(at.map(|at| at - spec.arrival_ms));
             csv.write_record([
                 outcome.policy,

@@ -109,7 +109,7 @@ fn queues(page: &mut String, inputs: &Inputs, outcomes: &[Outcome]) {
         titles.extend([format!("DONE, {policy}"), "MEAN WAIT".into(), "P95".into()]);
     }
     let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
-    let line = |(place, name): (usize, &Box<str>)| {
+    let line = |(place, name): (usize, &str)| {
         let of = |outcome: &Outcome| outcome.summary.queues[place].clone();
         let gangs = outcomes.first().map_or(0, |outcome| of(outcome).gangs);
         let mut cells = vec![name.to_string(), gangs.to_string()];
@@ -119,5 +119,5 @@ fn queues(page: &mut String, inputs: &Inputs, outcomes: &[Outcome]) {
         }
         cells
     };
-    rows(page, &titles, inputs.tenants.iter().enumerate().map(line));
+    rows(page, &titles, inputs.tenants.iter().map(|name| &**name).enumerate().map(line));
 }
