@@ -57,11 +57,17 @@ async fn a_borrower_gives_back_and_the_queues_tell_how_they_stand() {
     let gangs: Vec<Gang> = (0..8)
         .map(|number| Gang { minimum: 1, ..Gang::new(&lender, &format!("e{number}"), 4, 1) })
         .collect();
-    create_pods(&story.client, gangs.iter().map(|gang| gang.pods().swap_remove(0)).collect()).await;
+    let (first, others): (Vec<_>, Vec<_>) = gangs
+        .iter()
+        .map(|gang| {
+            let mut pods = gang.pods();
+            (pods.remove(0), pods)
+        })
+        .unzip();
+    create_pods(&story.client, first).await;
     let minima = |ledger: &super::Ledger| ledger.bound_in(&lender) == 8;
     story.auditor.expect(SOON, "every gang has its minimum", minima).await;
-    create_pods(&story.client, gangs.iter().flat_map(|gang| gang.pods().split_off(1)).collect())
-        .await;
+    create_pods(&story.client, others.into_iter().flatten().collect()).await;
     let all = |ledger: &super::Ledger| ledger.bound_in(&lender) == 32;
     story.auditor.expect(SOON, "the lender borrows all 32 GPUs", all).await;
     let full = |status: &Value| gpus(status, "allocated") == "32" && status["runningGangs"] == 8;
