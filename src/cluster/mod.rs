@@ -9,8 +9,6 @@ mod classes;
 mod nodes;
 mod resources;
 mod statement;
-#[cfg(test)]
-mod tests;
 
 pub use changes::{Change, ChangeLog};
 pub use classes::{Class, ClassId};

@@ -6,6 +6,9 @@
 //! every unit that can be spared, the dearest first, so that the victim set is inclusion-minimal:
 //! none of it can be left out. The columns are as before when it returns.
 
+mod optimum;
+mod steps;
+
 use super::{Demand, Rankings, place_group};
 use crate::cluster::{
     Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
@@ -15,7 +18,6 @@ use crate::framework::{Profile, Reads};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// A gang that may lose members.
 #[derive(Clone, Debug)]
@@ -63,9 +65,25 @@ pub struct RoomPlan {
     pub seats: Vec<Assignment>,
 }
 
-/// What a step costs: gangs ended and pods evicted per pod that then fits (in thousandths), the
-/// highest rank hit, a stable hash.
-type Cost = (u64, u64, Rank, u32);
+/// What a search came to.
+#[derive(Clone, Debug)]
+pub enum RoomAnswer {
+    /// These go and those are seated.
+    Placed(RoomPlan),
+    /// No admissible set of victims seats the claim: this is proved.
+    No,
+    /// None was found, and there may be one.
+    NotFound,
+}
+
+/// Queue priority and pod priority of a gang.
+type Priority = (i32, i32);
+
+const NO_PRIORITY: Priority = (i32::MIN, i32::MIN);
+
+/// What a step costs: the highest priority of a gang that ends, gangs ended and pods evicted per
+/// pod that then fits (in thousandths), the highest rank hit, a stable hash.
+type Cost = (Priority, u64, u64, Rank, u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
@@ -101,12 +119,19 @@ struct Search<'a> {
     total: u32,
     needed: u32,
     units: Vec<Taken>,
+    /// that nothing is found proves that there is nothing
+    is_proved: bool,
 }
 
-/// Finds whom to evict so that the claim is seated, or `None` if no admissible set of victims does
-/// it. Units are taken only while every queue on their path below the common ancestor with the
-/// claimant holds more than it deserves of what is contested; candidates that are `given` are
-/// taken whatever their share. O(nodes + victims x log nodes + victims x members).
+/// Finds whom to evict so that the claim is seated. Units are taken only while every queue on their
+/// path below the common ancestor with the claimant holds more than it deserves of what is
+/// contested; candidates that are `given` are taken whatever their share.
+/// O(nodes + victims x log nodes + victims x members).
+///
+/// Of victims on at most 8 nodes, for members of one class, the cheapest set is found: the highest
+/// priority of a gang that ends, gangs ended, pods evicted, the highest rank, in this order, unless
+/// the effort for it exceeds a bound. "No" is proved then, and also where neither shares nor minima
+/// of gangs tie the victims together.
 pub fn make_room(
     cluster: &mut Cluster,
     rankings: &mut Rankings,
@@ -114,9 +139,10 @@ pub fn make_room(
     profile: &Profile,
     claim: &Claim<'_>,
     candidates: &[Candidate],
-) -> Option<RoomPlan> {
+) -> RoomAnswer {
     let demands = needed_of(cluster, claim);
-    let first = demands.first()?.class;
+    let Some(first) = demands.first() else { return RoomAnswer::No };
+    let first = first.class;
     let mut on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>> = FxHashMap::default();
     for (place, candidate) in candidates.iter().enumerate() {
         for (at, pod) in candidate.pods.iter().enumerate() {
@@ -142,13 +168,26 @@ pub fn make_room(
         profile,
         candidates,
         on_node,
+        is_proved: demands.len() == 1 && !candidates.iter().any(Candidate::is_tied),
     };
     claim.going.iter().for_each(|(leaf, pod)| search.move_off(*leaf, *pod, true));
     let seats = search.run(rankings, &demands);
-    let plan = seats.map(|seats| RoomPlan { victims: search.victims(), seats });
+    let answer = match seats {
+        Some(seats) => RoomAnswer::Placed(RoomPlan { victims: search.victims(), seats }),
+        None if search.is_proved => RoomAnswer::No,
+        None => RoomAnswer::NotFound,
+    };
     let start = Statement::default().checkpoint();
     search.statement.rollback(search.cluster, start);
-    plan
+    answer
+}
+
+impl Candidate {
+    /// Whether taking one unit of it may forbid another.
+    fn is_tied(&self) -> bool {
+        let single = self.pods.len() - self.kept;
+        !self.given || !self.whole && (self.spare as usize) < single
+    }
 }
 
 /// The members to be seated: the demanding classes first, no more than needed, and all headers.
@@ -182,7 +221,13 @@ fn contested(cluster: &Cluster, demands: &[Demand]) -> SmallVec<[ResourceId; 2]>
 impl Search<'_> {
     fn run(&mut self, rankings: &mut Rankings, demands: &[Demand]) -> Option<Vec<Assignment>> {
         if let [demand] = demands {
-            self.seat_class(demand)?;
+            if self.seat_class(demand).is_some() {
+                self.give_back();
+            }
+            self.is_proved |= self.improve();
+            if self.total < self.needed {
+                return None;
+            }
             self.give_back();
             let needed = self.needed;
             let seated =
@@ -258,185 +303,9 @@ impl Search<'_> {
         (self.total >= self.needed).then_some(())
     }
 
-    fn take_steps(&mut self, gangs: bool) {
-        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
-        nodes.sort_unstable();
-        let mut heap: BinaryHeap<Reverse<(Cost, NodeIndex)>> = BinaryHeap::new();
-        for node in nodes {
-            heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
-        }
-        while self.total < self.needed {
-            let Some(Reverse((expected, node))) = heap.pop() else { return };
-            // other steps may have changed what this one costs
-            let Some((cost, units)) = self.step(node, gangs) else { continue };
-            if cost > expected {
-                heap.push(Reverse((cost, node)));
-                continue;
-            }
-            let mut touched: SmallVec<[NodeIndex; 4]> = SmallVec::new();
-            for unit in units {
-                if self.is_legal(unit) {
-                    let taken = self.take(unit);
-                    let pods = taken.pods.iter();
-                    touched.extend(pods.map(|(place, at)| self.candidates[*place].pods[*at].node));
-                    self.units.push(taken);
-                }
-            }
-            touched.push(node);
-            touched.sort_unstable();
-            touched.dedup();
-            for node in touched {
-                heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
-            }
-        }
-    }
-
-    /// The cheapest way to fit one more pod on a node.
-    fn step(&mut self, node: NodeIndex, gangs: bool) -> Option<(Cost, SmallVec<[Unit; 8]>)> {
-        // with nothing lacking, what keeps pods off is nothing that an eviction is sure to help
-        let mut lacking = self.lacking(node).filter(|lacking| !lacking.is_empty())?;
-        let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
-        let here = self.on_node.get(&node)?.clone();
-        let mut spare: FxHashMap<usize, u32> = FxHashMap::default();
-        let mut elastic = Vec::new();
-        for (place, at) in &here {
-            let candidate = &self.candidates[*place];
-            let single = at + candidate.kept < candidate.pods.len();
-            if single && self.is_legal(Unit::Elastic(*place, *at)) {
-                let useful = self.useful(&lacking, candidate.pods[*at].class);
-                let costs = !candidate.leaving;
-                elastic.push((costs, Reverse(useful), candidate.rank, *place, *at));
-            }
-        }
-        elastic.sort_unstable();
-        for (_, _, _, place, at) in elastic {
-            let left = spare.entry(place).or_insert(self.spare[place]);
-            if *left > 0 && self.reduce(&mut lacking, self.candidates[place].pods[at].class) {
-                *left -= 1;
-                units.push(Unit::Elastic(place, at));
-            }
-        }
-        if gangs && !lacking.is_empty() {
-            self.add_gangs(&here, &mut lacking, &mut units);
-        }
-        if !lacking.is_empty() {
-            return None;
-        }
-        let cost = self.cost(node, &units, gangs);
-        Some((cost, units))
-    }
-
-    fn add_gangs(
-        &mut self,
-        here: &[(usize, usize)],
-        lacking: &mut SmallVec<[(ResourceId, i64); 4]>,
-        units: &mut SmallVec<[Unit; 8]>,
-    ) {
-        let mut amounts: FxHashMap<usize, i64> = FxHashMap::default();
-        for (place, at) in here {
-            let counted = self.taken[*place][*at] || units.contains(&Unit::Elastic(*place, *at));
-            if !counted {
-                let class = self.candidates[*place].pods[*at].class;
-                *amounts.entry(*place).or_default() += self.useful(lacking, class);
-            }
-        }
-        let mut gangs: Vec<(Reverse<i64>, usize, Rank, usize)> = Vec::new();
-        for (place, amount) in amounts {
-            if amount > 0 && self.is_legal(Unit::Gang(place)) {
-                let candidate = &self.candidates[place];
-                gangs.push((Reverse(amount), candidate.pods.len(), candidate.rank, place));
-            }
-        }
-        gangs.sort_unstable();
-        for (_, _, _, place) in gangs {
-            if lacking.is_empty() {
-                return;
-            }
-            let mut helps = false;
-            for (other, at) in here {
-                let counted =
-                    self.taken[*other][*at] || units.contains(&Unit::Elastic(*other, *at));
-                if *other == place && !counted {
-                    helps |= self.reduce(lacking, self.candidates[place].pods[*at].class);
-                }
-            }
-            if helps {
-                units.push(Unit::Gang(place));
-            }
-        }
-    }
-
-    fn cost(&mut self, node: NodeIndex, units: &[Unit], gangs: bool) -> Cost {
-        let mut ended = 0;
-        let mut pods = 0;
-        let mut rank = (i32::MIN, i32::MIN, i64::MIN, 0);
-        for unit in units {
-            let (Unit::Elastic(place, _) | Unit::Gang(place)) = *unit;
-            rank = rank.max(self.candidates[place].rank);
-            match unit {
-                Unit::Elastic(..) => pods += u64::from(!self.candidates[place].leaving),
-                Unit::Gang(place) => {
-                    ended += 1;
-                    pods += self.taken[*place].iter().filter(|taken| !**taken).count() as u64;
-                }
-            }
-        }
-        // a whole gang makes room on other nodes too
-        let mut gained = 1;
-        if gangs && ended > 0 {
-            let before = self.total;
-            let taken: SmallVec<[Taken; 8]> = units.iter().map(|unit| self.take(*unit)).collect();
-            gained = u64::from(self.total.min(self.needed).saturating_sub(before)).max(1);
-            taken.iter().for_each(|taken| self.put_back(taken));
-        }
-        let tie = self.cluster.node(node).tie;
-        (ended * 1000 / gained, pods * 1000 / gained, rank, tie)
-    }
-
-    /// What keeps one more pod off a node, by resource; `None`: something that no eviction helps.
-    fn lacking(&self, node: NodeIndex) -> Option<SmallVec<[(ResourceId, i64); 4]>> {
-        let class = self.cluster.class(self.class);
-        if self.cluster.node(node).node.is_none()
-            || !class.unknown.is_empty()
-            || !self.profile.passes(Reads::Facts, self.cluster, class, node)
-        {
-            return None;
-        }
-        let wanted = i64::from(self.slots[node.index()]) + 1;
-        if wanted > 1 && !class.spec.host_ports.is_empty() {
-            return None;
-        }
-        let mut lacking = SmallVec::new();
-        for (resource, amount) in &class.requests {
-            let allocatable = self.cluster.allocatable(*resource, node);
-            let short = wanted * amount - (allocatable - self.cluster.requested(*resource, node));
-            if wanted * amount > allocatable {
-                return None;
-            }
-            if short > 0 {
-                lacking.push((*resource, short));
-            }
-        }
-        Some(lacking)
-    }
-
-    /// How much of what is lacking most specially a pod holds: GPUs are known after CPU and memory.
-    fn useful(&self, lacking: &[(ResourceId, i64)], class: ClassId) -> i64 {
-        let class = self.cluster.class(class);
-        lacking.iter().max().map_or(0, |(resource, short)| class.request(*resource).min(*short))
-    }
-
-    /// Takes what a pod holds off what is lacking; whether that helped.
-    fn reduce(&self, lacking: &mut SmallVec<[(ResourceId, i64); 4]>, class: ClassId) -> bool {
-        let class = self.cluster.class(class);
-        let mut helped = false;
-        for (resource, short) in lacking.iter_mut() {
-            let held = class.request(*resource);
-            helped |= held > 0;
-            *short -= held;
-        }
-        lacking.retain(|(_, short)| *short > 0);
-        helped
+    fn priority(&self, place: usize) -> Priority {
+        let (queue, pod, ..) = self.candidates[place].rank;
+        (queue, pod)
     }
 
     /// Whether a unit may be taken now.
@@ -450,8 +319,14 @@ impl Search<'_> {
         if !there || candidate.given {
             return there;
         }
-        let ancestor = self.fair.common_ancestor(candidate.leaf, self.claimant);
-        let mut queue = candidate.leaf;
+        self.is_above(candidate.leaf)
+    }
+
+    /// Whether every queue from a leaf up to below the common ancestor with the claimant holds more
+    /// than it deserves of what is contested, less what is taken on paper.
+    fn is_above(&mut self, leaf: QueueIndex) -> bool {
+        let ancestor = self.fair.common_ancestor(leaf, self.claimant);
+        let mut queue = leaf;
         while queue != ancestor {
             let less = self.less.get(&queue).map_or(&[][..], |less| less);
             if !self.fair.is_above(queue, &self.contested, less) {
@@ -502,12 +377,15 @@ impl Search<'_> {
             false if there => self.statement.assume(self.cluster, pod),
             _ => {}
         }
-        let requests = self.cluster.class(pod.class).requests.clone();
-        let sign = if off { 1 } else { -1 };
+        self.less_by(leaf, pod.class, if off { 1 } else { -1 });
+    }
+
+    /// Counts what a pod holds as taken from its queues on paper, or as put back.
+    fn less_by(&mut self, leaf: QueueIndex, class: ClassId, sign: i64) {
         let mut queue = Some(leaf);
         while let Some(at) = queue {
             let less = self.less.entry(at).or_default();
-            for (resource, amount) in &requests {
+            for (resource, amount) in &self.cluster.class(class).requests {
                 match less.iter_mut().find(|(known, _)| known == resource) {
                     Some((_, sum)) => *sum += sign * amount,
                     None => less.push((*resource, sign * amount)),

@@ -11,8 +11,6 @@ mod node_unschedulable;
 mod priority_sort;
 mod scheduling_gates;
 mod taint_toleration;
-#[cfg(test)]
-mod tests;
 
 pub use gpu_packing::GpuPacking;
 pub use node_resources_balanced::NodeResourcesBalancedAllocation;

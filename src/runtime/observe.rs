@@ -151,6 +151,7 @@ pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
         ("Begun", now.plans - before.plans),
         ("Seated", now.seated - before.seated),
         ("Reported", now.plans_reported - before.plans_reported),
+        ("NotFound", now.searches_unproved - before.searches_unproved),
         ("OverBudget", now.budget_stops - before.budget_stops),
         ("PairSpared", now.pairs_spared - before.pairs_spared),
     ] {

@@ -21,8 +21,6 @@ mod report;
 mod room;
 mod standing;
 mod tell;
-#[cfg(test)]
-mod tests;
 mod view;
 
 pub use calls::{

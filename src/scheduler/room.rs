@@ -11,7 +11,7 @@ use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
 use crate::model::pod::digest;
-use crate::placement::{Candidate, Claim, make_room};
+use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
 use crate::queue::{Amounts, GroupIndex, Home};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cmp::Reverse;
@@ -119,7 +119,14 @@ impl Scheduler {
             &claim,
             &candidates,
         );
-        let Some(plan) = plan else { return false };
+        let plan = match plan {
+            RoomAnswer::Placed(plan) => plan,
+            RoomAnswer::No => return false,
+            RoomAnswer::NotFound => {
+                self.tallies.searches_unproved += 1;
+                return false;
+            }
+        };
         let mut taken = BTreeMap::new();
         for (place, pods, _) in &plan.victims {
             if !candidates[*place].leaving {

@@ -46,6 +46,8 @@ pub struct Tallies {
     pub plans_given_up: BTreeMap<&'static str, u64>,
     /// Gangs that the pair rule spared.
     pub pairs_spared: u64,
+    /// Searches for room that found none and did not prove that there is none.
+    pub searches_unproved: u64,
     /// Plans that a budget of evictions did not admit.
     pub budget_stops: u64,
     /// Pods that were given notice.

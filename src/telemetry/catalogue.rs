@@ -158,7 +158,8 @@ pub static CATALOGUE: &[Family] = &[
     family("mss_plans_total", Kind::Counter, &["result"],
         "Plans to make room: Begun; then Seated, or given up as MembersChanged, VictimsStayed, \
          RoomGone or VictimProtected. Not begun: Reported (evictions are report-only), \
-         OverBudget. PairSpared: gangs left alone as they lately took from the one that asks."),
+         OverBudget; NotFound, which is not a proof that there is no room. PairSpared: gangs left \
+         alone as they lately took from the one that asks."),
     family("mss_queues_refused_total", Kind::Counter, &[],
         "Queue objects that were refused, so that what was in force before them stayed so."),
     family("mss_events_queued", Kind::Gauge, &[],

@@ -1,0 +1,194 @@
+//! The greedy search: the cheapest way to fit one more pod anywhere, again and again.
+
+use super::{Cost, NO_PRIORITY, Rank, Search, Taken, Unit};
+use crate::cluster::{ClassId, NodeIndex, ResourceId};
+use crate::framework::Reads;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+impl Search<'_> {
+    pub(super) fn take_steps(&mut self, gangs: bool) {
+        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
+        nodes.sort_unstable();
+        let mut heap: BinaryHeap<Reverse<(Cost, NodeIndex)>> = BinaryHeap::new();
+        for node in nodes {
+            heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
+        }
+        while self.total < self.needed {
+            let Some(Reverse((expected, node))) = heap.pop() else { return };
+            // other steps may have changed what this one costs
+            let Some((cost, units)) = self.step(node, gangs) else { continue };
+            if cost > expected {
+                heap.push(Reverse((cost, node)));
+                continue;
+            }
+            let mut touched: SmallVec<[NodeIndex; 4]> = SmallVec::new();
+            for unit in units {
+                if self.is_legal(unit) {
+                    let taken = self.take(unit);
+                    let pods = taken.pods.iter();
+                    touched.extend(pods.map(|(place, at)| self.candidates[*place].pods[*at].node));
+                    self.units.push(taken);
+                }
+            }
+            touched.push(node);
+            touched.sort_unstable();
+            touched.dedup();
+            for node in touched {
+                heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
+            }
+        }
+    }
+
+    /// The cheapest way to fit one more pod on a node.
+    fn step(&mut self, node: NodeIndex, gangs: bool) -> Option<(Cost, SmallVec<[Unit; 8]>)> {
+        // with nothing lacking, what keeps pods off is nothing that an eviction is sure to help
+        let mut lacking = self.lacking(node).filter(|lacking| !lacking.is_empty())?;
+        let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
+        let here = self.on_node.get(&node)?.clone();
+        let mut spare: FxHashMap<usize, u32> = FxHashMap::default();
+        let mut elastic = Vec::new();
+        for (place, at) in &here {
+            let candidate = &self.candidates[*place];
+            let single = at + candidate.kept < candidate.pods.len();
+            if single && self.is_legal(Unit::Elastic(*place, *at)) {
+                let useful = self.useful(&lacking, candidate.pods[*at].class);
+                let costs = !candidate.leaving;
+                elastic.push((costs, Reverse(useful), candidate.rank, *place, *at));
+            }
+        }
+        elastic.sort_unstable();
+        for (_, _, _, place, at) in elastic {
+            let left = spare.entry(place).or_insert(self.spare[place]);
+            if *left > 0 && self.reduce(&mut lacking, self.candidates[place].pods[at].class) {
+                *left -= 1;
+                units.push(Unit::Elastic(place, at));
+            }
+        }
+        if gangs && !lacking.is_empty() {
+            self.add_gangs(&here, &mut lacking, &mut units);
+        }
+        if !lacking.is_empty() {
+            return None;
+        }
+        let cost = self.cost(node, &units, gangs);
+        Some((cost, units))
+    }
+
+    fn add_gangs(
+        &mut self,
+        here: &[(usize, usize)],
+        lacking: &mut SmallVec<[(ResourceId, i64); 4]>,
+        units: &mut SmallVec<[Unit; 8]>,
+    ) {
+        let mut amounts: FxHashMap<usize, i64> = FxHashMap::default();
+        for (place, at) in here {
+            let counted = self.taken[*place][*at] || units.contains(&Unit::Elastic(*place, *at));
+            if !counted {
+                let class = self.candidates[*place].pods[*at].class;
+                *amounts.entry(*place).or_default() += self.useful(lacking, class);
+            }
+        }
+        let mut gangs: Vec<(Reverse<i64>, usize, Rank, usize)> = Vec::new();
+        for (place, amount) in amounts {
+            if amount > 0 && self.is_legal(Unit::Gang(place)) {
+                let candidate = &self.candidates[place];
+                gangs.push((Reverse(amount), candidate.pods.len(), candidate.rank, place));
+            }
+        }
+        gangs.sort_unstable();
+        for (_, _, _, place) in gangs {
+            if lacking.is_empty() {
+                return;
+            }
+            let mut helps = false;
+            for (other, at) in here {
+                let counted =
+                    self.taken[*other][*at] || units.contains(&Unit::Elastic(*other, *at));
+                if *other == place && !counted {
+                    helps |= self.reduce(lacking, self.candidates[place].pods[*at].class);
+                }
+            }
+            if helps {
+                units.push(Unit::Gang(place));
+            }
+        }
+    }
+
+    fn cost(&mut self, node: NodeIndex, units: &[Unit], gangs: bool) -> Cost {
+        let mut highest = NO_PRIORITY;
+        let mut ended = 0;
+        let mut pods = 0;
+        let mut rank = (i32::MIN, i32::MIN, i64::MIN, 0);
+        for unit in units {
+            let (Unit::Elastic(place, _) | Unit::Gang(place)) = *unit;
+            rank = rank.max(self.candidates[place].rank);
+            match unit {
+                Unit::Elastic(..) => pods += u64::from(!self.candidates[place].leaving),
+                Unit::Gang(place) => {
+                    ended += 1;
+                    highest = highest.max(self.priority(*place));
+                    pods += self.taken[*place].iter().filter(|taken| !**taken).count() as u64;
+                }
+            }
+        }
+        // a whole gang makes room on other nodes too
+        let mut gained = 1;
+        if gangs && ended > 0 {
+            let before = self.total;
+            let taken: SmallVec<[Taken; 8]> = units.iter().map(|unit| self.take(*unit)).collect();
+            gained = u64::from(self.total.min(self.needed).saturating_sub(before)).max(1);
+            taken.iter().for_each(|taken| self.put_back(taken));
+        }
+        let tie = self.cluster.node(node).tie;
+        (highest, ended * 1000 / gained, pods * 1000 / gained, rank, tie)
+    }
+
+    /// What keeps one more pod off a node, by resource; `None`: something that no eviction helps.
+    fn lacking(&self, node: NodeIndex) -> Option<SmallVec<[(ResourceId, i64); 4]>> {
+        let class = self.cluster.class(self.class);
+        if self.cluster.node(node).node.is_none()
+            || !class.unknown.is_empty()
+            || !self.profile.passes(Reads::Facts, self.cluster, class, node)
+        {
+            return None;
+        }
+        let wanted = i64::from(self.slots[node.index()]) + 1;
+        if wanted > 1 && !class.spec.host_ports.is_empty() {
+            return None;
+        }
+        let mut lacking = SmallVec::new();
+        for (resource, amount) in &class.requests {
+            let allocatable = self.cluster.allocatable(*resource, node);
+            let short = wanted * amount - (allocatable - self.cluster.requested(*resource, node));
+            if wanted * amount > allocatable {
+                return None;
+            }
+            if short > 0 {
+                lacking.push((*resource, short));
+            }
+        }
+        Some(lacking)
+    }
+
+    /// How much of what is lacking most specially a pod holds: GPUs are known after CPU and memory.
+    fn useful(&self, lacking: &[(ResourceId, i64)], class: ClassId) -> i64 {
+        let class = self.cluster.class(class);
+        lacking.iter().max().map_or(0, |(resource, short)| class.request(*resource).min(*short))
+    }
+
+    /// Takes what a pod holds off what is lacking; whether that helped.
+    fn reduce(&self, lacking: &mut SmallVec<[(ResourceId, i64); 4]>, class: ClassId) -> bool {
+        let class = self.cluster.class(class);
+        let mut helped = false;
+        for (resource, short) in lacking.iter_mut() {
+            let held = class.request(*resource);
+            helped |= held > 0;
+            *short -= held;
+        }
+        lacking.retain(|(_, short)| *short > 0);
+        helped
+    }
+}
