@@ -42,6 +42,46 @@ fn free(cluster: &Cluster, node: NodeIndex, class: ClassId) -> u32 {
     cluster.room_for(cluster.class(class), node, 99)
 }
 
+/// A few gangs of one shape each, on nodes at random.
+fn gangs(
+    dice: &mut Dice,
+    cluster: &mut Cluster,
+    fair: &mut FairShare,
+    nodes: &[NodeIndex],
+    leaves: [QueueIndex; 3],
+) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    let mut next = 0;
+    for gang in 0..2 + dice.below(4) {
+        let shape = class(cluster, 1 + dice.below(2), 1 + dice.below(2));
+        let given = dice.below(4) == 0;
+        let leaf = if given { leaves[0] } else { leaves[1 + dice.below(2)] };
+        let mut pods = Vec::new();
+        for _ in 0..1 + dice.below(4) {
+            let room = nodes.iter().filter(|node| free(cluster, **node, shape) > 0);
+            let room: Vec<NodeIndex> = room.copied().collect();
+            if room.is_empty() {
+                break;
+            }
+            let node = room[dice.below(room.len())];
+            cluster.place(shape, node);
+            fair.charge(leaf, &cluster.class(shape).requests.clone(), 1);
+            pods.push(Assignment { pod: PodIndex(next), class: shape, node });
+            next += 1;
+        }
+        if pods.is_empty() {
+            continue;
+        }
+        let spare = dice.below(pods.len()) as u32;
+        let kept = dice.below(2).min(pods.len() - spare as usize);
+        let rank = (0, dice.below(3) as i32, 0, gang as u64);
+        let whole = spare == 0 || dice.below(3) > 0;
+        let leaving = false;
+        candidates.push(Candidate { leaf, given, leaving, spare, whole, pods, kept, rank });
+    }
+    candidates
+}
+
 impl World {
     fn random(dice: &mut Dice) -> Self {
         let mut cluster = Cluster::default();
@@ -80,35 +120,7 @@ impl World {
             let queue = fair.find(name).expect("declared");
             fair.acquire_leaf(queue, "user")
         });
-        let mut candidates = Vec::new();
-        let mut next = 0;
-        for gang in 0..2 + dice.below(4) {
-            let shape = class(&mut cluster, 1 + dice.below(2), 1 + dice.below(2));
-            let given = dice.below(4) == 0;
-            let leaf = if given { leaves[0] } else { leaves[1 + dice.below(2)] };
-            let mut pods = Vec::new();
-            for _ in 0..1 + dice.below(4) {
-                let room = nodes.iter().filter(|node| free(&cluster, **node, shape) > 0);
-                let room: Vec<NodeIndex> = room.copied().collect();
-                if room.is_empty() {
-                    break;
-                }
-                let node = room[dice.below(room.len())];
-                cluster.place(shape, node);
-                fair.charge(leaf, &cluster.class(shape).requests.clone(), 1);
-                pods.push(Assignment { pod: PodIndex(next), class: shape, node });
-                next += 1;
-            }
-            if pods.is_empty() {
-                continue;
-            }
-            let spare = dice.below(pods.len()) as u32;
-            let kept = dice.below(2).min(pods.len() - spare as usize);
-            let rank = (0, dice.below(3) as i32, 0, gang as u64);
-            let whole = spare == 0 || dice.below(3) > 0;
-            let leaving = false;
-            candidates.push(Candidate { leaf, given, leaving, spare, whole, pods, kept, rank });
-        }
+        let candidates = gangs(dice, &mut cluster, &mut fair, &nodes, leaves);
         let wanted = class(&mut cluster, 1 + dice.below(3), 1 + dice.below(4));
         let pods: Vec<PodIndex> =
             (0..1 + dice.below(4)).map(|at| PodIndex(1000 + at as u32)).collect();

@@ -35,6 +35,17 @@ struct Kind {
     members: SmallVec<[usize; 8]>,
 }
 
+/// The ways found on a node so far, and the members that are taken there.
+struct Listing {
+    node: NodeIndex,
+    /// slots with nobody taken
+    before: u32,
+    /// slots that are enough
+    enough: u32,
+    members: SmallVec<[(usize, usize); 8]>,
+    choices: Vec<Choice>,
+}
+
 struct Optimum {
     nodes: Vec<NodeIndex>,
     effort: u32,
@@ -186,16 +197,15 @@ impl Search<'_> {
     fn list_choices(&mut self, o: &mut Optimum) -> Result<(), Spent> {
         o.choices.clear();
         for node in o.nodes.clone() {
-            let kinds = self.kinds(node);
-            let mut choices = Vec::new();
-            let enough = self.slots[node.index()] + self.needed - self.total;
-            let bounds = (self.slots[node.index()], enough);
-            let mut members = SmallVec::new();
-            let all = self.list_on(o, node, bounds, &kinds, &mut members, &mut choices);
-            members.drain(..).rev().for_each(|member| self.put_back(&single(member)));
+            let before = self.slots[node.index()];
+            let enough = before + self.needed - self.total;
+            let (members, choices) = (SmallVec::new(), Vec::new());
+            let mut list = Listing { node, before, enough, members, choices };
+            let all = self.list_on(o, &mut list, &self.kinds(node));
+            list.members.drain(..).rev().for_each(|member| self.put_back(&single(member)));
             all?;
-            choices.sort_by_key(|c: &Choice| (c.pods, c.rank, Reverse(c.gained)));
-            o.choices.push(choices);
+            list.choices.sort_by_key(|c: &Choice| (c.pods, c.rank, Reverse(c.gained)));
+            o.choices.push(list.choices);
         }
         let wanted = self.needed.saturating_sub(self.total) as usize;
         o.least = vec![vec![u32::MAX; wanted + 1]; o.nodes.len() + 1];
@@ -238,54 +248,46 @@ impl Search<'_> {
     fn list_on(
         &mut self,
         o: &mut Optimum,
-        node: NodeIndex,
-        (before, enough): (u32, u32),
+        list: &mut Listing,
         kinds: &[Kind],
-        members: &mut SmallVec<[(usize, usize); 8]>,
-        choices: &mut Vec<Choice>,
     ) -> Result<(), Spent> {
-        let is_enough = self.slots[node.index()] >= enough;
-        let Some((kind, others)) = kinds.split_first().filter(|_| !is_enough) else {
-            let gained = self.slots[node.index()] - before;
-            if gained > 0 && self.is_lean(o, node, members)? {
-                let costly = members.iter().filter(|(place, _)| !self.candidates[*place].leaving);
-                let ranks = members.iter().map(|(place, _)| self.candidates[*place].rank);
-                choices.push(Choice {
-                    gained,
+        let slots = self.slots[list.node.index()];
+        let Some((kind, others)) = kinds.split_first().filter(|_| slots < list.enough) else {
+            if slots > list.before && self.is_lean(o, list)? {
+                let members = list.members.iter();
+                let costly = members.clone().filter(|(place, _)| !self.candidates[*place].leaving);
+                let ranks = members.clone().map(|(place, _)| self.candidates[*place].rank);
+                list.choices.push(Choice {
+                    gained: slots - list.before,
                     pods: costly.count() as u32,
                     rank: ranks.max().expect("slots were gained"),
-                    members: members.clone(),
+                    members: list.members.clone(),
                 });
             }
             return Ok(());
         };
-        self.list_on(o, node, (before, enough), others, members, choices)?;
+        self.list_on(o, list, others)?;
         let most = kind.members.len().min(self.spare[kind.place] as usize);
         for at in &kind.members[..most] {
             o.spend(1)?;
             self.take(Unit::Elastic(kind.place, *at));
-            members.push((kind.place, *at));
-            self.list_on(o, node, (before, enough), others, members, choices)?;
+            list.members.push((kind.place, *at));
+            self.list_on(o, list, others)?;
         }
         for _ in 0..most {
-            let member = members.pop().expect("they were pushed");
+            let member = list.members.pop().expect("they were pushed");
             self.put_back(&single(member));
         }
         Ok(())
     }
 
     /// Whether each of the members is needed for the slots of the node.
-    fn is_lean(
-        &mut self,
-        o: &mut Optimum,
-        node: NodeIndex,
-        members: &[(usize, usize)],
-    ) -> Result<bool, Spent> {
-        let slots = self.slots[node.index()];
-        for member in members {
+    fn is_lean(&mut self, o: &mut Optimum, list: &Listing) -> Result<bool, Spent> {
+        let slots = self.slots[list.node.index()];
+        for member in &list.members {
             o.spend(1)?;
             self.put_back(&single(*member));
-            let is_needed = self.slots[node.index()] < slots;
+            let is_needed = self.slots[list.node.index()] < slots;
             self.take(single(*member).unit);
             if !is_needed {
                 return Ok(false);
