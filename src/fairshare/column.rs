@@ -73,6 +73,10 @@ pub(super) struct Column {
     stale: Vec<bool>,
     /// no queue before it is stale
     stale_from: usize,
+    /// `[queue]`: idle guarantees of its children that may not be lent, in thousandths
+    withheld: Vec<i128>,
+    /// some queue has a lend limit
+    is_kept: bool,
 }
 
 impl Column {
@@ -88,6 +92,8 @@ impl Column {
             is_touched: vec![false; tree.slots()],
             stale: vec![false; tree.declared()],
             stale_from: tree.declared(),
+            withheld: vec![0; tree.declared()],
+            is_kept: false,
         };
         column.set_capacity(capacity);
         if let Some(resource) = resource {
@@ -106,6 +112,7 @@ impl Column {
             let lend = amount(&spec.lend_limit, resource).unwrap_or(i64::MAX);
             *terms = Terms { guarantee, ceiling: limit.min(with_borrowed), lend };
         }
+        self.is_kept = self.terms.iter().any(|terms| terms.lend < terms.guarantee);
         for (ceiling, spec) in self.user_ceilings.iter_mut().zip(tree.specs()) {
             *ceiling = amount(&spec.user_limit, resource).unwrap_or(i64::MAX);
         }
@@ -245,6 +252,25 @@ impl Column {
         }
     }
 
+    /// What a queue keeps of its guarantee though it does not ask for it, in thousandths.
+    fn kept_by(&self, queue: QueueIndex) -> i128 {
+        let terms = self.terms.get(queue.index()).copied().unwrap_or(Terms::NONE);
+        let idle = i128::from(terms.guarantee) * 1000 - self.shares[queue.index()].wish;
+        (idle - i128::from(terms.lend) * 1000).max(0)
+    }
+
+    /// Whether any queue may keep what it does not ask for.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// What the siblings of a queue keep of their guarantees without asking for it, in thousandths,
+    /// as of the last [`Self::refresh`].
+    pub(super) fn kept_beside(&self, tree: &Tree, queue: QueueIndex) -> i128 {
+        let parent = tree.parent(queue);
+        parent.map_or(0, |parent| self.withheld[parent.index()] - self.kept_by(queue))
+    }
+
     /// Divides a queue's room among its children.
     fn divide(&mut self, tree: &Tree, queue: QueueIndex, buffers: &mut Buffers) {
         let claims = &mut buffers.claims;
@@ -252,11 +278,8 @@ impl Column {
         let mut withheld = 0;
         for child in tree.children(queue) {
             let terms = self.terms(tree, child);
+            withheld += self.kept_by(child);
             let share = &mut self.shares[child.index()];
-            let guarantee = i128::from(terms.guarantee) * 1000;
-            if guarantee > share.wish {
-                withheld += (guarantee - share.wish - i128::from(terms.lend) * 1000).max(0);
-            }
             if share.wish > 0 {
                 let node = tree.node(child);
                 claims.push(Claim {
@@ -273,6 +296,7 @@ impl Column {
             }
         }
         let room = self.shares[queue.index()].deserved;
+        self.withheld[queue.index()] = withheld;
         deal(room, withheld, claims, &mut buffers.scratch);
         for claim in claims.iter() {
             let share = &mut self.shares[claim.queue];

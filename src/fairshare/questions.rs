@@ -90,13 +90,75 @@ impl FairShare {
         self.path(leaf).filter(exceeds).last()
     }
 
+    /// Whether a queue whose allocation rises by `extra` and falls by `less` stays below its limit,
+    /// and its guarantee and borrow limit, in what `extra` asks for. O(resources).
+    #[must_use]
+    pub fn is_within_ceiling(
+        &self,
+        queue: QueueIndex,
+        extra: &[(ResourceId, i64)],
+        less: &[(ResourceId, i64)],
+    ) -> bool {
+        self.accounted(extra).all(|(resource, amount)| {
+            self.column(resource).is_none_or(|column| {
+                let held = column.allocated(queue) + amount - requested(less, resource);
+                column.ceiling(&self.tree, queue).is_none_or(|ceiling| held <= ceiling)
+            })
+        })
+    }
+
+    /// The lowest queue above the leaf whose children keep idle guarantees for themselves so that
+    /// `extra` finds no room beside them; `None`: it does, or physical room alone decides.
+    /// `less`: what is taken of each queue on paper. Room of a queue's D is its children's but for
+    /// what one of them keeps; beyond D the same holds one level up. O(depth x resources) and the
+    /// cost of [`Self::deserved_milli`].
+    pub fn withheld_by<'a>(
+        &mut self,
+        leaf: QueueIndex,
+        extra: &[(ResourceId, i64)],
+        less: impl Fn(QueueIndex) -> &'a [(ResourceId, i64)],
+    ) -> Option<QueueIndex> {
+        extra.iter().filter(|(_, amount)| *amount > 0).find_map(|(resource, amount)| {
+            self.column(*resource).filter(|column| column.is_kept())?;
+            self.refreshed(*resource)?;
+            let mut need = i128::from(*amount) * 1000;
+            let mut keeper = None;
+            let mut queue = leaf;
+            while let Some(parent) = self.parent(queue) {
+                let deserved = self.deserved_milli(parent, *resource);
+                let column = self.column(*resource)?;
+                let held = column.allocated(parent) - requested(less(parent), *resource);
+                let kept = column.kept_beside(&self.tree, queue);
+                if kept > 0 {
+                    keeper = keeper.or(Some(parent));
+                }
+                need += kept;
+                if held * 1000 + need <= deserved {
+                    return None;
+                }
+                queue = parent;
+            }
+            keeper
+        })
+    }
+
     /// Whether allocated and `extra` stay within D at this one queue, in each accounted resource
     /// of which `extra` asks something. O(resources) and the cost of [`Self::deserved_milli`].
     pub fn is_entitled(&mut self, queue: QueueIndex, extra: &[(ResourceId, i64)]) -> bool {
+        self.is_entitled_less(queue, extra, &[])
+    }
+
+    /// As [`Self::is_entitled`], with `less` taken from the queue on paper.
+    pub fn is_entitled_less(
+        &mut self,
+        queue: QueueIndex,
+        extra: &[(ResourceId, i64)],
+        less: &[(ResourceId, i64)],
+    ) -> bool {
         extra.iter().filter(|(_, amount)| *amount > 0).all(|(resource, amount)| {
             let deserved = self.deserved_milli(queue, *resource);
             let allocated = self.column(*resource).map_or(0, |column| column.allocated(queue));
-            let wanted = allocated + i128::from(*amount);
+            let wanted = allocated + i128::from(*amount) - requested(less, *resource);
             !self.is_accounted(*resource) || wanted * 1000 <= deserved
         })
     }

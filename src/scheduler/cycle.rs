@@ -8,7 +8,7 @@ use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::placement::{Demand, place_group};
-use crate::queue::{GroupIndex, Home};
+use crate::queue::{Amounts, GroupIndex, Home};
 use rustc_hash::FxHashSet;
 
 /// What keeps a group from being placed though there may be room.
@@ -17,6 +17,8 @@ enum Held {
     Cap(QueueIndex),
     /// The limit of this queue.
     Limit(QueueIndex),
+    /// Children of this queue keep what they are guaranteed and do not use.
+    Kept(QueueIndex),
     /// What this queue is guaranteed of a resource, for a group that must never be evicted.
     Guarantee(QueueIndex, ResourceId),
 }
@@ -132,7 +134,7 @@ impl Scheduler {
 
     /// How many members must and may be placed now, or what of a queue forbids the first.
     /// While others wait for their minimum, a gang takes no more than its own, and grows by one.
-    fn bounds(&self, index: GroupIndex) -> Result<(u32, u32), Held> {
+    fn bounds(&mut self, index: GroupIndex) -> Result<(u32, u32), Held> {
         let group = self.groups.get(index);
         let leaf = group.leaf.expect("an active group has a queue");
         let needed = group.needed();
@@ -142,15 +144,26 @@ impl Scheduler {
         if let Some(queue) = self.too_many_run(index) {
             return Err(Held::Cap(queue));
         }
-        let beyond = |amounts| group.non_preemptible.then(|| self.beyond_guarantee(leaf, amounts));
-        if let Some((queue, resource)) = beyond(&group.claim).flatten() {
+        if let Some(queue) = self.fair.withheld_by(leaf, &group.claim, |_| &[]) {
+            return Err(Held::Kept(queue));
+        }
+        if let Some((queue, resource)) = self.beyond(index, &group.claim) {
             return Err(Held::Guarantee(queue, resource));
         }
         let alone = self.queue.is_only_active() && !self.others_grow(index);
         let all = alone
             && self.fair.limited_by(leaf, &group.pending).is_none()
-            && beyond(&group.pending).flatten().is_none();
+            && self.beyond(index, &group.pending).is_none()
+            && self.fair.withheld_by(leaf, &group.pending, |_| &[]).is_none();
+        let group = self.groups.get(index);
         Ok((needed, if all { group.joinable() } else { needed.max(1) }))
+    }
+
+    /// What is not guaranteed of `amounts` to a group that must never be evicted.
+    fn beyond(&self, index: GroupIndex, amounts: &Amounts) -> Option<(QueueIndex, ResourceId)> {
+        let group = self.groups.get(index);
+        let leaf = group.leaf.filter(|_| group.non_preemptible)?;
+        self.beyond_guarantee(leaf, amounts)
     }
 
     /// Whether another gang whose binds are in flight has members left to place.
@@ -171,6 +184,14 @@ impl Scheduler {
             }
             Held::Limit(queue) => {
                 ("QueueLimit", format!("queue {} is at its limit", self.fair.name(queue)))
+            }
+            Held::Kept(queue) => {
+                let name = self.fair.name(queue);
+                let message = format!(
+                    "what is free is kept for other queues of {name} by their \
+                    guarantees and lend limits"
+                );
+                ("QueueWithheld", message)
             }
             Held::Guarantee(queue, resource) => {
                 let (name, resource) =

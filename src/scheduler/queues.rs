@@ -191,6 +191,8 @@ impl Scheduler {
             self.fair.pend(leaf, &old, -1);
             self.fair.pend(leaf, &group.pending, 1);
             self.demands_changed += 1;
+            // who asks keeps less from being lent
+            self.quota_freed |= self.good_specs.iter().any(|spec| !spec.lend_limit.is_empty());
         }
     }
 
