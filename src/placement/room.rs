@@ -7,6 +7,7 @@
 //! none of it can be left out. The columns are as before when it returns.
 
 mod optimum;
+mod shares;
 mod steps;
 
 use super::{Demand, Rankings, place_group};
@@ -16,6 +17,7 @@ use crate::cluster::{
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use rustc_hash::FxHashMap;
+use shares::Bound;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 
@@ -52,6 +54,8 @@ pub struct Claim<'a> {
     pub demands: &'a [Demand],
     /// Members that must be seated.
     pub needed: u32,
+    /// What these members ask for in all.
+    pub extra: &'a [(ResourceId, i64)],
     /// Victims of other plans, with their leaves: their room is coming free without this one.
     pub going: &'a [(QueueIndex, Assignment)],
 }
@@ -119,6 +123,10 @@ struct Search<'a> {
     total: u32,
     needed: u32,
     units: Vec<Taken>,
+    /// the claimant's members ask for this
+    extra: &'a [(ResourceId, i64)],
+    /// the claimant's own queues must give something before it may take from others, or at all
+    is_bound: bool,
     /// that nothing is found proves that there is nothing
     is_proved: bool,
 }
@@ -156,7 +164,7 @@ pub fn make_room(
         spare: candidates.iter().map(|candidate| candidate.spare).collect(),
         taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
         claimant: claim.leaf,
-        slots: Vec::new(),
+        slots: vec![0; cluster.node_slots()],
         total: 0,
         needed: 0,
         units: Vec::new(),
@@ -168,9 +176,15 @@ pub fn make_room(
         profile,
         candidates,
         on_node,
+        extra: claim.extra,
+        is_bound: false,
         is_proved: demands.len() == 1 && !candidates.iter().any(Candidate::is_tied),
     };
-    claim.going.iter().for_each(|(leaf, pod)| search.move_off(*leaf, *pod, true));
+    for (leaf, pod) in claim.going {
+        search.move_off(*pod, true);
+        search.less_by(*leaf, pod.class, 1);
+    }
+    search.is_bound = search.must_give();
     let seats = search.run(rankings, &demands);
     let answer = match seats {
         Some(seats) => RoomAnswer::Placed(RoomPlan { victims: search.victims(), seats }),
@@ -220,15 +234,16 @@ fn contested(cluster: &Cluster, demands: &[Demand]) -> SmallVec<[ResourceId; 2]>
 
 impl Search<'_> {
     fn run(&mut self, rankings: &mut Rankings, demands: &[Demand]) -> Option<Vec<Assignment>> {
+        self.give_to(Bound::Ceiling)?;
         if let [demand] = demands {
             if self.seat_class(demand).is_some() {
                 self.give_back();
             }
-            self.is_proved |= self.improve();
-            if self.total < self.needed {
+            self.is_proved |= !self.is_bound && self.improve();
+            self.give_back();
+            if self.total < self.needed || !self.is_settled() {
                 return None;
             }
-            self.give_back();
             let needed = self.needed;
             let seated =
                 place_group(self.cluster, rankings, self.profile, demands, (needed, needed));
@@ -257,7 +272,8 @@ impl Search<'_> {
         }
         seats.iter().for_each(|seat| self.statement.evict(self.cluster, *seat));
         self.units = units;
-        Some(self.spare_over_classes(rankings, demands).unwrap_or(seats))
+        let seats = self.spare_over_classes(rankings, demands).unwrap_or(seats);
+        self.is_settled().then_some(seats)
     }
 
     /// Gives back what one class no longer needs, as victims for a later class made room for it
@@ -295,12 +311,21 @@ impl Search<'_> {
         self.slots = vec![0; self.cluster.node_slots()];
         self.total = 0;
         (0..self.slots.len()).for_each(|slot| self.recount(NodeIndex::at(slot)));
+        self.take_all_steps();
+        if self.total < self.needed && self.is_bound {
+            // once the claimant's own have given what is beyond its share, others may give too
+            self.give_to(Bound::Deserved)?;
+            self.take_all_steps();
+        }
+        (self.total >= self.needed).then_some(())
+    }
+
+    fn take_all_steps(&mut self) {
         for gangs in [false, true] {
             if self.total < self.needed {
                 self.take_steps(gangs);
             }
         }
-        (self.total >= self.needed).then_some(())
     }
 
     fn priority(&self, place: usize) -> Priority {
@@ -316,25 +341,8 @@ impl Search<'_> {
             Unit::Elastic(_, at) => self.spare[place] > 0 && !self.taken[place][at],
             Unit::Gang(_) => candidate.whole && self.taken[place].contains(&false),
         };
-        if !there || candidate.given {
-            return there;
-        }
-        self.is_above(candidate.leaf)
-    }
-
-    /// Whether every queue from a leaf up to below the common ancestor with the claimant holds more
-    /// than it deserves of what is contested, less what is taken on paper.
-    fn is_above(&mut self, leaf: QueueIndex) -> bool {
-        let ancestor = self.fair.common_ancestor(leaf, self.claimant);
-        let mut queue = leaf;
-        while queue != ancestor {
-            let less = self.less.get(&queue).map_or(&[][..], |less| less);
-            if !self.fair.is_above(queue, &self.contested, less) {
-                return false;
-            }
-            queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
-        }
-        true
+        let (leaf, given) = (candidate.leaf, candidate.given);
+        there && (given || self.is_above(leaf) && self.may_reach(leaf))
     }
 
     fn take(&mut self, unit: Unit) -> Taken {
@@ -364,34 +372,22 @@ impl Search<'_> {
         let candidate = &self.candidates[place];
         let pod = candidate.pods[at];
         self.taken[place][at] = off;
-        self.move_off(candidate.leaf, pod, off);
+        self.move_off(pod, off);
+        // those that leave anyway are charged as long as they are there
+        if !candidate.leaving {
+            self.less_by(candidate.leaf, pod.class, if off { 1 } else { -1 });
+        }
         self.recount(pod.node);
     }
 
-    /// Takes a pod off its node and its queues on paper, or puts it back.
-    fn move_off(&mut self, leaf: QueueIndex, pod: Assignment, off: bool) {
+    /// Takes a pod off its node on paper, or puts it back.
+    fn move_off(&mut self, pod: Assignment, off: bool) {
         // the slot of a node that is gone would be freed with its last pod
         let there = self.cluster.node(pod.node).node.is_some();
         match off {
             true if there => self.statement.evict(self.cluster, pod),
             false if there => self.statement.assume(self.cluster, pod),
             _ => {}
-        }
-        self.less_by(leaf, pod.class, if off { 1 } else { -1 });
-    }
-
-    /// Counts what a pod holds as taken from its queues on paper, or as put back.
-    fn less_by(&mut self, leaf: QueueIndex, class: ClassId, sign: i64) {
-        let mut queue = Some(leaf);
-        while let Some(at) = queue {
-            let less = self.less.entry(at).or_default();
-            for (resource, amount) in &self.cluster.class(class).requests {
-                match less.iter_mut().find(|(known, _)| known == resource) {
-                    Some((_, sum)) => *sum += sign * amount,
-                    None => less.push((*resource, sign * amount)),
-                }
-            }
-            queue = self.fair.parent(at);
         }
     }
 
@@ -428,7 +424,7 @@ impl Search<'_> {
                 continue;
             }
             self.put_back(&taken);
-            if !enough(self) {
+            if !(enough(self) && self.is_settled()) {
                 let again = self.take(taken.unit);
                 ended.extend(matches!(again.unit, Unit::Gang(_)).then_some(place));
                 self.units.push(again);

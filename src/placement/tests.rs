@@ -238,7 +238,9 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
         let best = world.best();
         let needed = world.demand.pods.len() as u32;
         let demands = [world.demand.clone()];
-        let claim = Claim { leaf: world.claimant, demands: &demands, needed, going: &[] };
+        // asking for nothing in all, it is entitled everywhere
+        let leaf = world.claimant;
+        let claim = Claim { leaf, demands: &demands, needed, extra: &[], going: &[] };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();
         let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);

@@ -185,10 +185,10 @@ impl Queue {
         self.unschedulable.range(range).map(|(_, group)| *group).collect()
     }
 
-    /// Unschedulable groups, ascending.
+    /// Unschedulable groups, those at a limit included, ascending.
     #[must_use]
     pub fn unschedulable(&self) -> Vec<GroupIndex> {
-        let groups = self.unschedulable.iter().map(|(_, group)| *group);
+        let groups = self.unschedulable.iter().map(|(_, group)| *group).chain(self.limited());
         let groups: BTreeSet<GroupIndex> = groups.collect();
         groups.into_iter().collect()
     }
@@ -196,7 +196,7 @@ impl Queue {
     /// Whether any group waits for a change.
     #[must_use]
     pub fn any_unschedulable(&self) -> bool {
-        !self.unschedulable.is_empty()
+        !self.unschedulable.is_empty() || !self.limited.is_empty()
     }
 
     /// Has the group looked at again at a time; an earlier time stands.

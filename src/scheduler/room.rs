@@ -95,10 +95,7 @@ impl Scheduler {
         let extra: Amounts = group.claim.clone();
         let (needed, priority, profile) = (group.needed(), group.priority, group.profile);
         let beyond = group.non_preemptible && self.beyond_guarantee(leaf, &extra).is_some();
-        if beyond
-            || self.too_many_run(index).is_some()
-            || self.fair.limited_by(leaf, &extra).is_some()
-        {
+        if beyond || self.too_many_run(index).is_some() {
             return false;
         }
         let own_only = !self.fair.is_entitled(leaf, &extra);
@@ -110,7 +107,7 @@ impl Scheduler {
         }
         let demands = self.demands(index);
         let going = self.going();
-        let claim = Claim { leaf, demands: &demands, needed, going: &going };
+        let claim = Claim { leaf, demands: &demands, needed, extra: &extra, going: &going };
         let plan = make_room(
             &mut self.cluster,
             &mut self.rankings,
@@ -162,6 +159,23 @@ impl Scheduler {
     /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
+        let near = self.candidates_of(rights, extra, &reach);
+        let none = near.0.iter().all(|candidate| candidate.leaving);
+        if none || reach.contains(&QueueIndex::ROOT) {
+            return near;
+        }
+        // what these give may entitle the claimant to what others hold
+        let all: Vec<QueueIndex> = self.fair.path(rights.leaf).collect();
+        self.candidates_of(rights, extra, &all)
+    }
+
+    /// Those whose common ancestor with the claimant is one of `reach`.
+    fn candidates_of(
+        &mut self,
+        rights: &Rights,
+        extra: &Amounts,
+        reach: &[QueueIndex],
+    ) -> (Vec<Candidate>, Vec<i64>) {
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
@@ -177,11 +191,14 @@ impl Scheduler {
             let group = self.groups.get(index);
             let settings = self.fair.spec(leaf).preemption;
             let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
-            let (elastic, whole) = if rights.own_only {
-                let lower = group.priority < rights.priority;
-                let equal = group.priority == rights.priority;
-                let open = own && settings.preemptible;
-                (open && (lower || equal && leaf == rights.leaf), open && lower)
+            let lower = group.priority < rights.priority;
+            let equal = group.priority == rights.priority;
+            let given = rights.own_only
+                && own
+                && settings.preemptible
+                && (lower || equal && leaf == rights.leaf);
+            let (elastic, whole) = if given {
+                (true, lower)
             } else {
                 let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
                 let open = leaf != rights.leaf
@@ -197,7 +214,7 @@ impl Scheduler {
                     continue;
                 }
                 self.note_protection(index);
-                candidates.extend(self.candidate(index, leaf, rights.own_only, whole));
+                candidates.extend(self.candidate(index, leaf, given, whole));
                 grace.resize(candidates.len(), settings.grace_ms);
             }
         }
@@ -245,7 +262,7 @@ impl Scheduler {
         let whole = whole && !protected && group.counts.assumed == 0;
         let queue_priority = self.fair.spec(leaf).priority;
         let name = group.name.as_ref().map_or("", |(_, name)| name);
-        (spare > 0 || whole).then(|| Candidate {
+        (!pods.is_empty() && (spare > 0 || whole)).then(|| Candidate {
             leaf,
             given,
             leaving: false,

@@ -1,0 +1,149 @@
+//! What shares and limits allow: whom the claimant may take from, and what its own must give first.
+
+use super::{Search, Unit};
+use crate::cluster::ClassId;
+use crate::fairshare::QueueIndex;
+use std::cmp::Reverse;
+
+/// What a queue of the claimant must stay within.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Limit, guarantee and borrow limit: nothing else is possible.
+    Ceiling,
+    /// What it deserves: beyond that others give nothing.
+    Deserved,
+}
+
+impl Search<'_> {
+    /// Whether every queue from a leaf up to below the common ancestor with the claimant holds more
+    /// than it deserves of what is contested, less what is taken on paper.
+    pub(super) fn is_above(&mut self, leaf: QueueIndex) -> bool {
+        let ancestor = self.fair.common_ancestor(leaf, self.claimant);
+        let mut queue = leaf;
+        while queue != ancestor {
+            let less = self.less.get(&queue).map_or(&[][..], |less| less);
+            if !self.fair.is_above(queue, &self.contested, less) {
+                return false;
+            }
+            queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
+        }
+        true
+    }
+
+    /// Counts what a pod holds as taken from its queues on paper, or as put back.
+    pub(super) fn less_by(&mut self, leaf: QueueIndex, class: ClassId, sign: i64) {
+        let mut queue = Some(leaf);
+        while let Some(at) = queue {
+            let less = self.less.entry(at).or_default();
+            for (resource, amount) in &self.cluster.class(class).requests {
+                match less.iter_mut().find(|(known, _)| known == resource) {
+                    Some((_, sum)) => *sum += sign * amount,
+                    None => less.push((*resource, sign * amount)),
+                }
+            }
+            queue = self.fair.parent(at);
+        }
+    }
+
+    /// Whether the claimant would stay within a bound at one queue.
+    fn is_within(&mut self, queue: QueueIndex, bound: Bound) -> bool {
+        let less = self.less.get(&queue).map_or(&[][..], |less| less);
+        match bound {
+            Bound::Ceiling => self.fair.is_within_ceiling(queue, self.extra, less),
+            Bound::Deserved => self.fair.is_entitled_less(queue, self.extra, less),
+        }
+    }
+
+    /// The queues of the claimant below an ancestor, from its leaf up.
+    fn below(&self, ancestor: QueueIndex) -> Vec<QueueIndex> {
+        self.fair.path(self.claimant).take_while(|queue| *queue != ancestor).collect()
+    }
+
+    /// Whether the claimant's own must give something: a limit asks for it, or others give nothing
+    /// before.
+    pub(super) fn must_give(&mut self) -> bool {
+        let others = self.candidates.iter().any(|candidate| !candidate.given && !candidate.leaving);
+        let queues = self.below(QueueIndex::ROOT);
+        let exceeds = queues.into_iter().any(|queue| {
+            !self.is_within(queue, Bound::Ceiling)
+                || others && !self.is_within(queue, Bound::Deserved)
+        });
+        exceeds || self.fair.withheld_by(self.claimant, self.extra, |_| &[]).is_some()
+    }
+
+    /// Whether the claimant stays within what it deserves, up to below the common ancestor with a
+    /// leaf, so that it may take from there.
+    pub(super) fn may_reach(&mut self, leaf: QueueIndex) -> bool {
+        if !self.is_bound {
+            return true;
+        }
+        let queues = self.below(self.fair.common_ancestor(leaf, self.claimant));
+        queues.into_iter().all(|queue| self.is_within(queue, Bound::Deserved))
+    }
+
+    /// Whether what is taken on paper may stay so: every limit is kept, what others give is due to
+    /// the claimant, and no room is used that others keep.
+    pub(super) fn is_settled(&mut self) -> bool {
+        if !self.is_bound {
+            return true;
+        }
+        let queues = self.below(QueueIndex::ROOT);
+        let within = queues.into_iter().all(|queue| self.is_within(queue, Bound::Ceiling));
+        let others = (0..self.candidates.len()).filter(|place| {
+            let candidate = &self.candidates[*place];
+            !candidate.given && !candidate.leaving && self.taken[*place].contains(&true)
+        });
+        let others: Vec<QueueIndex> = others.map(|place| self.candidates[place].leaf).collect();
+        let Self { fair, less, .. } = self;
+        let less = |queue| less.get(&queue).map_or(&[][..], |less| less);
+        within
+            && fair.withheld_by(self.claimant, self.extra, less).is_none()
+            && others.into_iter().all(|leaf| self.may_reach(leaf))
+    }
+
+    /// Takes units from below the claimant's queues until each of these is within the bound, the
+    /// lowest first; elastic members before gangs, among equals the lowest rank.
+    pub(super) fn give_to(&mut self, bound: Bound) -> Option<()> {
+        if !self.is_bound {
+            return Some(());
+        }
+        for queue in self.below(QueueIndex::ROOT) {
+            while !self.is_within(queue, bound) {
+                let unit = self.cheapest_below(queue)?;
+                let taken = self.take(unit);
+                self.units.push(taken);
+            }
+        }
+        Some(())
+    }
+
+    /// The cheapest unit that may be taken below a queue, and holds something that is asked for.
+    fn cheapest_below(&mut self, queue: QueueIndex) -> Option<Unit> {
+        let mut best = None;
+        for (place, candidate) in self.candidates.iter().enumerate() {
+            if candidate.leaving || !self.fair.path(candidate.leaf).any(|above| above == queue) {
+                continue;
+            }
+            let single = candidate.pods.len() - candidate.kept;
+            let elastic = (0..single).map(|at| Unit::Elastic(place, at));
+            for unit in elastic.chain([Unit::Gang(place)]) {
+                let (whole, class) = match unit {
+                    Unit::Elastic(_, at) => (false, candidate.pods[at].class),
+                    Unit::Gang(_) => (true, candidate.pods[0].class),
+                };
+                let price = (whole, candidate.rank, Reverse(self.held_of_asked(class)), place);
+                let is_cheaper = best.as_ref().is_none_or(|(known, _)| price < *known);
+                if is_cheaper && self.held_of_asked(class) > 0 && self.is_legal(unit) {
+                    best = Some((price, unit));
+                }
+            }
+        }
+        best.map(|(_, unit)| unit)
+    }
+
+    /// What a pod holds of what shares are compared by.
+    fn held_of_asked(&self, class: ClassId) -> i64 {
+        let class = self.cluster.class(class);
+        self.contested.iter().map(|resource| class.request(*resource)).sum()
+    }
+}
