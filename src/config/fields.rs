@@ -214,6 +214,18 @@ pub static FIELDS: &[Field] = &[
     field("evictions.protectedFor", Duration(SECOND, 60 * MINUTE), "60s",
         "How long a pod that a disruption budget protected is not chosen again."),
 
+    field("drains", Section, "",
+        "Room kept free for gangs that are entitled to it and would otherwise wait for ever, as \
+         smaller ones take each seat that falls vacant."),
+    field("drains.after", Duration(0, 7 * 24 * 60 * MINUTE), "15m",
+        "How long a gang waits before room is drained for it; 0s: no room is ever drained."),
+    field("drains.for", Duration(MINUTE, 7 * 24 * 60 * MINUTE), "1h",
+        "How long a drain lasts at most. Pods with activeDeadlineSeconds that end before its date \
+         may run in the drained room. After a drain that did not seat its gang the next is twice \
+         as far off."),
+    field("drains.percent", Integer(1, 100), "25",
+        "The part of the cluster's GPUs that all drains together may keep, in percent."),
+
     field("limits", Section, "",
         "Bounds on everything that could grow with what others do."),
     field("limits.bindsInFlight", Integer(1, 1_024), "64",

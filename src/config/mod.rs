@@ -99,6 +99,8 @@ pub struct Configuration {
     pub queues: Queues,
     /// How room is made.
     pub evictions: Evictions,
+    /// Room kept free for gangs that would wait for ever.
+    pub drains: Drains,
     /// Bounds.
     pub limits: Limits,
 }
@@ -140,6 +142,20 @@ pub struct Evictions {
     /// How long a pod that a disruption budget protected is not chosen again.
     #[serde(serialize_with = "duration::serialize")]
     pub protected_for: Duration,
+}
+
+/// See the fields of `drains`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drains {
+    /// How long a gang waits before; zero: no room is drained.
+    #[serde(serialize_with = "duration::serialize")]
+    pub after: Duration,
+    /// How long a drain lasts at most.
+    #[serde(rename = "for", serialize_with = "duration::serialize")]
+    pub lasting: Duration,
+    /// The part of the cluster that all drains may keep.
+    pub percent: u32,
 }
 
 /// See the field `evictions.mode`.
@@ -265,6 +281,12 @@ impl Configuration {
         }
         let leader_election = LeaderElection::read(&root.section("leaderElection"), problems);
         let evictions = Evictions::read(&root.section("evictions"));
+        let drains = root.section("drains");
+        let drains = Drains {
+            after: drains.duration("after"),
+            lasting: drains.duration("for"),
+            percent: drains.integer("percent"),
+        };
         let limits = Limits::read(&root.section("limits"));
         check_margin(&root.section("limits"), &leader_election, &limits, problems);
         Configuration {
@@ -277,6 +299,7 @@ impl Configuration {
             leader_election,
             queues: Queues::read(&root.section("queues")),
             evictions,
+            drains,
             limits,
         }
     }

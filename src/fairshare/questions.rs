@@ -148,6 +148,19 @@ impl FairShare {
         self.is_entitled_less(queue, extra, &[])
     }
 
+    /// Whether so much is within D at every queue on the path, whatever they hold. Cost as
+    /// [`Self::is_entitled`], for each queue.
+    pub fn deserves(&mut self, leaf: QueueIndex, extra: &[(ResourceId, i64)]) -> bool {
+        let path: Vec<QueueIndex> = self.path(leaf).collect();
+        path.into_iter().all(|queue| {
+            let asked = extra.iter().filter(|(_, amount)| *amount > 0);
+            asked.clone().all(|(resource, amount)| {
+                !self.is_accounted(*resource)
+                    || i128::from(*amount) * 1000 <= self.deserved_milli(queue, *resource)
+            })
+        })
+    }
+
     /// As [`Self::is_entitled`], with `less` taken from the queue on paper.
     pub fn is_entitled_less(
         &mut self,

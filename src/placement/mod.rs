@@ -8,4 +8,4 @@ mod tests;
 
 pub use place::{Demand, Failure, place_group};
 pub use ranking::Rankings;
-pub use room::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, make_room};
+pub use room::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, make_room, needed_of};

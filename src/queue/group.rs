@@ -84,6 +84,10 @@ pub struct PodGroup {
     pub profile: u8,
     /// Creation of the oldest live member.
     pub created: WallTime,
+    /// No room is drained for it before; `None`: it was never looked at.
+    pub drain_at: Option<Timestamp>,
+    /// Drains that ended without seating it.
+    pub drains: u32,
     /// When the first member was seen, for waiting times.
     pub first_seen: Timestamp,
     /// Members by what they do.

@@ -21,7 +21,7 @@ use crate::kubernetes::lease::{Elector, Fence, Settings};
 use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
 use crate::model::{EvictionBudget, WallTime};
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
-use crate::scheduler::{Event, Evictions, Leadership, Options, Scheduler};
+use crate::scheduler::{DrainOptions, Event, Evictions, Leadership, Options, Scheduler};
 use crate::telemetry::Metrics;
 use crate::telemetry::http::{Endpoints, Health, serve};
 use anyhow::Context;
@@ -259,6 +259,11 @@ fn options(configuration: &Configuration) -> Options {
         eviction_budget: (configuration.evictions.budget_pods > 0).then(|| EvictionBudget {
             pods: configuration.evictions.budget_pods,
             window_ms: millis(configuration.evictions.budget_window),
+        }),
+        drains: (!configuration.drains.after.is_zero()).then(|| DrainOptions {
+            after_ms: millis(configuration.drains.after),
+            for_ms: millis(configuration.drains.lasting),
+            percent: configuration.drains.percent,
         }),
         queue_status_interval_ms: Some(millis(configuration.queues.status_interval)),
         usage: UsageOptions {

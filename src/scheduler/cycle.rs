@@ -3,11 +3,11 @@
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex, ResourceId};
+use crate::cluster::{ClassId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
-use crate::placement::{Demand, place_group};
+use crate::placement::{Demand, Failure, place_group};
 use crate::queue::{Amounts, GroupIndex, Home};
 use rustc_hash::FxHashSet;
 
@@ -37,6 +37,7 @@ impl Scheduler {
             (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
+        self.step_drains(now);
         for index in std::mem::take(&mut self.dirty) {
             self.look_at(now, index);
         }
@@ -96,13 +97,11 @@ impl Scheduler {
         let bounds = self.bounds(index);
         let group = self.groups.get_mut(index);
         group.attempts += 1;
-        let profile = &self.profiles[usize::from(group.profile)];
-        let outcome = match bounds {
-            Ok(bounds) => {
-                place_group(&mut self.cluster, &mut self.rankings, profile, &demands, bounds)
-            }
+        let bounds = match bounds {
+            Ok(bounds) => bounds,
             Err(held) => return self.set_aside(now, index, held),
         };
+        let outcome = self.place(index, &demands, bounds);
         let group = self.groups.get_mut(index);
         let mut attempt = Attempt {
             profile: group.profile,
@@ -116,6 +115,7 @@ impl Scheduler {
             Ok(statement) => {
                 attempt.members = u32::try_from(statement.len()).expect("bounded");
                 self.commit(index, statement);
+                self.end_drain(index);
             }
             Err(failure) => {
                 group.rejected_by = failure.diagnosis.rejected_by;
@@ -130,6 +130,26 @@ impl Scheduler {
             }
         }
         attempt
+    }
+
+    /// Places a group, on seats that are kept free too as far as it may have them.
+    fn place(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> Result<Statement, Failure> {
+        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
+        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        let open = self.open_drains(index);
+        if outcome.is_ok() || open.is_empty() {
+            return outcome;
+        }
+        self.lift_drains(&open, true);
+        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
+        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        self.lift_drains(&open, false);
+        outcome
     }
 
     /// How many members must and may be placed now, or what of a queue forbids the first.

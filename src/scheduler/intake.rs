@@ -59,7 +59,8 @@ impl Scheduler {
             NodeApplied::Changed => {}
             NodeApplied::NewResources => {
                 let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
-                self.cluster.recount(placed);
+                let seats: Vec<_> = self.drained_seats().collect();
+                self.cluster.recount(placed.chain(seats));
                 self.recount_queues();
             }
         }
@@ -120,6 +121,7 @@ impl Scheduler {
             stuck: false,
             header: pod.header,
             non_preemptible: pod.non_preemptible,
+            run_limit_ms: pod.run_limit_ms,
             priority: pod.priority,
             created: pod.created,
             finished: pod.finished_at,
@@ -146,6 +148,7 @@ impl Scheduler {
         entry.listed = list;
         entry.told = pod.told;
         entry.bound_at = pod.bound_at.or(entry.bound_at);
+        entry.run_limit_ms = pod.run_limit_ms;
         let finished = entry.finished != pod.finished_at;
         let leaving = entry.deleting != pod.deleting;
         entry.finished = pod.finished_at;

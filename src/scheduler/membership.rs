@@ -43,6 +43,7 @@ impl Scheduler {
                 self.step_plan(now, index);
             }
             if self.groups.get(index).home != Home::Committing {
+                self.end_drain(index);
                 self.leave_queue(index);
                 let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);

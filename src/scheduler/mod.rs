@@ -9,6 +9,7 @@ mod calls;
 mod caps;
 mod commit;
 mod cycle;
+mod drains;
 mod held_fast;
 mod intake;
 mod invariants;
@@ -27,6 +28,7 @@ pub use calls::{
     ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
     Telling,
 };
+pub use drains::DrainOptions;
 pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
@@ -40,6 +42,7 @@ use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
 use budget::Bucket;
 use calls::Calls;
 use caps::Counted;
+use drains::Drain;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
@@ -172,6 +175,8 @@ pub struct Options {
     pub eviction_budget: Option<EvictionBudget>,
     /// How often queues are shown on their objects at most; `None`: never.
     pub queue_status_interval_ms: Option<i64>,
+    /// When room is drained for gangs that would wait for ever; `None`: never.
+    pub drains: Option<DrainOptions>,
     /// What counts as usage, and how fast it fades.
     pub usage: UsageOptions,
     /// Members tried per cycle, so that calls leave and events are heard in between.
@@ -194,6 +199,7 @@ impl Default for Options {
             protected_ms: 60_000,
             eviction_budget: None,
             queue_status_interval_ms: None,
+            drains: None,
             usage: UsageOptions::default(),
             members_per_cycle: 2_000,
         }
@@ -257,6 +263,9 @@ pub struct Scheduler {
     demands_changed: u64,
     /// room being made, by the group it is made for
     plans: BTreeMap<GroupIndex, Plan>,
+    /// seats kept free, by the group they are kept for
+    drains: BTreeMap<GroupIndex, Drain>,
+    drains_metered: Timestamp,
     /// searches for room were left for the next cycle
     room_wanted: bool,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
@@ -319,6 +328,8 @@ impl Scheduler {
             quota_freed: false,
             demands_changed: 0,
             plans: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            drains_metered: Timestamp(0),
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
@@ -395,7 +406,8 @@ impl Scheduler {
     /// When [`Self::cycle`] will have work if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let timers = [self.queue.next_timer(), self.room_retry, self.standings_due()];
+        let timers =
+            [self.queue.next_timer(), self.room_retry, self.standings_due(), self.drain_deadline()];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct PodEntry {
     pub(super) stuck: bool,
     pub(super) header: bool,
     pub(super) non_preemptible: bool,
+    /// how long it runs at most
+    pub(super) run_limit_ms: Option<i64>,
     pub(super) priority: i32,
     pub(super) created: WallTime,
     pub(super) finished: Option<WallTime>,

@@ -205,7 +205,12 @@ impl Scheduler {
         self.fair.bind_resources(self.cluster.resources());
         for resource in self.cluster.resources().iter() {
             let (offered, requested) = self.cluster.totals(resource);
-            let foreign = (requested - self.fair.allocated(QueueIndex::ROOT, resource)).max(0);
+            let kept: i64 = self
+                .drained_seats()
+                .map(|(class, _)| self.cluster.class(class).request(resource))
+                .sum();
+            let foreign =
+                (requested - kept - self.fair.allocated(QueueIndex::ROOT, resource)).max(0);
             self.fair.set_capacity(resource, (offered - foreign).max(0));
         }
     }

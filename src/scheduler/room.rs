@@ -32,11 +32,13 @@ impl Scheduler {
     pub(super) fn make_room_for_waiting(&mut self) {
         self.room_wanted = false;
         self.retry_room(self.now);
-        if self.options.evictions == Evictions::Off || !self.queue.any_unschedulable() {
+        let evictions = self.options.evictions != Evictions::Off;
+        let idle = !evictions && self.options.drains.is_none();
+        if idle || !self.queue.any_unschedulable() {
             return;
         }
         let mut waiting = self.queue.unschedulable();
-        waiting.retain(|index| self.may_claim(*index));
+        waiting.retain(|index| self.wants_room(*index));
         waiting.sort_by_key(|index| {
             let group = self.groups.get(*index);
             (Reverse(group.priority), group.created, *index)
@@ -59,10 +61,11 @@ impl Scheduler {
                 return;
             }
             searches += 1;
-            let stamp = self.room_stamp();
-            if !self.search_room(index) {
+            let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
+            if !(evicts && self.search_room(index)) {
+                self.consider_drain(index);
                 hopeless.insert(alike);
-                self.groups.get_mut(index).room_tried = Some(stamp);
+                self.groups.get_mut(index).room_tried = Some(self.room_stamp());
             }
         }
     }
@@ -72,13 +75,12 @@ impl Scheduler {
         (self.cluster.changes().version(), self.demands_changed)
     }
 
-    fn may_claim(&self, index: GroupIndex) -> bool {
+    fn wants_room(&self, index: GroupIndex) -> bool {
         let group = self.groups.get(index);
-        let evicts = |leaf| self.fair.spec(leaf).preemption.may_evict;
         group.home == Home::Unschedulable
             && group.needed() > 0
             && group.room_tried != Some(self.room_stamp())
-            && group.leaf.is_some_and(evicts)
+            && group.leaf.is_some()
     }
 
     fn class_of(&self, index: GroupIndex) -> ClassId {
@@ -108,6 +110,9 @@ impl Scheduler {
         let demands = self.demands(index);
         let going = self.going();
         let claim = Claim { leaf, demands: &demands, needed, extra: &extra, going: &going };
+        let own: Vec<GroupIndex> =
+            self.is_drained_for(index).then_some(index).into_iter().collect();
+        self.lift_drains(&own, true);
         let plan = make_room(
             &mut self.cluster,
             &mut self.rankings,
@@ -116,6 +121,7 @@ impl Scheduler {
             &claim,
             &candidates,
         );
+        self.lift_drains(&own, false);
         let plan = match plan {
             RoomAnswer::Placed(plan) => plan,
             RoomAnswer::No => return false,
@@ -142,6 +148,7 @@ impl Scheduler {
             let leaving = candidates[place].leaving;
             Notice { pods, grace_ms: grace[place], leaving }
         });
+        self.end_drain(index);
         self.begin_plan(index, notices.collect(), plan.seats);
         true
     }

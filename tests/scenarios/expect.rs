@@ -81,6 +81,8 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     let mut plans: BTreeMap<String, u64> =
         tallies.plans_given_up.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
     plans.insert("reported".to_owned(), tallies.plans_reported);
+    plans.insert("drains".to_owned(), tallies.drains);
+    plans.insert("drains-expired".to_owned(), tallies.drains_expired);
     plans.retain(|_, count| *count > 0);
     found.given("plans", expect.plans.as_ref(), &plans);
 }

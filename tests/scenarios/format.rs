@@ -124,6 +124,9 @@ pub(crate) struct OptionsSpec {
     pub(crate) members_per_cycle: Option<usize>,
     pub(crate) vacate_deadline: Option<String>,
     pub(crate) protected: Option<String>,
+    /// Absent: no room is drained.
+    pub(crate) drain_after: Option<String>,
+    pub(crate) drain_for: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -223,6 +226,8 @@ pub(crate) struct PodSpec {
     pub(crate) max_member: Option<String>,
     pub(crate) role: Option<String>,
     pub(crate) preemptible: Option<String>,
+    /// `spec.activeDeadlineSeconds`.
+    pub(crate) run_limit: Option<String>,
     pub(crate) queue: Option<String>,
     /// The label of the same key.
     pub(crate) queue_label: Option<String>,

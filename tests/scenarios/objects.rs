@@ -13,7 +13,7 @@ use mss_scheduler::model::{
     Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
     QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, quantity,
 };
-use mss_scheduler::scheduler::{Evictions, Options};
+use mss_scheduler::scheduler::{DrainOptions, Evictions, Options};
 use std::collections::BTreeMap;
 
 /// The limit of the default configuration.
@@ -52,6 +52,11 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
         members_per_cycle: spec.members_per_cycle.unwrap_or(default.members_per_cycle),
         vacate_deadline_ms: time(&spec.vacate_deadline, default.vacate_deadline_ms),
         protected_ms: time(&spec.protected, default.protected_ms),
+        drains: spec.drain_after.as_deref().map(|after| DrainOptions {
+            after_ms: millis(after),
+            for_ms: time(&spec.drain_for, 3_600_000),
+            percent: 50,
+        }),
         ..default
     }
 }
@@ -225,6 +230,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         group: group.clone(),
         queue: queue.clone(),
         header,
+        run_limit_ms: spec.run_limit.as_deref().map(millis),
         non_preemptible: parse_non_preemptible(spec.preemptible.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),
         class: class(spec, profile),

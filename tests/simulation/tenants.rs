@@ -128,6 +128,8 @@ impl World {
         self.tally.plans += tallies.plans;
         self.tally.seated += tallies.seated;
         self.tally.budget_stops += tallies.budget_stops;
+        self.tally.drains += tallies.drains;
+        self.tally.drains_expired += tallies.drains_expired;
         self.tally.given_up += tallies.plans_given_up.values().sum::<u64>();
     }
 

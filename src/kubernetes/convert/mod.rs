@@ -75,6 +75,7 @@ impl Converter {
             queue: said.queue,
             header: said.header,
             non_preemptible: said.non_preemptible,
+            run_limit_ms: spec.active_deadline_seconds.map(|limit| limit.saturating_mul(1000)),
             told: told(status),
             class,
         }

@@ -32,6 +32,7 @@ pub struct PodSpec {
     /// Whether gates are left.
     #[serde(default)]
     pub scheduling_gates: Present,
+    pub active_deadline_seconds: Option<i64>,
     /// Containers.
     #[serde(default, deserialize_with = "or_default")]
     pub containers: Vec<Container>,
