@@ -5,7 +5,7 @@
 
 use super::check::{TreeFault, arrange};
 use crate::model::QueueSpec;
-use crate::model::queue::DEFAULT_QUEUE;
+use crate::model::queue::{DEFAULT_QUEUE, Ordering};
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 
@@ -112,6 +112,10 @@ impl Tree {
             queues.dedup();
         }
         Ok(tree)
+    }
+
+    pub(super) fn set_root_order(&mut self, order: Ordering) {
+        self.specs[0].order = order;
     }
 
     /// Number of declared queues, root included: leaves have indexes from here on.

@@ -14,11 +14,12 @@ mod observe;
 pub mod preview;
 
 use crate::config::{self, Configuration};
-use crate::fairshare::{Decay, UsageOptions};
+use crate::fairshare::{Decay, LsfOptions, UsageOptions};
 use crate::kubernetes::client::configure;
 use crate::kubernetes::dispatch::{self, Dispatcher};
 use crate::kubernetes::lease::{Elector, Fence, Settings};
 use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
+use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, WallTime};
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
 use crate::scheduler::{Event, Evictions, Leadership, Options, Scheduler};
@@ -268,7 +269,22 @@ fn options(configuration: &Configuration) -> Options {
             decay: Decay::HalfLife(millis(configuration.queues.usage_half_life)),
             ..UsageOptions::default()
         },
+        lsf: lsf(&configuration.queues.lsf),
+        root_order: Ordering::parse(&configuration.queues.ordering).unwrap_or_default(),
         ..Options::default()
+    }
+}
+
+fn lsf(configured: &config::Lsf) -> LsfOptions {
+    LsfOptions {
+        cpu_time_factor: configured.cpu_time_factor,
+        run_time_factor: configured.run_time_factor,
+        committed_run_time_factor: configured.committed_run_time_factor,
+        run_job_factor: configured.run_job_factor,
+        gpu_run_time_factor: configured.gpu_run_time_factor,
+        hist_hours: configured.hist_hours,
+        enable_hist_run_time: configured.enable_hist_run_time,
+        enable_gpu_hist_run_time: configured.enable_gpu_hist_run_time,
     }
 }
 

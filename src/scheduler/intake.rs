@@ -114,6 +114,8 @@ impl Scheduler {
             max_member: u32::MAX,
             queue: 0,
             charged: None,
+            holds_since: pod.created,
+            run_limit_ms: pod.run_limit_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
@@ -154,6 +156,10 @@ impl Scheduler {
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
+        }
+        if self.pods.get(index).run_limit_ms != pod.run_limit_ms {
+            self.discharge(index);
+            self.pods.get_mut(index).run_limit_ms = pod.run_limit_ms;
         }
         if self.pods.get(index).non_preemptible != pod.non_preemptible {
             self.discharge(index);

@@ -256,11 +256,13 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let in_order_of_age =
-            group.leaf.is_some_and(|leaf| self.fair.spec(leaf).order == Ordering::Fifo);
-        let key = match in_order_of_age {
-            true => (group.created.0, 0),
-            false => profile.queue_sort().key(&facts),
+        let queue = group.leaf.map(|leaf| self.fair.spec(leaf));
+        let key = match (queue.map(|queue| queue.order), queue.and_then(|queue| queue.ageing)) {
+            (Some(Ordering::Fifo), _) => (group.created.0, 0),
+            (_, Some(ageing)) => {
+                (ageing.as_if_created(group.priority, group.created.0), group.created.0)
+            }
+            _ => profile.queue_sort().key(&facts),
         };
         if group.partial_since.is_some() {
             return (Stage::Completion, key, digest(name));

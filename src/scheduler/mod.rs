@@ -34,8 +34,9 @@ pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{Cluster, NodeIndex, PodIndex};
-use crate::fairshare::{FairShare, QueueIndex, TreeFault, UsageOptions};
+use crate::fairshare::{FairShare, LsfOptions, QueueIndex, TreeFault, UsageOptions};
 use crate::framework::Profile;
+use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
@@ -176,6 +177,10 @@ pub struct Options {
     pub queue_status_interval_ms: Option<i64>,
     /// What counts as usage, and how fast it fades.
     pub usage: UsageOptions,
+    /// The parameters of the order `Lsf`.
+    pub lsf: LsfOptions,
+    /// The order of the queues at the top of the tree.
+    pub root_order: Ordering,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -197,6 +202,8 @@ impl Default for Options {
             eviction_budget: None,
             queue_status_interval_ms: None,
             usage: UsageOptions::default(),
+            lsf: LsfOptions::default(),
+            root_order: Ordering::default(),
             members_per_cycle: 2_000,
         }
     }
@@ -287,6 +294,8 @@ impl Scheduler {
     pub fn new(options: Options, profiles: Vec<Profile>) -> Self {
         let mut fair = FairShare::default();
         fair.set_usage_options(options.usage.clone());
+        fair.set_lsf_options(options.lsf.clone());
+        fair.set_root_order(options.root_order);
         Self {
             options,
             profiles,
@@ -335,6 +344,9 @@ impl Scheduler {
     /// Takes in what happened. O(1) in the number of pods, but for lists.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.now = now;
+        if self.leadership.is_some() {
+            self.age_usage(now);
+        }
         match event {
             Event::ListStarted(kind) => self.list_started(kind),
             Event::ListEnded(kind) => self.list_ended(kind),

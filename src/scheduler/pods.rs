@@ -53,6 +53,9 @@ pub(super) struct PodEntry {
     pub(super) queue: u64,
     /// where its room is charged
     pub(super) charged: Option<QueueIndex>,
+    /// since when, as far as it is known
+    pub(super) holds_since: WallTime,
+    pub(super) run_limit_ms: Option<i64>,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
     /// not evicted before: a disruption budget protected it

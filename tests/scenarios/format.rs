@@ -124,6 +124,11 @@ pub(crate) struct OptionsSpec {
     pub(crate) members_per_cycle: Option<usize>,
     pub(crate) vacate_deadline: Option<String>,
     pub(crate) protected: Option<String>,
+    /// The order of the queues at the top.
+    pub(crate) root_order: Option<OrderSpec>,
+    /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
+    #[serde(default)]
+    pub(crate) lsf: BTreeMap<String, f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -155,6 +160,8 @@ pub(crate) struct QueueEntry {
     #[serde(default)]
     pub(crate) priority: i32,
     pub(crate) order: Option<OrderSpec>,
+    /// Points of priority, and the time of waiting in which they are gained.
+    pub(crate) ageing: Option<(u32, String)>,
     /// Absent: one of the queue's own name.
     pub(crate) namespaces: Option<Vec<String>>,
     #[serde(default)]
@@ -179,6 +186,8 @@ pub(crate) struct QueueEntry {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OrderSpec {
     FairShare,
+    Lsf,
+    FairTree,
     Priority,
     Fifo,
 }
@@ -237,6 +246,8 @@ pub(crate) struct PodSpec {
     pub(crate) age: Option<String>,
     pub(crate) bound: Option<String>,
     pub(crate) ended: Option<String>,
+    /// It may run so long.
+    pub(crate) run_limit: Option<String>,
     /// It is bound there already.
     pub(crate) node: Option<String>,
     /// `spec.nodeName` of a pod that is to run just there.

@@ -3,12 +3,13 @@
 use crate::format::{
     EvictionsSpec, NodeSpec, OptionsSpec, OrderSpec, PodSpec, QueueEntry, RequirementSpec, millis,
 };
+use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
     MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, parse_group, parse_header, parse_non_preemptible,
     parse_queue,
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
-use mss_scheduler::model::queue::{Ordering, Preemption};
+use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
 use mss_scheduler::model::{
     Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
     QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, quantity,
@@ -52,8 +53,38 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
         members_per_cycle: spec.members_per_cycle.unwrap_or(default.members_per_cycle),
         vacate_deadline_ms: time(&spec.vacate_deadline, default.vacate_deadline_ms),
         protected_ms: time(&spec.protected, default.protected_ms),
+        root_order: order(spec.root_order),
+        lsf: lsf(&spec.lsf),
         ..default
     }
+}
+
+fn order(spec: Option<OrderSpec>) -> Ordering {
+    match spec {
+        None | Some(OrderSpec::FairShare) => Ordering::FairShare,
+        Some(OrderSpec::Lsf) => Ordering::Lsf,
+        Some(OrderSpec::FairTree) => Ordering::FairTree,
+        Some(OrderSpec::Priority) => Ordering::Priority,
+        Some(OrderSpec::Fifo) => Ordering::Fifo,
+    }
+}
+
+fn lsf(parameters: &BTreeMap<String, f64>) -> LsfOptions {
+    let mut lsf = LsfOptions::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            "CPU_TIME_FACTOR" => lsf.cpu_time_factor = *value,
+            "RUN_TIME_FACTOR" => lsf.run_time_factor = *value,
+            "COMMITTED_RUN_TIME_FACTOR" => lsf.committed_run_time_factor = *value,
+            "RUN_JOB_FACTOR" => lsf.run_job_factor = *value,
+            "GPU_RUN_TIME_FACTOR" => lsf.gpu_run_time_factor = *value,
+            "HIST_HOURS" => lsf.hist_hours = *value,
+            "ENABLE_HIST_RUN_TIME" => lsf.enable_hist_run_time = *value > 0.0,
+            "ENABLE_GPU_HIST_RUN_TIME" => lsf.enable_gpu_hist_run_time = *value > 0.0,
+            other => panic!("{other}: not a parameter of LSF's order"),
+        }
+    }
+    lsf
 }
 
 pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
@@ -69,11 +100,11 @@ pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
         borrow_limit: terms(&entry.borrow_limit),
         user_limit: terms(&entry.user_limit),
         priority: entry.priority,
-        order: match entry.order {
-            None | Some(OrderSpec::FairShare) => Ordering::FairShare,
-            Some(OrderSpec::Priority) => Ordering::Priority,
-            Some(OrderSpec::Fifo) => Ordering::Fifo,
-        },
+        order: order(entry.order),
+        ageing: entry
+            .ageing
+            .as_ref()
+            .map(|(points, every)| Ageing { points: *points, every_ms: millis(every) }),
         namespaces: match &entry.namespaces {
             None => vec![name.as_str().into()],
             Some(names) => names.iter().map(|name| name.as_str().into()).collect(),
@@ -217,6 +248,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         node: spec.node.as_deref().map(Into::into),
         phase: if spec.ended.is_some() { Phase::Succeeded } else { Phase::Live },
         gated: spec.gated,
+        run_limit_ms: spec.run_limit.as_deref().map(millis),
         priority: spec.priority,
         created: ago(&spec.age).unwrap_or(WallTime(now)),
         bound_at: ago(&spec.bound),

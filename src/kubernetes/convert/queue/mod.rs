@@ -11,7 +11,7 @@ use crate::config::parse_duration;
 use crate::fairshare::Used;
 use crate::kubernetes::objects::{Quantity, QueueObject};
 use crate::model::contract::{cut, is_object_name};
-use crate::model::queue::{Ordering, Preemption, WEIGHT_MAX};
+use crate::model::queue::{Ageing, Ordering, Preemption, WEIGHT_MAX};
 use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, quantity};
 use crate::scheduler::{Remembered, USERS_SHOWN};
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ pub const NAMESPACES_MAX: usize = 1000;
 const CAP_MAX: u32 = 1_000_000;
 /// Most pods that an eviction budget may name.
 const EVICTIONS_MAX: u32 = 1_000_000;
+/// Most points of priority gained in one time.
+const POINTS_MAX: i64 = 1_000_000_000;
 /// Longest duration taken: ten years.
 const DURATION_MAX_MS: i64 = 10 * 366 * 24 * 3_600_000;
 
@@ -127,6 +129,7 @@ fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
         user_limit: fields.resources("userLimit")?,
         priority: i32::try_from(priority).unwrap_or(0),
         order: fields.ordering()?,
+        ageing: ageing(fields.get("ageing"))?,
         namespaces: fields.namespaces()?,
         open: fields.flag("open")?.unwrap_or(true),
         caps: caps(fields.get("caps"))?,
@@ -161,6 +164,19 @@ fn caps(value: &Value) -> Result<Caps, Wrong> {
         pending_gangs: count("pendingGangs")?,
         gang_gpus: count("gangGpus")?,
     })
+}
+
+fn ageing(value: &Value) -> Result<Option<Ageing>, Wrong> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let fields = Fields::of("spec.ageing", value)?;
+    let lacks = |name: &str, expected: &str| wrong(fields.path(name), fields.get(name), expected);
+    let points = fields.number("points", (1, POINTS_MAX))?;
+    let points = points.ok_or_else(|| lacks("points", "a number of points of priority"))?;
+    let every = fields.millis("every")?.filter(|every| *every >= 1000);
+    let every_ms = every.ok_or_else(|| lacks("every", "a duration of at least 1s"))?;
+    Ok(Some(Ageing { points: u32::try_from(points).unwrap_or(u32::MAX), every_ms }))
 }
 
 fn budget(value: &Value) -> Result<Option<EvictionBudget>, Wrong> {
@@ -240,13 +256,9 @@ impl<'a> Fields<'a> {
     }
 
     fn ordering(&self) -> Result<Ordering, Wrong> {
-        let expected = || "FairShare, Priority or Fifo".to_owned();
-        let read = self.read("ordering", expected, |value| match value.as_str()? {
-            "FairShare" => Some(Ordering::FairShare),
-            "Priority" => Some(Ordering::Priority),
-            "Fifo" => Some(Ordering::Fifo),
-            _ => None,
-        });
+        let expected = || Ordering::WORDS.join(", ");
+        let read =
+            self.read("ordering", expected, |value| value.as_str().and_then(Ordering::parse));
         Ok(read?.unwrap_or_default())
     }
 

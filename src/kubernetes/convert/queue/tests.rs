@@ -3,7 +3,7 @@
 use super::{queue, remembered};
 use crate::fairshare::Used;
 use crate::kubernetes::objects::QueueObject;
-use crate::model::queue::{Ordering, Preemption};
+use crate::model::queue::{Ageing, Ordering, Preemption};
 use crate::model::{Caps, EvictionBudget, QueueSpec};
 use crate::scheduler::Remembered;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn every_field_is_read_in_the_units_of_pods() {
             "reclaimable": false, "preemptible": false, "mayEvict": false, "minRuntime": "1h30m",
             "grace": "100us", "evictionBudget": { "pods": 3, "window": "10m" },
         },
-        "userLimit": { "cpu": "250m" },
+        "userLimit": { "cpu": "250m" }, "ageing": { "points": 10, "every": "1h" },
         "caps": {
             "runningGangs": 1, "runningGangsPerUser": 2, "pendingGangs": 3, "gangGpus": 4,
         },
@@ -62,6 +62,7 @@ fn every_field_is_read_in_the_units_of_pods() {
         },
         priority: -5,
         order: Ordering::Priority,
+        ageing: Some(Ageing { points: 10, every_ms: 3_600_000 }),
         namespaces: vec!["b".into(), "a".into()],
         open: false,
         preemption: Preemption {
@@ -82,6 +83,9 @@ fn what_is_wrong_is_named() {
         (0..65).map(|number| (format!("example.com/r{number}"), json!(1))).collect();
     let weights = "a whole number from 1 to 1000000";
     let name = "a name of lower-case letters, digits, '-' and '.'";
+    let orderings = "FairShare, Lsf, FairTree, Priority, Fifo";
+    let every = "a duration of at least 1s";
+    let points = "a whole number from 1 to 1000000000";
     let quantity = "a quantity between 0 and 2^52";
     let offered = "an amount of cpu, memory or another resource that nodes offer";
     let duration = "a duration such as 90s, 10m or 1h30m, at most ten years";
@@ -107,7 +111,9 @@ fn what_is_wrong_is_named() {
             "spec.limit[cpu] is 2",
             "at least the quota, \"2500m\"",
         ),
-        (json!({ "ordering": "fifo" }), "spec.ordering is \"fifo\"", "FairShare, Priority or Fifo"),
+        (json!({ "ordering": "fifo" }), "spec.ordering is \"fifo\"", orderings),
+        (json!({ "ageing": { "points": 1 } }), "spec.ageing.every is missing", every),
+        (json!({ "ageing": { "points": 0, "every": "1h" } }), "spec.ageing.points is 0", points),
         (
             json!({ "priority": 2_147_483_648_i64 }),
             "spec.priority is 2147483648",
@@ -169,6 +175,7 @@ fn no_spec_panics() {
         "borrowLimit",
         "priority",
         "ordering",
+        "ageing",
         "namespaces",
         "open",
         "preemption",

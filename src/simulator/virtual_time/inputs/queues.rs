@@ -19,6 +19,7 @@ const FIELDS: &[&str] = &[
     "userLimit",
     "priority",
     "ordering",
+    "ageing",
     "namespaces",
     "open",
     "caps",
