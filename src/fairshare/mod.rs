@@ -221,6 +221,20 @@ impl FairShare {
         self.tree.free(leaf);
     }
 
+    /// Whether what a declared queue, and all below it, hold and ask for is no demand: out of its
+    /// run window it deserves nothing. Forgotten with the tree. O(depth x resources).
+    pub fn set_shut(&mut self, queue: QueueIndex, shut: bool) {
+        self.tree.set_shut(queue, shut);
+        for column in self.columns.iter_mut().flatten() {
+            column.settle(&self.tree, queue);
+        }
+    }
+
+    /// Declared queues, the root included, parents first.
+    pub fn declared(&self) -> impl Iterator<Item = QueueIndex> + use<> {
+        (0..self.tree.declared()).map(QueueIndex::at)
+    }
+
     /// The queue above; `None`: it is the root. O(1).
     #[must_use]
     pub fn parent(&self, queue: QueueIndex) -> Option<QueueIndex> {

@@ -63,6 +63,8 @@ struct Leaf {
 pub(super) struct Tree {
     /// `[queue]`, the root first
     specs: Vec<QueueSpec>,
+    /// `[queue]`: nothing that it and all below it hold or ask for counts as demand
+    shut: Vec<bool>,
     /// `[queue or leaf]`
     nodes: Vec<Node>,
     /// `[queue]`
@@ -90,6 +92,7 @@ impl Tree {
         });
         let mut tree = Self {
             nodes: nodes.collect(),
+            shut: vec![false; arranged.len()],
             children: arranged.iter().map(|queue| queue.children.clone()).collect(),
             users: arranged.iter().map(|_| Users::default()).collect(),
             leaves: Vec::new(),
@@ -112,6 +115,14 @@ impl Tree {
             queues.dedup();
         }
         Ok(tree)
+    }
+
+    pub(super) fn set_shut(&mut self, queue: QueueIndex, shut: bool) {
+        self.shut[queue.index()] = shut;
+    }
+
+    pub(super) fn is_shut(&self, queue: QueueIndex) -> bool {
+        self.shut.get(queue.index()).copied().unwrap_or(false)
     }
 
     pub(super) fn set_root_order(&mut self, order: Ordering) {

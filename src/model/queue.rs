@@ -1,6 +1,6 @@
 //! A queue: one node of the tree by which the cluster is shared.
 
-use super::ResourceList;
+use super::{ResourceList, Windows};
 
 /// Name of the queue for namespaces that no queue names. It exists without being declared, as a
 /// child of the root with guarantee 0 and weight 1, so that a first pod needs no set-up.
@@ -48,6 +48,8 @@ pub struct QueueSpec {
     pub namespaces: Vec<Box<str>>,
     /// A closed queue takes no new gangs; those that run go on.
     pub open: bool,
+    /// When its gangs, and those of the queues below, may start and run; `None`: always.
+    pub windows: Option<Box<Windows>>,
     /// How many of its gangs run and wait, and how large they may be.
     pub caps: Caps,
     /// What may be done to its gangs, and by them.
@@ -86,6 +88,7 @@ impl Default for QueueSpec {
             ageing: None,
             namespaces: Vec::new(),
             open: true,
+            windows: None,
             caps: Caps::default(),
             preemption: Preemption::default(),
         }

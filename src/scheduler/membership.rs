@@ -242,6 +242,9 @@ impl Scheduler {
         if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
             return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
         }
+        if let Some(closed) = self.out_of_window(index) {
+            return Some(closed);
+        }
         let dissolving = group.counts.evicting > 0 && group.needed() > 0;
         dissolving.then(|| "its members are being evicted".to_owned())
     }

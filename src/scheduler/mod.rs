@@ -24,6 +24,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod view;
+mod windows;
 
 pub use calls::{
     ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
@@ -49,6 +50,7 @@ use pods::PodTable;
 use rustc_hash::{FxHashMap, FxHashSet};
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
+use windows::Doors;
 
 /// Everything that can happen to the scheduler.
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ pub enum Event {
     NamespaceDeleted(Box<str>),
     /// This process may decide from now on.
     Leading(Leadership),
+    /// The wall clock shows this, and not what followed from the time that has passed.
+    ClockSet(WallTime),
     /// A member's bind has its one and only answer.
     BindFinished {
         /// The call.
@@ -272,6 +276,7 @@ pub struct Scheduler {
     room_retry: Option<Timestamp>,
     /// evictions that queues may still suffer, by name
     buckets: BTreeMap<Box<str>, Bucket>,
+    doors: Doors,
     pairs: Pairs,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
@@ -333,6 +338,7 @@ impl Scheduler {
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
+            doors: Doors::default(),
             pairs: Pairs::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
@@ -360,8 +366,9 @@ impl Scheduler {
             Event::NamespaceDeleted(name) => self.namespace_applied(name, false),
             Event::Leading(leadership) => {
                 self.leadership = Some(leadership);
-                self.wall_ahead_ms = leadership.wall.0.saturating_sub(now.0);
+                self.clock_set(leadership.wall);
             }
+            Event::ClockSet(wall) => self.clock_set(wall),
             Event::BindFinished { call, pod, outcome } => {
                 self.bind_finished(now, call, pod, outcome);
             }
@@ -409,7 +416,8 @@ impl Scheduler {
     /// When [`Self::cycle`] will have work if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let timers = [self.queue.next_timer(), self.room_retry, self.standings_due()];
+        let timers =
+            [self.queue.next_timer(), self.room_retry, self.standings_due(), self.doors_due()];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }
 }

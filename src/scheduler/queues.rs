@@ -68,6 +68,7 @@ impl Scheduler {
     fn charge_afresh(&mut self) {
         self.capacity_changed = true;
         self.fair.bind_resources(self.cluster.resources());
+        self.renew_doors();
         let pods: Vec<PodIndex> = self.pods.iter().map(|(index, _)| index).collect();
         pods.iter().for_each(|pod| self.pods.get_mut(*pod).charged = None);
         self.held_fast.clear();

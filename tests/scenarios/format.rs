@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Scenario {
     /// One sentence: what is shown.
     pub(crate) about: String,
+    /// The wall time when the scheduler starts, as 2026-03-28T19:00:00Z.
+    pub(crate) clock: Option<String>,
     /// Settings that are not the default ones.
     #[serde(default)]
     pub(crate) options: OptionsSpec,
@@ -92,6 +94,8 @@ pub(crate) struct Step {
     pub(crate) relist: bool,
     /// Another process takes over; the old one last renewed its lease that long ago.
     pub(crate) leader: Option<String>,
+    /// The wall clock is set to this.
+    pub(crate) clock: Option<String>,
     /// Time passes.
     pub(crate) wait: Option<String>,
     pub(crate) expect: Option<Expect>,
@@ -166,6 +170,10 @@ pub(crate) struct QueueEntry {
     pub(crate) namespaces: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) closed: bool,
+    /// UTC without it.
+    pub(crate) time_zone: Option<String>,
+    pub(crate) run_window: Option<Vec<String>>,
+    pub(crate) dispatch_window: Option<Vec<String>>,
     pub(crate) reclaimable: Option<bool>,
     pub(crate) preemptible: Option<bool>,
     pub(crate) may_evict: Option<bool>,
@@ -354,7 +362,10 @@ impl Step {
             &self.delete,
             &self.release,
         ];
-        let quiet = self.wait.is_none() && self.leader.is_none() && self.watch.is_none();
+        let quiet = self.wait.is_none()
+            && self.clock.is_none()
+            && self.leader.is_none()
+            && self.watch.is_none();
         let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
         let quiet = quiet && self.bind_elsewhere.is_empty() && self.rename_queue.is_empty();
         let quiet = quiet && self.queues.is_empty() && self.queues_gone.is_empty();

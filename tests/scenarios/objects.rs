@@ -10,9 +10,11 @@ use mss_scheduler::model::contract::{
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
+use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
     Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
-    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, quantity,
+    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, Windows,
+    quantity,
 };
 use mss_scheduler::scheduler::{Evictions, Options};
 use std::collections::BTreeMap;
@@ -57,6 +59,17 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
         lsf: lsf(&spec.lsf),
         ..default
     }
+}
+
+fn windows(entry: &QueueEntry) -> Option<Box<Windows>> {
+    let week = |list: &Option<Vec<String>>| {
+        let list: Vec<&str> = list.as_ref()?.iter().map(String::as_str).collect();
+        Some(Week::parse(&list).unwrap_or_else(|at| panic!("{}: not a window", list[at])))
+    };
+    let (run, dispatch) = (week(&entry.run_window), week(&entry.dispatch_window));
+    let name = entry.time_zone.as_deref().unwrap_or("UTC");
+    let zone = zone(name).unwrap_or_else(|| panic!("{name}: not a time zone"));
+    (run.is_some() || dispatch.is_some()).then(|| Box::new(Windows::new(zone, run, dispatch)))
 }
 
 fn order(spec: Option<OrderSpec>) -> Ordering {
@@ -111,6 +124,7 @@ pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
         },
         name: name.into(),
         open: !entry.closed,
+        windows: windows(entry),
         preemption: Preemption {
             reclaimable: entry.reclaimable.unwrap_or(default.reclaimable),
             preemptible: entry.preemptible.unwrap_or(default.preemptible),

@@ -81,6 +81,11 @@ fn scheduler(options: &Options) -> Scheduler {
     Scheduler::new(options.clone(), vec![default_profile("mss-scheduler")])
 }
 
+fn clock(text: &str) -> i64 {
+    let time = text.parse::<jiff::Timestamp>().unwrap_or_else(|error| panic!("{text}: {error}"));
+    time.as_millisecond()
+}
+
 fn refused() -> BindOutcome {
     BindOutcome::Refused("denied by a webhook".into())
 }
@@ -89,7 +94,7 @@ impl World {
     pub(crate) fn new(scenario: &crate::format::Scenario) -> Self {
         let options = objects::options(&scenario.options);
         let mut world = World {
-            now: 1_000_000_000,
+            now: scenario.clock.as_deref().map_or(1_000_000_000, clock),
             scheduler: scheduler(&options),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -146,6 +151,10 @@ impl World {
             self.start(millis(silent));
         }
         self.run();
+        if let Some(time) = &step.clock {
+            self.hear(Event::ClockSet(WallTime(clock(time))));
+            self.run();
+        }
         if let Some(time) = &step.wait {
             self.wait(millis(time));
         }

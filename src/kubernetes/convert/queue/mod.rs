@@ -12,7 +12,8 @@ use crate::fairshare::Used;
 use crate::kubernetes::objects::{Quantity, QueueObject};
 use crate::model::contract::{cut, is_object_name};
 use crate::model::queue::{Ageing, Ordering, Preemption, WEIGHT_MAX};
-use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, quantity};
+use crate::model::windows::{self, WINDOWS_MAX, Week};
+use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, Windows, quantity};
 use crate::scheduler::{Remembered, USERS_SHOWN};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -132,6 +133,7 @@ fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
         ageing: ageing(fields.get("ageing"))?,
         namespaces: fields.namespaces()?,
         open: fields.flag("open")?.unwrap_or(true),
+        windows: windows(fields.get("windows"))?,
         caps: caps(fields.get("caps"))?,
         preemption: preemption(fields.get("preemption"))?,
     })
@@ -177,6 +179,20 @@ fn ageing(value: &Value) -> Result<Option<Ageing>, Wrong> {
     let every = fields.millis("every")?.filter(|every| *every >= 1000);
     let every_ms = every.ok_or_else(|| lacks("every", "a duration of at least 1s"))?;
     Ok(Some(Ageing { points: u32::try_from(points).unwrap_or(u32::MAX), every_ms }))
+}
+
+fn windows(value: &Value) -> Result<Option<Box<Windows>>, Wrong> {
+    let fields = Fields::of("spec.windows", value)?;
+    let name = fields.get("timeZone");
+    let zone = match name {
+        Value::Null => windows::zone("UTC"),
+        name => name.as_str().and_then(windows::zone),
+    };
+    let expected = "a time zone of the tz database, such as Europe/Berlin";
+    let zone = zone.ok_or_else(|| wrong("spec.windows.timeZone", name, expected))?;
+    let (run, dispatch) = (fields.week("run")?, fields.week("dispatch")?);
+    let any = run.is_some() || dispatch.is_some();
+    Ok(any.then(|| Box::new(Windows::new(zone, run, dispatch))))
 }
 
 fn budget(value: &Value) -> Result<Option<EvictionBudget>, Wrong> {
@@ -260,6 +276,20 @@ impl<'a> Fields<'a> {
         let read =
             self.read("ordering", expected, |value| value.as_str().and_then(Ordering::parse));
         Ok(read?.unwrap_or_default())
+    }
+
+    fn week(&self, name: &str) -> Result<Option<Week>, Wrong> {
+        let expected = || format!("a list of 1 to {WINDOWS_MAX} windows");
+        let list = self.read(name, expected, |value| {
+            value.as_array().filter(|list| (1..=WINDOWS_MAX).contains(&list.len()))
+        });
+        let Some(list) = list? else { return Ok(None) };
+        let texts: Vec<&str> = list.iter().map(|value| value.as_str().unwrap_or("")).collect();
+        let week = Week::parse(&texts).map_err(|position| {
+            let field = format!("{}[{position}]", self.path(name));
+            wrong(field, &list[position], "a window such as 20:00-8:30 or 5:18:30-1:8:30")
+        });
+        week.map(Some)
     }
 
     /// In the object's order, each once.

@@ -4,7 +4,8 @@ use super::{queue, remembered};
 use crate::fairshare::Used;
 use crate::kubernetes::objects::QueueObject;
 use crate::model::queue::{Ageing, Ordering, Preemption};
-use crate::model::{Caps, EvictionBudget, QueueSpec};
+use crate::model::windows::{Week, zone};
+use crate::model::{Caps, EvictionBudget, QueueSpec, Windows};
 use crate::scheduler::Remembered;
 use serde_json::{Value, json};
 
@@ -38,6 +39,9 @@ fn every_field_is_read_in_the_units_of_pods() {
             "grace": "100us", "evictionBudget": { "pods": 3, "window": "10m" },
         },
         "userLimit": { "cpu": "250m" }, "ageing": { "points": 10, "every": "1h" },
+        "windows": {
+            "timeZone": "Asia/Tokyo", "run": ["20:00-6:00"], "dispatch": ["1:8:00-5:18:00", "9-10"],
+        },
         "caps": {
             "runningGangs": 1, "runningGangsPerUser": 2, "pendingGangs": 3, "gangGpus": 4,
         },
@@ -65,6 +69,11 @@ fn every_field_is_read_in_the_units_of_pods() {
         ageing: Some(Ageing { points: 10, every_ms: 3_600_000 }),
         namespaces: vec!["b".into(), "a".into()],
         open: false,
+        windows: Some(Box::new(Windows::new(
+            zone("Asia/Tokyo").expect("a zone"),
+            Week::parse(&["20:00-6:00"]).ok(),
+            Week::parse(&["1:8:00-5:18:00", "9-10"]).ok(),
+        ))),
         preemption: Preemption {
             reclaimable: false,
             preemptible: false,
@@ -125,6 +134,21 @@ fn what_is_wrong_is_named() {
             "a list of at most 1000 namespaces",
         ),
         (json!({ "namespaces": ["a", 1] }), "spec.namespaces[1] is 1", name),
+        (
+            json!({ "windows": { "timeZone": "Mars/Olympus" } }),
+            "spec.windows.timeZone is \"Mars/Olympus\"",
+            "a time zone of the tz database, such as Europe/Berlin",
+        ),
+        (
+            json!({ "windows": { "run": [] } }),
+            "spec.windows.run is []",
+            "a list of 1 to 64 windows",
+        ),
+        (
+            json!({ "windows": { "dispatch": ["8-9", "8:00"] } }),
+            "spec.windows.dispatch[1] is \"8:00\"",
+            "a window such as 20:00-8:30 or 5:18:30-1:8:30",
+        ),
         (json!({ "open": 1 }), "spec.open is 1", "true or false"),
         (json!({ "preemption": [] }), "spec.preemption is []", "an object"),
         (
@@ -178,6 +202,7 @@ fn no_spec_panics() {
         "ageing",
         "namespaces",
         "open",
+        "windows",
         "preemption",
     ];
     let mut refused = 0;
@@ -186,8 +211,9 @@ fn no_spec_panics() {
             refused += usize::from(read("a", &json!({ field: value })).is_err());
         }
     }
-    // true may be told of being open, -1 of priority; of preemption two say nothing that is known
-    assert_eq!(refused, odd.len() * fields.len() - 4);
+    // true may be told of being open, -1 of priority; of preemption two say nothing that is known,
+    // of windows three
+    assert_eq!(refused, odd.len() * fields.len() - 7);
 }
 
 #[test]

@@ -22,6 +22,7 @@ const FIELDS: &[&str] = &[
     "ageing",
     "namespaces",
     "open",
+    "windows",
     "caps",
     "preemption",
 ];
