@@ -182,6 +182,11 @@ pub static FIELDS: &[Field] = &[
 
     field("queues", Section, "",
         "What is kept and shown of the queues."),
+    field("queues.file", Text(Any), "\"\"",
+        "Path of a file of Queue objects as YAML documents, for clusters where the kind is not \
+         installed. It is the whole tree then: Queue objects of the cluster are neither read nor \
+         written, and a warning says so if there are any. It is read once; whatever is wrong with \
+         it ends the program. Empty: the tree is that of the Queue objects."),
     field("queues.ordering", Text(OneOf(Ordering::WORDS)), "FairShare",
         "The order of the queues at the top of the tree, as `spec.ordering` of a Queue is that of \
          what is below it."),

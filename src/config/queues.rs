@@ -3,12 +3,15 @@
 use super::duration;
 use super::section::Section;
 use serde::Serialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// See the fields of `queues`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Queues {
+    /// A file with the whole tree; `None`: it is that of the cluster's objects.
+    pub file: Option<PathBuf>,
     /// The order of the queues at the top: a word of `model::queue::Ordering`.
     pub ordering: String,
     /// Parameters of the order `Lsf`.
@@ -52,6 +55,7 @@ pub struct Lsf {
 impl Queues {
     pub(super) fn read(section: &Section<'_>) -> Self {
         Queues {
+            file: Some(section.text("file")).filter(|path| !path.is_empty()).map(Into::into),
             ordering: section.text("ordering"),
             lsf: Lsf::read(&section.section("lsf")),
             status_interval: section.duration("statusInterval"),

@@ -3,6 +3,7 @@
 //! The definition in `manifests/` refuses the same things earlier and in the same words where it
 //! can; a definition of another release may not.
 
+pub mod file;
 #[cfg(test)]
 mod tests;
 

@@ -92,9 +92,6 @@ fn what_is_wrong_is_named() {
         (0..65).map(|number| (format!("example.com/r{number}"), json!(1))).collect();
     let weights = "a whole number from 1 to 1000000";
     let name = "a name of lower-case letters, digits, '-' and '.'";
-    let orderings = "FairShare, Lsf, FairTree, Priority, Fifo";
-    let every = "a duration of at least 1s";
-    let points = "a whole number from 1 to 1000000000";
     let quantity = "a quantity between 0 and 2^52";
     let offered = "an amount of cpu, memory or another resource that nodes offer";
     let duration = "a duration such as 90s, 10m or 1h30m, at most ten years";
@@ -120,9 +117,6 @@ fn what_is_wrong_is_named() {
             "spec.limit[cpu] is 2",
             "at least the quota, \"2500m\"",
         ),
-        (json!({ "ordering": "fifo" }), "spec.ordering is \"fifo\"", orderings),
-        (json!({ "ageing": { "points": 1 } }), "spec.ageing.every is missing", every),
-        (json!({ "ageing": { "points": 0, "every": "1h" } }), "spec.ageing.points is 0", points),
         (
             json!({ "priority": 2_147_483_648_i64 }),
             "spec.priority is 2147483648",
@@ -134,21 +128,6 @@ fn what_is_wrong_is_named() {
             "a list of at most 1000 namespaces",
         ),
         (json!({ "namespaces": ["a", 1] }), "spec.namespaces[1] is 1", name),
-        (
-            json!({ "windows": { "timeZone": "Mars/Olympus" } }),
-            "spec.windows.timeZone is \"Mars/Olympus\"",
-            "a time zone of the tz database, such as Europe/Berlin",
-        ),
-        (
-            json!({ "windows": { "run": [] } }),
-            "spec.windows.run is []",
-            "a list of 1 to 64 windows",
-        ),
-        (
-            json!({ "windows": { "dispatch": ["8-9", "8:00"] } }),
-            "spec.windows.dispatch[1] is \"8:00\"",
-            "a window such as 20:00-8:30 or 5:18:30-1:8:30",
-        ),
         (json!({ "open": 1 }), "spec.open is 1", "true or false"),
         (json!({ "preemption": [] }), "spec.preemption is []", "an object"),
         (
@@ -172,6 +151,37 @@ fn what_is_wrong_is_named() {
     assert!(error.ends_with("expected amounts of at most 64 resources"), "{error}");
     let error = read("No Name", &json!({})).expect_err("no name");
     assert!(error.starts_with("queue No Name: metadata.name is \"No Name\": "), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_orders_and_windows_is_named() {
+    let orderings = "FairShare, Lsf, FairTree, Priority, Fifo";
+    let every = "a duration of at least 1s";
+    let points = "a whole number from 1 to 1000000000";
+    let cases = [
+        (json!({ "ordering": "fifo" }), "spec.ordering is \"fifo\"", orderings),
+        (json!({ "ageing": { "points": 1 } }), "spec.ageing.every is missing", every),
+        (json!({ "ageing": { "points": 0, "every": "1h" } }), "spec.ageing.points is 0", points),
+        (
+            json!({ "windows": { "timeZone": "Mars/Olympus" } }),
+            "spec.windows.timeZone is \"Mars/Olympus\"",
+            "a time zone of the tz database, such as Europe/Berlin",
+        ),
+        (
+            json!({ "windows": { "run": [] } }),
+            "spec.windows.run is []",
+            "a list of 1 to 64 windows",
+        ),
+        (
+            json!({ "windows": { "dispatch": ["8-9", "8:00"] } }),
+            "spec.windows.dispatch[1] is \"8:00\"",
+            "a window such as 20:00-8:30 or 5:18:30-1:8:30",
+        ),
+    ];
+    for (spec, found, expected) in cases {
+        let text = format!("queue a: {found}: expected {expected}");
+        assert_eq!(read("a", &spec), Err(text), "{spec}");
+    }
 }
 
 #[test]
