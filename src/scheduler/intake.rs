@@ -113,6 +113,7 @@ impl Scheduler {
             min_member: 1,
             max_member: u32::MAX,
             queue: 0,
+            queue_seen: 0,
             charged: None,
             holds_since: pod.created,
             run_limit_ms: pod.run_limit_ms,
@@ -296,6 +297,7 @@ impl Scheduler {
             if altered {
                 self.mark(group);
             }
+            self.take_queue_edit(index, pod);
             return;
         }
         self.leave_group(index);
@@ -306,6 +308,7 @@ impl Scheduler {
         let entry = self.pods.get_mut(index);
         (entry.group, entry.slot) = (Some(group), slot);
         entry.queue = pod.queue.as_deref().map_or(0, digest);
+        entry.queue_seen = entry.queue;
         let entry = self.groups.get_mut(group);
         entry.profile = profile;
         if entry.leaf.is_none() && entry.queue_fault.is_none() {

@@ -211,7 +211,7 @@ impl Scheduler {
         }
         let key = self.order_key(index);
         let group = self.groups.get_mut(index);
-        group.gated_since = None;
+        (group.gated_since, group.past_gate) = (None, true);
         if group.backoff_until > now {
             // an earlier timer may have been in its place, and is spent now
             self.queue.wake_at(index, group, group.backoff_until);

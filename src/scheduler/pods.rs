@@ -51,6 +51,8 @@ pub(super) struct PodEntry {
     pub(super) max_member: u32,
     /// digest of the queue it names; 0: none
     pub(super) queue: u64,
+    /// digest of the queue that it was last seen to name
+    pub(super) queue_seen: u64,
     /// where its room is charged
     pub(super) charged: Option<QueueIndex>,
     /// since when, as far as it is known

@@ -1,12 +1,13 @@
 //! Queues: the declared tree, which group belongs where, what it is charged, and whose turn it is.
 
-use super::Scheduler;
 use super::pods::PodState;
+use super::{ApiCall, PodRef, Scheduler};
 use crate::cluster::{PodIndex, ResourceId};
 use crate::fairshare::{QueueIndex, Run};
 use crate::framework::OrderFacts;
+use crate::model::pod::digest;
 use crate::model::queue::Ordering as QueueOrdering;
-use crate::model::{Caps, QueueSpec, Timestamp, WallTime};
+use crate::model::{Caps, Pod, QueueSpec, Timestamp, WallTime};
 use crate::queue::{Amounts, GroupIndex, Home, Stage};
 use std::cmp::Ordering;
 
@@ -112,6 +113,39 @@ impl Scheduler {
             }
             Err(fault) => group.queue_fault = Some(fault.into()),
         }
+    }
+
+    /// Takes in which queue a member names now. Once its gang has been past the gate, or holds
+    /// room, that is ignored, and said so.
+    pub(super) fn take_queue_edit(&mut self, index: PodIndex, pod: &Pod) {
+        let named = pod.queue.as_deref().map_or(0, digest);
+        let entry = self.pods.get_mut(index);
+        if std::mem::replace(&mut entry.queue_seen, named) == named {
+            return;
+        }
+        let (entered, pod_ref) = (entry.queue, PodRef { key: entry.key(), uid: entry.uid });
+        let Some(index_of_group) = entry.group else { return };
+        let group = self.groups.get(index_of_group);
+        let placed = group.members.iter().any(|member| self.pods.get(*member).node.is_some());
+        if let Some(leaf) = group.leaf.filter(|_| placed || group.past_gate) {
+            if named != entered && self.leadership.is_some() {
+                let stays = &self.fair.spec(leaf).name;
+                let says = pod.queue.as_deref().unwrap_or("nothing");
+                let note = format!(
+                    "it stays in queue {stays}, in which it was admitted: that its queue \
+                     annotation or label says {says} now is ignored"
+                );
+                self.outbox.push(ApiCall::NoteIgnored { pod: pod_ref, note: note.into() });
+            }
+            return;
+        }
+        self.pods.get_mut(index).queue = named;
+        self.leave_queue(index_of_group);
+        let group = self.groups.get_mut(index_of_group);
+        group.wanted_queue.clone_from(&pod.queue);
+        group.queue_fault = None;
+        self.enter_queue(index_of_group);
+        self.mark(index_of_group);
     }
 
     /// Ends a group's part in its queue.

@@ -337,6 +337,8 @@ pub(crate) struct Expect {
     pub(crate) plans: Option<BTreeMap<String, u64>>,
     /// What is said on pods that are deleted.
     pub(crate) notes: Option<Vec<String>>,
+    /// Events on pods whose edits are ignored: `pod: text`.
+    pub(crate) ignored: Option<Vec<String>>,
     /// Groups that were tried.
     pub(crate) attempts: Option<usize>,
     /// Conditions that were written.

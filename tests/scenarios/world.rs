@@ -38,6 +38,7 @@ pub(crate) struct Done {
     pub(crate) binds: Vec<Vec<String>>,
     pub(crate) deletes: Vec<Vec<String>>,
     pub(crate) notes: Vec<String>,
+    pub(crate) ignored: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
@@ -375,6 +376,9 @@ impl World {
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(&pods, &note, evict_in_ms),
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
+            ApiCall::NoteIgnored { pod, note } => {
+                self.done.ignored.push(format!("{}: {note}", shown(&pod)));
+            }
             ApiCall::ShowQueue(_) => {}
         }
     }
