@@ -170,12 +170,14 @@ impl FairShare {
         let by_priority = node(b).priority.cmp(&node(a).priority);
         by_priority.then_with(|| {
             let shares = |queue| f64::from(node(queue).weight);
-            let (a_used, b_used) = (self.divisor(a), self.divisor(b));
-            // a.shares / a.used against b.shares / b.used, also where nothing is used
-            if a_used + b_used == 0.0 {
-                return shares(b).total_cmp(&shares(a));
+            // in single precision: what differs by rounding alone is equal
+            #[allow(clippy::cast_possible_truncation)]
+            let dynamic = |queue| (shares(queue) / self.divisor(queue)) as f32;
+            let (a_dynamic, b_dynamic) = (dynamic(a), dynamic(b));
+            match a_dynamic.is_infinite() && b_dynamic.is_infinite() {
+                true => shares(b).total_cmp(&shares(a)),
+                false => b_dynamic.total_cmp(&a_dynamic),
             }
-            (shares(b) * a_used).total_cmp(&(shares(a) * b_used))
         })
     }
 
@@ -210,5 +212,109 @@ impl FairShare {
         });
         let cores = self.column(CPU).filter(|_| self.lsf.in_use);
         Flow { weighted: held.sum(), cores: cores.map_or(0, |cpu| cpu.allocated(queue)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ResourceTable;
+    use crate::model::queue::Ordering as QueueOrdering;
+    use crate::model::{QueueSpec, Timestamp};
+
+    const CPUS: &[(ResourceId, i64)] = &[(CPU, 2_000)];
+
+    fn started(options: LsfOptions) -> (FairShare, QueueIndex) {
+        let mut share = FairShare::default();
+        share.set_lsf_options(options);
+        share.bind_resources(&ResourceTable::default());
+        let spec =
+            QueueSpec { name: "q".into(), order: QueueOrdering::Lsf, ..QueueSpec::default() };
+        share.replace(&[spec]).expect("a tree");
+        share.all_counted();
+        let queue = share.find("q").expect("declared");
+        (share, queue)
+    }
+
+    fn pass(share: &mut FairShare, hours: i64) {
+        share.advance(Timestamp(hours * 3_600_000));
+        share.set_wall(WallTime(hours * 3_600_000));
+    }
+
+    fn run(share: &mut FairShare, leaf: QueueIndex, since: i64, sign: i64, ended: bool) {
+        let since = WallTime(since * 3_600_000);
+        let run = Run { requests: CPUS, since, limit_ms: Some(10 * 3_600_000) };
+        if sign > 0 {
+            share.charge(leaf, CPUS, 1);
+        }
+        share.count_run(leaf, run, sign, ended);
+        if sign < 0 {
+            share.charge(leaf, CPUS, -1);
+        }
+    }
+
+    #[test]
+    fn the_terms_are_those_of_the_manual() {
+        let options = LsfOptions {
+            committed_run_time_factor: 0.5,
+            enable_hist_run_time: true,
+            ..LsfOptions::default()
+        };
+        let (mut share, queue) = started(options);
+        let leaf = share.acquire_leaf(queue, "u");
+        assert!((share.divisor(leaf) - 3.0).abs() < 1e-9, "{}", share.divisor(leaf));
+        run(&mut share, leaf, 0, 1, false);
+        run(&mut share, leaf, 0, 1, false);
+        pass(&mut share, 5);
+        // the integral of four cores under decay to a tenth in five hours
+        let cpu = 4.0 * (1.0 - 0.1) * 5.0 / std::f64::consts::LN_10;
+        let expected = 0.7 * cpu + 0.7 * 10.0 + 0.5 * 10.0 + 3.0 * 3.0;
+        assert!((share.divisor(leaf) - expected).abs() < 1e-3, "{}", share.divisor(leaf));
+        run(&mut share, leaf, 0, -1, true);
+        run(&mut share, leaf, 0, -1, true);
+        pass(&mut share, 10);
+        // a tenth of both is left
+        let expected = 0.7 * cpu / 10.0 + 0.7 * 1.0 + 3.0;
+        assert!((share.divisor(leaf) - expected).abs() < 1e-3, "{}", share.divisor(leaf));
+    }
+
+    #[test]
+    fn what_runs_when_the_order_is_chosen_counts_with_its_past() {
+        let (mut share, queue) = started(LsfOptions::default());
+        let leaf = share.acquire_leaf(queue, "u");
+        run(&mut share, leaf, 0, 1, false);
+        pass(&mut share, 5);
+        let measured = share.divisor(leaf);
+        let mut fresh = FairShare::default();
+        pass(&mut fresh, 5);
+        let spec =
+            QueueSpec { name: "q".into(), order: QueueOrdering::Lsf, ..QueueSpec::default() };
+        fresh.replace(&[spec]).expect("a tree");
+        let queue = fresh.find("q").expect("declared");
+        let leaf = fresh.acquire_leaf(queue, "u");
+        run(&mut fresh, leaf, 0, 1, false);
+        assert!(
+            (fresh.divisor(leaf) - measured).abs() < 1e-6,
+            "{} {measured}",
+            fresh.divisor(leaf)
+        );
+    }
+
+    #[test]
+    fn the_order_of_events_at_one_time_makes_no_difference() {
+        let divisor = |order: &[i64]| {
+            let (mut share, queue) =
+                started(LsfOptions { enable_hist_run_time: true, ..LsfOptions::default() });
+            let leaf = share.acquire_leaf(queue, "u");
+            order.iter().for_each(|since| run(&mut share, leaf, *since, 1, false));
+            pass(&mut share, 30);
+            order.iter().for_each(|since| run(&mut share, leaf, *since, -1, true));
+            pass(&mut share, 37);
+            share.divisor(queue)
+        };
+        let expected = divisor(&[1, 3, 7, 11, 13]);
+        for order in [[13, 11, 7, 3, 1], [3, 1, 13, 7, 11], [7, 13, 1, 11, 3]] {
+            assert_eq!(divisor(&order).to_bits(), expected.to_bits());
+        }
     }
 }
