@@ -31,7 +31,7 @@ pub use calls::{
     Telling,
 };
 pub use report::{Attempt, AttemptResult, Report};
-pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
+pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{Cluster, NodeIndex, PodIndex};

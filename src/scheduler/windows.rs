@@ -5,7 +5,7 @@
 //! on, but the queue deserves nothing: what its gangs hold is borrowed, and others who are entitled
 //! to it take it back. Nothing is evicted because a clock struck.
 
-use super::Scheduler;
+use super::{Scheduler, WindowState};
 use crate::fairshare::QueueIndex;
 use crate::model::windows::Opening;
 use crate::model::{Timestamp, WallTime};
@@ -67,6 +67,7 @@ impl Scheduler {
             self.fair.set_shut(*queue, *shut);
         }
         self.demands_changed += 1;
+        self.queues_changed += 1;
         let below = |leaf| self.fair.path(leaf).any(|at| turned.iter().any(|(q, _)| *q == at));
         let groups = self.groups.iter();
         let groups = groups.filter(|(_, group)| group.leaf.is_some_and(below));
@@ -82,6 +83,17 @@ impl Scheduler {
     fn next_turn(&self) -> Option<Timestamp> {
         let next = self.doors.own.values().filter_map(|opening| opening.until).min()?;
         Some(Timestamp(next.0.saturating_sub(self.wall_ahead_ms)))
+    }
+
+    /// How the windows of a queue and of those above it stand. O(depth).
+    pub(super) fn window_state(&self, queue: QueueIndex) -> Option<WindowState> {
+        let own = self.fair.path(queue).filter_map(|queue| self.doors.own.get(&queue));
+        let state = own.map(|opening| match (opening.runs, opening.dispatches) {
+            (false, _) => WindowState::RunClosed,
+            (true, false) => WindowState::DispatchClosed,
+            (true, true) => WindowState::Open,
+        });
+        state.max()
     }
 
     /// The window that keeps a group from starting, or growing. O(depth).

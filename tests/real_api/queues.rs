@@ -201,7 +201,7 @@ async fn queues_are_checked_shown_and_watched() {
         "usage": { "asOf": "2026-01-02T03:04:05.678Z", "amount": 12.5, "rate": 64,
             "users": [{ "name": "vision", "amount": 12.5, "rate": 64 }],
             "otherUsers": { "amount": 0, "rate": 0 } },
-        "pendingGangs": 3, "runningGangs": 2, "observedGeneration": 1,
+        "window": "Open", "pendingGangs": 3, "runningGangs": 2, "observedGeneration": 1,
         "conditions": [{
             "type": "Accepted", "status": "True", "reason": "InForce", "message": "",
             "lastTransitionTime": "2026-01-02T03:04:05Z",
