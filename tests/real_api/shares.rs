@@ -2,7 +2,7 @@
 //! first; and the objects of the queues tell how they stand.
 
 use super::queues::{QUEUES, install, queue, remove, send};
-use super::support::objects::{Gang, create_gangs, namespace};
+use super::support::objects::{Gang, create_gangs, create_pods, namespace};
 use super::support::scheduler::{Scheduler, Settings};
 use super::support::story::Story;
 use super::{SOON, bound};
@@ -52,11 +52,22 @@ async fn a_borrower_gives_back_and_the_queues_tell_how_they_stand() {
     let [lender, asker] = two_queues(&story).await;
     let mut scheduler = Scheduler::start(story.servers, &Settings::default()).await;
 
-    // the lender has everything, in gangs that need but one of their four members
+    // the lender has everything, in gangs that need but one of their four members. Those come
+    // first, onto one node, so that every other node can be vacated without ending a gang
     let gangs: Vec<Gang> = (0..8)
         .map(|number| Gang { minimum: 1, ..Gang::new(&lender, &format!("e{number}"), 4, 1) })
         .collect();
-    create_gangs(&story.client, &gangs).await;
+    let (first, others): (Vec<_>, Vec<_>) = gangs
+        .iter()
+        .map(|gang| {
+            let mut pods = gang.pods();
+            (pods.remove(0), pods)
+        })
+        .unzip();
+    create_pods(&story.client, first).await;
+    let minima = |ledger: &super::Ledger| ledger.bound_in(&lender) == 8;
+    story.auditor.expect(SOON, "every gang has its minimum", minima).await;
+    create_pods(&story.client, others.into_iter().flatten().collect()).await;
     let all = |ledger: &super::Ledger| ledger.bound_in(&lender) == 32;
     story.auditor.expect(SOON, "the lender borrows all 32 GPUs", all).await;
     let full = |status: &Value| gpus(status, "allocated") == "32" && status["runningGangs"] == 8;

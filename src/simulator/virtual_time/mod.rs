@@ -1,8 +1,8 @@
 //! Simulated time: the shipped core under a virtual clock, with fake kubelets and job controllers.
 //!
 //! Nodes, queues and a workload go in ([`Inputs`]); each [`Policy`] makes its own of them; a run
-//! ends in an [`Outcome`], and several outcomes make a [`report`]. The same inputs and the same seed
-//! give the same bytes: nothing here reads a clock or iterates over a hash table.
+//! ends in an [`Outcome`], and several outcomes make a [`report`]. The same inputs and seed give
+//! the same bytes: nothing here reads a clock or iterates over a hash table.
 
 mod engine;
 mod inputs;

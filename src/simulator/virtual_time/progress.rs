@@ -1,9 +1,9 @@
 //! How far a gang has come.
 //!
-//! Work is counted in member-milliseconds. A rigid gang runs for its duration once its minimum runs.
-//! An elastic gang has the work of its duration with all the members it may have, and each running
-//! member does its part; below the minimum nothing is done. A gang that falls below its minimum
-//! goes on from its last checkpoint.
+//! Work is counted in member-milliseconds. A rigid gang runs for its duration once its minimum
+//! runs. An elastic gang has the work of its duration with all the members it may have, and each
+//! running member does its part; below the minimum nothing is done. A gang that falls below its
+//! minimum goes on from its last checkpoint.
 
 use super::inputs::GangSpec;
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A virtual cluster is the namespace of its jobs, and so the queue that names this namespace; where
-/// nobody has declared queues, the queue of the same name. Jobs of more GPUs than a node has are
-/// gangs of whole nodes. All are rigid.
+/// A virtual cluster is the namespace of its jobs, and so the queue that names this namespace;
+/// where nobody has declared queues, the queue of the same name. Jobs of more GPUs than a node has
+/// are gangs of whole nodes. All are rigid.
 pub(super) fn read(path: &Path, sources: &Sources) -> Result<Vec<GangSpec>, InputError> {
     let named = sources.queues.is_none();
     let checkpoint = sources.checkpoint.map(|every| every.as_millis());
