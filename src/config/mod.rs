@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fields;
 mod plugins;
 mod profile;
+mod queues;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod tree;
 pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
+pub use queues::{Lsf, Queues};
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -103,24 +105,6 @@ pub struct Configuration {
     pub drains: Drains,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// See the fields of `queues`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Queues {
-    /// How often a queue's status is written at most.
-    #[serde(serialize_with = "duration::serialize")]
-    pub status_interval: Duration,
-    /// In what time past usage comes to count half.
-    #[serde(serialize_with = "duration::serialize")]
-    pub usage_half_life: Duration,
-    /// Usage per core and second.
-    pub cpu_factor: u32,
-    /// Usage per GiB and second.
-    pub memory_factor: u32,
-    /// Usage per GPU and second.
-    pub gpu_factor: u32,
 }
 
 /// See the fields of `evictions`.
@@ -309,18 +293,6 @@ impl Default for Configuration {
     fn default() -> Self {
         let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
         Self::parse(&text, "default").expect("the defaults of the table are valid")
-    }
-}
-
-impl Queues {
-    fn read(section: &Section<'_>) -> Self {
-        Queues {
-            status_interval: section.duration("statusInterval"),
-            usage_half_life: section.duration("usageHalfLife"),
-            cpu_factor: section.integer("cpuFactor"),
-            memory_factor: section.integer("memoryFactor"),
-            gpu_factor: section.integer("gpuFactor"),
-        }
     }
 }
 

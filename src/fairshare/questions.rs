@@ -18,7 +18,7 @@ fn requested(requests: &[(ResourceId, i64)], resource: ResourceId) -> i128 {
 }
 
 impl FairShare {
-    fn column(&self, resource: ResourceId) -> Option<&Column> {
+    pub(super) fn column(&self, resource: ResourceId) -> Option<&Column> {
         self.columns.get(resource.index())?.as_deref()
     }
 
@@ -239,15 +239,6 @@ impl FairShare {
     #[must_use]
     pub fn usage(&self, queue: QueueIndex) -> f64 {
         self.usage.amount(queue, self.flow(queue))
-    }
-
-    /// What is allocated to a queue, weighted: usage per second.
-    pub(super) fn flow(&self, queue: QueueIndex) -> f64 {
-        let factors = self.usage.factors().iter();
-        let held = factors.filter_map(|(resource, factor)| {
-            Some(self.column(*resource)?.allocated(queue) as f64 * factor)
-        });
-        held.sum()
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Pod {
     pub gated: bool,
     /// `spec.priority`, resolved by the API server.
     pub priority: i32,
+    /// `spec.activeDeadlineSeconds`, in milliseconds.
+    pub run_limit_ms: Option<i64>,
     /// `metadata.creationTimestamp`.
     pub created: WallTime,
     /// When the `PodScheduled` condition became true.
@@ -116,8 +118,6 @@ pub struct Pod {
     pub header: bool,
     /// Must never be evicted; then it is placed only within guarantees.
     pub non_preemptible: bool,
-    /// `spec.activeDeadlineSeconds`: how long it runs at most, in milliseconds.
-    pub run_limit_ms: Option<i64>,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.

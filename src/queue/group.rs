@@ -68,6 +68,8 @@ pub struct PodGroup {
     pub wanted_queue: Option<Box<str>>,
     /// The queue in which it is, or was last.
     pub admitted_to: Option<Box<str>>,
+    /// It has been past the gate: its queue is settled.
+    pub past_gate: bool,
     /// Where its room is charged; `None`: its queue is refused, and why.
     pub leaf: Option<QueueIndex>,
     /// See `leaf`.

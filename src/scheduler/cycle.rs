@@ -29,6 +29,7 @@ impl Scheduler {
     pub(super) fn decide(&mut self, now: Timestamp) -> Report {
         self.now = now;
         self.renew_tree();
+        self.turn_doors();
         self.renew_capacity();
         self.age_usage(now);
         while let Some(index) = self.queue.pop_due(now) {

@@ -114,14 +114,16 @@ impl Scheduler {
             min_member: 1,
             max_member: u32::MAX,
             queue: 0,
+            queue_seen: 0,
             charged: None,
+            holds_since: pod.created,
+            run_limit_ms: pod.run_limit_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
             stuck: false,
             header: pod.header,
             non_preemptible: pod.non_preemptible,
-            run_limit_ms: pod.run_limit_ms,
             priority: pod.priority,
             created: pod.created,
             finished: pod.finished_at,
@@ -148,7 +150,6 @@ impl Scheduler {
         entry.listed = list;
         entry.told = pod.told;
         entry.bound_at = pod.bound_at.or(entry.bound_at);
-        entry.run_limit_ms = pod.run_limit_ms;
         let finished = entry.finished != pod.finished_at;
         let leaving = entry.deleting != pod.deleting;
         entry.finished = pod.finished_at;
@@ -157,6 +158,10 @@ impl Scheduler {
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
+        }
+        if self.pods.get(index).run_limit_ms != pod.run_limit_ms {
+            self.discharge(index);
+            self.pods.get_mut(index).run_limit_ms = pod.run_limit_ms;
         }
         if self.pods.get(index).non_preemptible != pod.non_preemptible {
             self.discharge(index);
@@ -293,6 +298,7 @@ impl Scheduler {
             if altered {
                 self.mark(group);
             }
+            self.take_queue_edit(index, pod);
             return;
         }
         self.leave_group(index);
@@ -303,6 +309,7 @@ impl Scheduler {
         let entry = self.pods.get_mut(index);
         (entry.group, entry.slot) = (Some(group), slot);
         entry.queue = pod.queue.as_deref().map_or(0, digest);
+        entry.queue_seen = entry.queue;
         let entry = self.groups.get_mut(group);
         entry.profile = profile;
         if entry.leaf.is_none() && entry.queue_fault.is_none() {

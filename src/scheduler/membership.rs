@@ -212,7 +212,7 @@ impl Scheduler {
         }
         let key = self.order_key(index);
         let group = self.groups.get_mut(index);
-        group.gated_since = None;
+        (group.gated_since, group.past_gate) = (None, true);
         if group.backoff_until > now {
             // an earlier timer may have been in its place, and is spent now
             self.queue.wake_at(index, group, group.backoff_until);
@@ -243,6 +243,9 @@ impl Scheduler {
         if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
             return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
         }
+        if let Some(closed) = self.out_of_window(index) {
+            return Some(closed);
+        }
         let dissolving = group.counts.evicting > 0 && group.needed() > 0;
         dissolving.then(|| "its members are being evicted".to_owned())
     }
@@ -257,11 +260,13 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let in_order_of_age =
-            group.leaf.is_some_and(|leaf| self.fair.spec(leaf).order == Ordering::Fifo);
-        let key = match in_order_of_age {
-            true => (group.created.0, 0),
-            false => profile.queue_sort().key(&facts),
+        let queue = group.leaf.map(|leaf| self.fair.spec(leaf));
+        let key = match (queue.map(|queue| queue.order), queue.and_then(|queue| queue.ageing)) {
+            (Some(Ordering::Fifo), _) => (group.created.0, 0),
+            (_, Some(ageing)) => {
+                (ageing.as_if_created(group.priority, group.created.0), group.created.0)
+            }
+            _ => profile.queue_sort().key(&facts),
         };
         if group.partial_since.is_some() {
             return (Stage::Completion, key, digest(name));

@@ -23,6 +23,7 @@ mod room;
 mod standing;
 mod tell;
 mod view;
+mod windows;
 
 pub use calls::{
     ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
@@ -30,12 +31,13 @@ pub use calls::{
 };
 pub use drains::DrainOptions;
 pub use report::{Attempt, AttemptResult, Report};
-pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
+pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{Cluster, NodeIndex, PodIndex};
-use crate::fairshare::{FairShare, QueueIndex, TreeFault, UsageOptions};
+use crate::fairshare::{FairShare, LsfOptions, QueueIndex, TreeFault, UsageOptions};
 use crate::framework::Profile;
+use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
@@ -49,6 +51,7 @@ use pods::PodTable;
 use rustc_hash::{FxHashMap, FxHashSet};
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
+use windows::Doors;
 
 /// Everything that can happen to the scheduler.
 #[derive(Clone, Debug)]
@@ -76,6 +79,8 @@ pub enum Event {
     NamespaceDeleted(Box<str>),
     /// This process may decide from now on.
     Leading(Leadership),
+    /// The wall clock shows this, and not what followed from the time that has passed.
+    ClockSet(WallTime),
     /// A member's bind has its one and only answer.
     BindFinished {
         /// The call.
@@ -179,6 +184,10 @@ pub struct Options {
     pub drains: Option<DrainOptions>,
     /// What counts as usage, and how fast it fades.
     pub usage: UsageOptions,
+    /// The parameters of the order `Lsf`.
+    pub lsf: LsfOptions,
+    /// The order of the queues at the top of the tree.
+    pub root_order: Ordering,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -201,6 +210,8 @@ impl Default for Options {
             queue_status_interval_ms: None,
             drains: None,
             usage: UsageOptions::default(),
+            lsf: LsfOptions::default(),
+            root_order: Ordering::default(),
             members_per_cycle: 2_000,
         }
     }
@@ -272,6 +283,7 @@ pub struct Scheduler {
     room_retry: Option<Timestamp>,
     /// evictions that queues may still suffer, by name
     buckets: BTreeMap<Box<str>, Bucket>,
+    doors: Doors,
     pairs: Pairs,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
@@ -294,6 +306,8 @@ impl Scheduler {
     pub fn new(options: Options, profiles: Vec<Profile>) -> Self {
         let mut fair = FairShare::default();
         fair.set_usage_options(options.usage.clone());
+        fair.set_lsf_options(options.lsf.clone());
+        fair.set_root_order(options.root_order);
         Self {
             options,
             profiles,
@@ -333,6 +347,7 @@ impl Scheduler {
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
+            doors: Doors::default(),
             pairs: Pairs::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
@@ -344,6 +359,9 @@ impl Scheduler {
     /// Takes in what happened. O(1) in the number of pods, but for lists.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.now = now;
+        if self.leadership.is_some() {
+            self.age_usage(now);
+        }
         match event {
             Event::ListStarted(kind) => self.list_started(kind),
             Event::ListEnded(kind) => self.list_ended(kind),
@@ -357,8 +375,9 @@ impl Scheduler {
             Event::NamespaceDeleted(name) => self.namespace_applied(name, false),
             Event::Leading(leadership) => {
                 self.leadership = Some(leadership);
-                self.wall_ahead_ms = leadership.wall.0.saturating_sub(now.0);
+                self.clock_set(leadership.wall);
             }
+            Event::ClockSet(wall) => self.clock_set(wall),
             Event::BindFinished { call, pod, outcome } => {
                 self.bind_finished(now, call, pod, outcome);
             }
@@ -406,8 +425,13 @@ impl Scheduler {
     /// When [`Self::cycle`] will have work if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let timers =
-            [self.queue.next_timer(), self.room_retry, self.standings_due(), self.drain_deadline()];
+        let timers = [
+            self.queue.next_timer(),
+            self.room_retry,
+            self.standings_due(),
+            self.doors_due(),
+            self.drain_deadline(),
+        ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }
 }

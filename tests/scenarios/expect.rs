@@ -50,6 +50,7 @@ fn counted(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("binds", expect.binds.as_ref().map(calls).as_ref(), &done.binds);
     found.given("deletes", expect.deletes.as_ref().map(calls).as_ref(), &done.deletes);
+    found.given("ignored", expect.ignored.as_ref(), &done.ignored);
     found.given("notes", expect.notes.as_ref(), &done.notes);
     found.given("attempts", expect.attempts.as_ref(), &done.attempts);
     found.given("tells", expect.tells.as_ref(), &done.tells);

@@ -86,8 +86,8 @@ impl World {
         let mut world = World {
             random: Random::new(seed.wrapping_mul(0x1234_5678_9abc_def1)),
             now: 1_000,
-            scheduler: scheduler(seed % 2 == 0),
-            drains: seed % 2 == 0,
+            scheduler: scheduler(seed.is_multiple_of(2)),
+            drains: seed.is_multiple_of(2),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             gangs: BTreeMap::new(),
@@ -218,6 +218,7 @@ impl World {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
+                ApiCall::NoteIgnored { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");

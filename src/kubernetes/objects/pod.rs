@@ -29,10 +29,11 @@ pub struct PodSpec {
     pub node_name: Option<Box<str>>,
     /// Priority, resolved.
     pub priority: Option<i32>,
+    /// How long it may run, in seconds.
+    pub active_deadline_seconds: Option<i64>,
     /// Whether gates are left.
     #[serde(default)]
     pub scheduling_gates: Present,
-    pub active_deadline_seconds: Option<i64>,
     /// Containers.
     #[serde(default, deserialize_with = "or_default")]
     pub containers: Vec<Container>,
