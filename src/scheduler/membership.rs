@@ -252,7 +252,7 @@ impl Scheduler {
 
     /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the
     /// least grown first. A stable hash breaks ties.
-    fn order_key(&self, index: GroupIndex) -> OrderKey {
+    pub(super) fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
         let facts = OrderFacts { priority: group.priority, created: group.created };

@@ -276,7 +276,16 @@ impl Scheduler {
         if stage != Stage::Minimum {
             return same.min_by_key(|(_, key, group)| (*key, *group)).map(|(_, _, group)| group);
         }
-        let contenders = same.map(|(leaf, (_, _, tie), group)| {
+        let firsts: Vec<_> = same.map(|(leaf, (_, _, tie), group)| (leaf, tie, group)).collect();
+        self.first_by_share(firsts.into_iter())
+    }
+
+    /// Of the first groups of leaves, each with its tie-breaker, the one whose turn it is.
+    pub(super) fn first_by_share(
+        &mut self,
+        firsts: impl Iterator<Item = (QueueIndex, u64, GroupIndex)>,
+    ) -> Option<GroupIndex> {
+        let contenders = firsts.map(|(leaf, tie, group)| {
             let depth = self.fair.path(leaf).count();
             Contender { queue: leaf, leaf, depth, rank: self.rank(group), tie, group }
         });

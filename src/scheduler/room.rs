@@ -13,7 +13,7 @@ use crate::model::Timestamp;
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
 use crate::queue::{Amounts, GroupIndex, Home};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -39,40 +39,74 @@ impl Scheduler {
         }
         let mut waiting = self.queue.unschedulable();
         waiting.retain(|index| self.wants_room(*index));
-        waiting.sort_by_key(|index| {
-            let group = self.groups.get(*index);
-            (Reverse(group.priority), group.created, *index)
-        });
-        let mut hopeless: FxHashSet<(QueueIndex, ClassId, u32, i32)> = FxHashSet::default();
-        let mut searches = 0;
+        // by leaf, the first in its order last
+        let mut by_leaf: BTreeMap<QueueIndex, Vec<GroupIndex>> = BTreeMap::new();
         for index in waiting {
+            let leaf = self.groups.get(index).leaf.expect("a group that was tried has a queue");
+            by_leaf.entry(leaf).or_default().push(index);
+        }
+        for groups in by_leaf.values_mut() {
+            groups.sort_by_cached_key(|index| Reverse((self.order_key(*index), *index)));
+        }
+        let mut searches = 0;
+        while let Some(index) = self.next_claimant(&by_leaf) {
+            let leaf = self.groups.get(index).leaf.expect("as above");
+            let groups = by_leaf.get_mut(&leaf).expect("it is one of them");
+            groups.pop();
             let group = self.groups.get(index);
-            if group.counts.waiting < group.needed() {
-                continue; // it has lost members to a plan of this cycle and is looked at again
-            }
-            let leaf = group.leaf.expect("a group that was tried has a queue");
-            let alike = (leaf, self.class_of(index), group.needed(), group.priority);
-            if hopeless.contains(&alike) {
-                self.groups.get_mut(index).room_tried = Some(self.room_stamp());
-                continue;
-            }
-            if searches == self.options.searches_per_cycle {
-                self.room_wanted = true;
-                return;
-            }
-            searches += 1;
-            let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
-            if !(evicts && self.search_room(index)) {
-                self.consider_drain(index);
-                hopeless.insert(alike);
-                self.groups.get_mut(index).room_tried = Some(self.room_stamp());
+            if group.counts.waiting >= group.needed() {
+                if searches == self.options.searches_per_cycle {
+                    self.room_wanted = true;
+                    return;
+                }
+                searches += 1;
+                let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
+                if !(evicts && self.search_room(index)) {
+                    self.consider_drain(index);
+                    // those that are alike would find nothing either
+                    let alike = self.kind_of(index);
+                    let stamp = Some(self.room_stamp());
+                    self.groups.get_mut(index).room_tried = stamp;
+                    groups.retain(|other| {
+                        let differs = self.kind_of(*other) != alike;
+                        if !differs {
+                            self.groups.get_mut(*other).room_tried = stamp;
+                        }
+                        differs
+                    });
+                }
+            } // else it has lost members to a plan of this cycle and is looked at again
+            if groups.is_empty() {
+                by_leaf.remove(&leaf);
             }
         }
+    }
+
+    /// What decides, for members of one leaf, whether room can be made.
+    fn kind_of(&self, index: GroupIndex) -> (Option<ClassId>, u32, i32) {
+        let group = self.groups.get(index);
+        let waiting = group.members.iter().map(|member| self.pods.get(*member));
+        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
+        (class.max(), group.needed(), group.priority)
     }
 
     /// Names everything that the outcome of a search depends on, but for time.
     fn room_stamp(&self) -> (u64, u64) {
         (self.cluster.changes().version(), self.demands_changed)
+    }
+
+    /// Of those that want room the one that comes first by the order of shares.
+    fn next_claimant(
+        &mut self,
+        by_leaf: &BTreeMap<QueueIndex, Vec<GroupIndex>>,
+    ) -> Option<GroupIndex> {
+        let mut firsts = by_leaf.iter().filter_map(|(leaf, groups)| Some((*leaf, *groups.last()?)));
+        if by_leaf.len() <= 1 {
+            return firsts.next().map(|(_, group)| group);
+        }
+        let firsts: Vec<(QueueIndex, u64, GroupIndex)> =
+            firsts.map(|(leaf, group)| (leaf, self.order_key(group).2, group)).collect();
+        self.first_by_share(firsts.into_iter())
     }
 
     fn wants_room(&self, index: GroupIndex) -> bool {
@@ -81,13 +115,6 @@ impl Scheduler {
             && group.needed() > 0
             && group.room_tried != Some(self.room_stamp())
             && group.leaf.is_some()
-    }
-
-    fn class_of(&self, index: GroupIndex) -> ClassId {
-        let members = &self.groups.get(index).members;
-        let waiting = members.iter().map(|member| self.pods.get(*member));
-        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
-        class.max().expect("a group that was tried has waiting members")
     }
 
     /// One search; puts the plan in force if there is one.
