@@ -215,6 +215,9 @@ pub static FIELDS: &[Field] = &[
     field("queues.statusInterval", Duration(SECOND, 60 * MINUTE), "5s",
         "How often a queue's status is written at most. It is written when something changed, not \
          because time passed."),
+    field("queues.capacityHold", Duration(0, 60 * MINUTE), "60s",
+        "How long a drop of the capacity must last before shares follow: a node that is away for \
+         a moment costs nobody his room."),
     field("queues.usageHalfLife", Duration(MINUTE, 100 * 24 * 60 * MINUTE), "2h",
         "In what time past usage comes to count half. Usage decides between those who hold equal \
          parts of their shares; shares do not depend on it."),

@@ -19,6 +19,9 @@ pub struct Queues {
     /// How often a queue's status is written at most.
     #[serde(serialize_with = "duration::serialize")]
     pub status_interval: Duration,
+    /// How long a drop of the capacity must last before shares follow.
+    #[serde(serialize_with = "duration::serialize")]
+    pub capacity_hold: Duration,
     /// In what time past usage comes to count half.
     #[serde(serialize_with = "duration::serialize")]
     pub usage_half_life: Duration,
@@ -59,6 +62,7 @@ impl Queues {
             ordering: section.text("ordering"),
             lsf: Lsf::read(&section.section("lsf")),
             status_interval: section.duration("statusInterval"),
+            capacity_hold: section.duration("capacityHold"),
             usage_half_life: section.duration("usageHalfLife"),
             cpu_factor: section.integer("cpuFactor"),
             memory_factor: section.integer("memoryFactor"),

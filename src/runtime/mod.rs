@@ -301,6 +301,7 @@ fn options(configuration: &Configuration) -> Options {
             for_ms: millis(configuration.drains.lasting),
             percent: configuration.drains.percent,
         }),
+        capacity_hold_ms: millis(configuration.queues.capacity_hold),
         queue_status_interval_ms: match configuration.queues.file {
             None => Some(millis(configuration.queues.status_interval)),
             Some(_) => None,

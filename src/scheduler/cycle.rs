@@ -30,7 +30,7 @@ impl Scheduler {
         self.now = now;
         self.renew_tree();
         self.turn_doors();
-        self.renew_capacity();
+        self.renew_capacity(now);
         self.age_usage(now);
         while let Some(index) = self.queue.pop_due(now) {
             let group = self.groups.get_mut(index);

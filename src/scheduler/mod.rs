@@ -6,6 +6,7 @@
 
 mod budget;
 mod calls;
+mod capacity;
 mod caps;
 mod commit;
 mod cycle;
@@ -43,6 +44,7 @@ use crate::placement::Rankings;
 use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
 use budget::Bucket;
 use calls::Calls;
+use capacity::Capacities;
 use caps::Counted;
 use drains::Drain;
 use pairs::Pairs;
@@ -180,6 +182,8 @@ pub struct Options {
     pub eviction_budget: Option<EvictionBudget>,
     /// How often queues are shown on their objects at most; `None`: never.
     pub queue_status_interval_ms: Option<i64>,
+    /// How long a drop of the capacity must last before shares follow.
+    pub capacity_hold_ms: i64,
     /// When room is drained for gangs that would wait for ever; `None`: never.
     pub drains: Option<DrainOptions>,
     /// What counts as usage, and how fast it fades.
@@ -208,6 +212,7 @@ impl Default for Options {
             protected_ms: 60_000,
             eviction_budget: None,
             queue_status_interval_ms: None,
+            capacity_hold_ms: 60_000,
             drains: None,
             usage: UsageOptions::default(),
             lsf: LsfOptions::default(),
@@ -270,6 +275,7 @@ pub struct Scheduler {
     /// the time of the present event or cycle
     now: Timestamp,
     capacity_changed: bool,
+    capacities: Capacities,
     quota_freed: bool,
     demands_changed: u64,
     /// room being made, by the group it is made for
@@ -339,6 +345,7 @@ impl Scheduler {
             leaving: BTreeSet::new(),
             now: Timestamp(0),
             capacity_changed: true,
+            capacities: Capacities::default(),
             quota_freed: false,
             demands_changed: 0,
             plans: BTreeMap::new(),
@@ -431,6 +438,7 @@ impl Scheduler {
             self.standings_due(),
             self.doors_due(),
             self.drain_deadline(),
+            self.capacity_due(),
         ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }

@@ -245,25 +245,6 @@ impl Scheduler {
         }
     }
 
-    /// Capacity is what live nodes offer less what pods of other schedulers take. O(nodes), only
-    /// after nodes or foreign pods changed.
-    pub(super) fn renew_capacity(&mut self) {
-        if !std::mem::take(&mut self.capacity_changed) {
-            return;
-        }
-        self.fair.bind_resources(self.cluster.resources());
-        for resource in self.cluster.resources().iter() {
-            let (offered, requested) = self.cluster.totals(resource);
-            let kept: i64 = self
-                .drained_seats()
-                .map(|(class, _)| self.cluster.class(class).request(resource))
-                .sum();
-            let foreign =
-                (requested - kept - self.fair.allocated(QueueIndex::ROOT, resource)).max(0);
-            self.fair.set_capacity(resource, (offered - foreign).max(0));
-        }
-    }
-
     /// The group whose turn it is: half-bound gangs first, then minima in the order of shares, then
     /// growth in the order of how far each gang has grown. O(leaves with active groups x depth).
     pub(super) fn next_group(&mut self) -> Option<GroupIndex> {
