@@ -11,10 +11,14 @@ use crate::cluster::ClassId;
 use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Order of the active groups of one leaf: the stage, then the profile's QueueSort, then a stable
 /// hash, then the index.
 pub type OrderKey = (Stage, (i64, i64), u64);
+
+const KEY_MIN: OrderKey = (Stage::Completion, (i64::MIN, i64::MIN), 0);
+const KEY_MAX: OrderKey = (Stage::Growth, (i64::MAX, i64::MAX), u64::MAX);
 
 /// What an active group is after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +29,16 @@ pub enum Stage {
     Minimum,
     /// Members above its minimum.
     Growth,
+}
+
+/// Unschedulable groups of one kind fit or do not fit together: while the first of them does not,
+/// the others need no try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Likeness {
+    /// Nothing of them runs, and all of their so many members are needed, of one class.
+    Alike(QueueIndex, u32),
+    /// A group like no other.
+    Alone(GroupIndex),
 }
 
 /// Where a group is.
@@ -51,7 +65,7 @@ pub struct Queue {
     active: BTreeMap<QueueIndex, BTreeSet<(OrderKey, GroupIndex)>>,
     /// unschedulable groups that wait for room below a limit of their queue
     limited: BTreeSet<GroupIndex>,
-    unschedulable: BTreeSet<(ClassId, GroupIndex)>,
+    unschedulable: BTreeSet<(ClassId, Likeness, OrderKey, GroupIndex)>,
     timers: BTreeSet<(Timestamp, GroupIndex)>,
     counts: HomeCounts,
     entered: HomeCounts,
@@ -103,11 +117,12 @@ impl Queue {
                 if active.is_empty() {
                     self.active.remove(&leaf);
                 }
+                group.order = Some(key);
             }
             Home::Unschedulable => {
                 self.limited.remove(&index);
-                for class in group.waits_for.drain(..) {
-                    self.unschedulable.remove(&(class, index));
+                for (class, kind, key) in group.waits_for.drain(..) {
+                    self.unschedulable.remove(&(class, kind, key, index));
                 }
             }
             _ => {}
@@ -129,10 +144,17 @@ impl Queue {
     }
 
     /// Registers an unschedulable group under a class whose room may help it.
-    pub fn wait_for(&mut self, index: GroupIndex, group: &mut PodGroup, class: ClassId) {
+    pub fn wait_for(
+        &mut self,
+        index: GroupIndex,
+        group: &mut PodGroup,
+        class: ClassId,
+        kind: Likeness,
+    ) {
         debug_assert_eq!(group.home, Home::Unschedulable);
-        if self.unschedulable.insert((class, index)) {
-            group.waits_for.push(class);
+        let key = group.order.expect("it was active before");
+        if self.unschedulable.insert((class, kind, key, index)) {
+            group.waits_for.push((class, kind, key));
         }
     }
 
@@ -169,26 +191,32 @@ impl Queue {
         self.active.len() == 1 && self.active.values().all(|groups| groups.len() == 1)
     }
 
-    /// Classes that unschedulable groups wait for, ascending.
+    /// Classes that unschedulable groups wait for, each with the kinds of these groups, ascending.
+    /// O(kinds x log(groups)).
     #[must_use]
-    pub fn waiting_classes(&self) -> Vec<ClassId> {
-        let mut classes: Vec<ClassId> =
-            self.unschedulable.iter().map(|(class, _)| *class).collect();
-        classes.dedup();
-        classes
+    pub fn waiting_kinds(&self) -> Vec<(ClassId, Likeness)> {
+        let mut kinds = Vec::new();
+        let mut next = self.unschedulable.first();
+        while let Some((class, kind, ..)) = next.copied() {
+            kinds.push((class, kind));
+            let last = Bound::Excluded((class, kind, KEY_MAX, GroupIndex::MAX));
+            next = self.unschedulable.range((last, Bound::Unbounded)).next();
+        }
+        kinds
     }
 
-    /// Unschedulable groups that wait for a class.
+    /// The first unschedulable group of a kind.
     #[must_use]
-    pub fn waiting_for(&self, class: ClassId) -> Vec<GroupIndex> {
-        let range = (class, GroupIndex::MIN)..=(class, GroupIndex::MAX);
-        self.unschedulable.range(range).map(|(_, group)| *group).collect()
+    pub fn first_waiting(&self, class: ClassId, kind: Likeness) -> Option<GroupIndex> {
+        let range = (class, kind, KEY_MIN, GroupIndex::MIN)..;
+        let first = self.unschedulable.range(range).next();
+        first.filter(|(c, k, ..)| (*c, *k) == (class, kind)).map(|(.., group)| *group)
     }
 
     /// Unschedulable groups, those at a limit included, ascending.
     #[must_use]
     pub fn unschedulable(&self) -> Vec<GroupIndex> {
-        let groups = self.unschedulable.iter().map(|(_, group)| *group).chain(self.limited());
+        let groups = self.unschedulable.iter().map(|(.., group)| *group).chain(self.limited());
         let groups: BTreeSet<GroupIndex> = groups.collect();
         groups.into_iter().collect()
     }
@@ -271,8 +299,9 @@ impl Queue {
             }
             let registers = matches!(group.home, Home::Unschedulable);
             assert!(registers || group.waits_for.is_empty(), "I3: a group waits in two homes");
-            for class in &group.waits_for {
-                assert!(self.unschedulable.contains(&(*class, index)), "I3: a wait is lost");
+            for (class, kind, key) in &group.waits_for {
+                let wait = (*class, *kind, *key, index);
+                assert!(self.unschedulable.contains(&wait), "I3: a wait is lost");
             }
             registered += group.waits_for.len();
         }

@@ -31,12 +31,12 @@ pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
-use crate::cluster::{Cluster, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, QueueIndex, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
-use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
+use crate::queue::{Amounts, GroupIndex, GroupTable, Likeness, Queue};
 use budget::Bucket;
 use calls::Calls;
 use caps::Counted;
@@ -267,6 +267,8 @@ pub struct Scheduler {
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
+    /// kinds of groups of which the first was woken and has not failed yet
+    waking: BTreeSet<(ClassId, Likeness)>,
     outbox: Vec<ApiCall>,
     tallies: Tallies,
 }
@@ -325,6 +327,7 @@ impl Scheduler {
             pairs: Pairs::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
+            waking: BTreeSet::new(),
             outbox: Vec::new(),
             tallies: Tallies::default(),
         }
