@@ -63,8 +63,8 @@ pub enum Home {
 #[derive(Debug, Default)]
 pub struct Queue {
     active: BTreeMap<QueueIndex, BTreeSet<(OrderKey, GroupIndex)>>,
-    /// unschedulable groups that wait for room below a limit of their queue
-    limited: BTreeSet<GroupIndex>,
+    /// those of which the last try failed for a limit of the queue, not for room
+    limited: BTreeSet<(ClassId, Likeness)>,
     unschedulable: BTreeSet<(ClassId, Likeness, OrderKey, GroupIndex)>,
     timers: BTreeSet<(Timestamp, GroupIndex)>,
     counts: HomeCounts,
@@ -120,7 +120,6 @@ impl Queue {
                 group.order = Some(key);
             }
             Home::Unschedulable => {
-                self.limited.remove(&index);
                 for (class, kind, key) in group.waits_for.drain(..) {
                     self.unschedulable.remove(&(class, kind, key, index));
                 }
@@ -158,15 +157,28 @@ impl Queue {
         }
     }
 
-    /// Registers an unschedulable group that waits for its queue to fall below its limit.
-    pub fn wait_for_quota(&mut self, index: GroupIndex, group: &PodGroup) {
-        debug_assert_eq!(group.home, Home::Unschedulable);
-        self.limited.insert(index);
+    /// Says what groups alike wait for: their queue to fall below its limit, or else room.
+    pub fn set_limited(&mut self, class: ClassId, likeness: Likeness, limited: bool) {
+        if limited {
+            self.limited.insert((class, likeness));
+        } else {
+            self.limited.remove(&(class, likeness));
+        }
     }
 
-    /// Groups that wait for their queue to fall below its limit.
-    pub fn limited(&self) -> impl Iterator<Item = GroupIndex> {
-        self.limited.iter().copied()
+    /// Whether such groups wait for their queue to fall below its limit.
+    #[must_use]
+    pub fn is_limited(&self, class: ClassId, likeness: Likeness) -> bool {
+        self.limited.contains(&(class, likeness))
+    }
+
+    /// All groups alike that wait for their queue to fall below its limit.
+    #[must_use]
+    pub fn limited(&mut self) -> Vec<(ClassId, Likeness)> {
+        let mut limited = std::mem::take(&mut self.limited);
+        limited.retain(|(class, likeness)| self.first_waiting(*class, *likeness).is_some());
+        self.limited = limited;
+        self.limited.iter().copied().collect()
     }
 
     /// Whether any group is to be tried.
@@ -216,15 +228,17 @@ impl Queue {
     /// Unschedulable groups, those at a limit included, ascending.
     #[must_use]
     pub fn unschedulable(&self) -> Vec<GroupIndex> {
-        let groups = self.unschedulable.iter().map(|(.., group)| *group).chain(self.limited());
-        let groups: BTreeSet<GroupIndex> = groups.collect();
-        groups.into_iter().collect()
+        let mut groups: Vec<GroupIndex> =
+            self.unschedulable.iter().map(|(.., group)| *group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
     }
 
     /// Whether any group waits for a change.
     #[must_use]
     pub fn any_unschedulable(&self) -> bool {
-        !self.unschedulable.is_empty() || !self.limited.is_empty()
+        !self.unschedulable.is_empty()
     }
 
     /// Has the group looked at again at a time; an earlier time stands.

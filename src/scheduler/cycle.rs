@@ -69,7 +69,7 @@ impl Scheduler {
         }
         for kinds in self.queue.waiting_kinds().chunk_by(|a, b| a.0 == b.0) {
             if self.helped(kinds[0].0, &improved) {
-                helped.extend(kinds);
+                helped.extend(kinds.iter().filter(|(c, kind)| !self.queue.is_limited(*c, *kind)));
             }
         }
         for (class, kind) in helped {
@@ -91,6 +91,17 @@ impl Scheduler {
                 self.waking.insert((class, kind));
                 return;
             }
+        }
+    }
+
+    /// Registers a group that failed for a limit of its queue, or else for room. Those of its kind
+    /// would fail alike.
+    fn wait_for(&mut self, index: GroupIndex, demands: &[Demand], kind: Likeness, limited: bool) {
+        for class in demands.iter().map(|demand| demand.class) {
+            let group = self.groups.get_mut(index);
+            self.queue.wait_for(index, group, class, kind);
+            self.queue.set_limited(class, kind, limited);
+            self.waking.remove(&(class, kind));
         }
     }
 
@@ -132,7 +143,7 @@ impl Scheduler {
             }
             Err(held) => {
                 let attempt = self.set_aside(now, index, held);
-                woken.into_iter().for_each(|(class, kind)| self.wake_first(now, class, kind));
+                self.wait_for(index, &demands, kind, true);
                 return attempt;
             }
         };
@@ -157,10 +168,7 @@ impl Scheduler {
                 group.main_reason = reason.map_or("NoNodes", Reason::word);
                 attempt.result = AttemptResult::Unschedulable(failure.diagnosis.main_reason);
                 self.queue.move_to(index, group, Home::Unschedulable);
-                for demand in &demands {
-                    self.queue.wait_for(index, group, demand.class, kind);
-                }
-                woken.into_iter().for_each(|kind| _ = self.waking.remove(&kind));
+                self.wait_for(index, &demands, kind, false);
                 self.tell_unschedulable(index, &failure);
             }
         }
@@ -238,7 +246,6 @@ impl Scheduler {
         let group = self.groups.get_mut(index);
         (group.rejected_by, group.main_reason) = (0, word);
         self.queue.move_to(index, group, Home::Unschedulable);
-        self.queue.wait_for_quota(index, group);
         let attempt = Attempt {
             profile: group.profile,
             gang: group.is_gang(),

@@ -250,6 +250,8 @@ pub struct Scheduler {
     good_specs: Vec<QueueSpec>,
     /// pods on nodes that are being deleted
     leaving: BTreeSet<PodIndex>,
+    /// groups with bound members
+    holders: BTreeSet<GroupIndex>,
     /// the time of the present event or cycle
     now: Timestamp,
     capacity_changed: bool,
@@ -316,6 +318,7 @@ impl Scheduler {
             counted: Counted::default(),
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),
+            holders: BTreeSet::new(),
             now: Timestamp(0),
             capacity_changed: true,
             quota_freed: false,

@@ -272,12 +272,7 @@ impl Scheduler {
         if !std::mem::take(&mut self.quota_freed) {
             return;
         }
-        let limited: Vec<GroupIndex> = self.queue.limited().collect();
-        for index in limited {
-            let group = self.groups.get_mut(index);
-            self.queue.move_to(index, group, Home::Idle);
-            self.mark(index);
-        }
+        self.waking.extend(self.queue.limited());
     }
 
     /// Moves the clock of decayed usage on.
