@@ -1,6 +1,6 @@
 //! Pod groups. A bare pod is a group of one, so there is one path.
 
-use super::Home;
+use super::{Home, Likeness, OrderKey};
 use crate::cluster::{ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::{Timestamp, WallTime};
@@ -114,7 +114,9 @@ pub struct PodGroup {
     pub main_reason: &'static str,
     /// To be looked at again before the next decision.
     pub(crate) dirty: bool,
-    pub(super) waits_for: SmallVec<[ClassId; 1]>,
+    /// its place among the active when it last was one
+    pub(super) order: Option<OrderKey>,
+    pub(super) waits_for: SmallVec<[(ClassId, Likeness, OrderKey); 1]>,
     pub(crate) wake_at: Option<Timestamp>,
     /// Since when the gate holds it; telling waits a little, as members arrive one by one.
     pub(crate) gated_since: Option<Timestamp>,

@@ -77,7 +77,9 @@ impl Scheduler {
 
     /// What all live nodes offer. O(nodes).
     fn offered(&self, resource: ResourceId) -> i64 {
-        let (offered, requested) = self.cluster.totals(resource);
+        let (offered, _) = self.cluster.totals(resource);
+        // on nodes that are gone too, as what is allocated counts what is left there
+        let requested = self.cluster.requested_anywhere(resource);
         let seats = self.drained_seats().map(|(class, _)| self.cluster.class(class));
         let kept: i64 = seats.map(|class| class.request(resource)).sum();
         let foreign = requested - kept - self.fair.allocated(QueueIndex::ROOT, resource);

@@ -8,7 +8,7 @@ use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::placement::{Demand, Failure, place_group};
-use crate::queue::{Amounts, GroupIndex, Home};
+use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
 
 /// What keeps a group from being placed though there may be room.
@@ -39,8 +39,11 @@ impl Scheduler {
             self.mark(index);
         }
         self.step_drains(now);
-        for index in std::mem::take(&mut self.dirty) {
-            self.look_at(now, index);
+        // a plan that ends has its gang looked at again: what it asks for counts at once
+        while !self.dirty.is_empty() {
+            for index in std::mem::take(&mut self.dirty) {
+                self.look_at(now, index);
+            }
         }
         self.wake_limited();
         self.wake_helped(now);
@@ -60,25 +63,65 @@ impl Scheduler {
         report
     }
 
-    /// Wakes unschedulable groups of which a pod now fits a node that has improved. What rejected
-    /// them before is not asked: a taint may go while the node is full, and room come later.
+    /// Wakes unschedulable groups of which a pod now fits a node that has improved: the first of
+    /// each kind. What rejected them before is not asked: a taint may go while the node is full,
+    /// and room come later.
     fn wake_helped(&mut self, now: Timestamp) {
         let improved = std::mem::take(&mut self.improved);
-        if improved.is_empty() || !self.queue.any_unschedulable() {
+        let mut helped = std::mem::take(&mut self.waking);
+        if !self.queue.any_unschedulable() || improved.is_empty() && helped.is_empty() {
             return;
         }
-        for class in self.queue.waiting_classes() {
-            if !self.helped(class, &improved) {
-                continue;
+        for kinds in self.queue.waiting_kinds().chunk_by(|a, b| a.0 == b.0) {
+            if self.helped(kinds[0].0, &improved) {
+                helped.extend(kinds.iter().filter(|(c, kind)| !self.queue.is_limited(*c, *kind)));
             }
-            for index in self.queue.waiting_for(class) {
-                self.mark(index);
-                let group = self.groups.get_mut(index);
-                self.queue.move_to(index, group, Home::Idle);
-            }
+        }
+        for (class, kind) in helped {
+            self.wake_first(now, class, kind);
         }
         for index in std::mem::take(&mut self.dirty) {
             self.look_at(now, index);
+        }
+    }
+
+    /// Wakes the first group of a kind that is to be tried; the next follows when it is placed.
+    fn wake_first(&mut self, now: Timestamp, class: ClassId, kind: Likeness) {
+        self.waking.remove(&(class, kind));
+        while let Some(index) = self.queue.first_waiting(class, kind) {
+            let group = self.groups.get_mut(index);
+            self.queue.move_to(index, group, Home::Idle);
+            self.look_at(now, index);
+            if matches!(self.groups.get(index).home, Home::Active(_)) {
+                self.waking.insert((class, kind));
+                return;
+            }
+        }
+    }
+
+    /// Registers a group that failed for a limit of its queue, or else for room. Those of its kind
+    /// would fail alike.
+    fn wait_for(&mut self, index: GroupIndex, demands: &[Demand], kind: Likeness, limited: bool) {
+        for class in demands.iter().map(|demand| demand.class) {
+            let group = self.groups.get_mut(index);
+            self.queue.wait_for(index, group, class, kind);
+            self.queue.set_limited(class, kind, limited);
+            self.waking.remove(&(class, kind));
+        }
+    }
+
+    /// Those of one kind differ in nothing that decides whether they can be placed.
+    fn kind(&self, index: GroupIndex, demands: &[Demand]) -> Likeness {
+        let group = self.groups.get(index);
+        let whole = group.counts.settled() == 0 && group.counts.waiting == group.needed();
+        // how long it runs, and what is kept for it, decide where it may run
+        let alone = !self.drains.is_empty() && self.run_limit(index).is_some()
+            || self.is_drained_for(index);
+        match group.leaf {
+            Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
+                Likeness::Alike(leaf, group.counts.waiting)
+            }
+            _ => Likeness::Alone(index),
         }
     }
 
@@ -96,11 +139,18 @@ impl Scheduler {
     fn try_group(&mut self, now: Timestamp, index: GroupIndex) -> Attempt {
         let demands = self.demands(index);
         let bounds = self.bounds(index);
+        let kind = self.kind(index, &demands);
+        let woken = demands.first().map(|demand| (demand.class, kind));
+        let woken = woken.filter(|kind| self.waking.contains(kind));
         let group = self.groups.get_mut(index);
         group.attempts += 1;
         let bounds = match bounds {
             Ok(bounds) => bounds,
-            Err(held) => return self.set_aside(now, index, held),
+            Err(held) => {
+                let attempt = self.set_aside(now, index, held);
+                self.wait_for(index, &demands, kind, true);
+                return attempt;
+            }
         };
         let outcome = self.place(index, &demands, bounds);
         let group = self.groups.get_mut(index);
@@ -117,6 +167,7 @@ impl Scheduler {
                 attempt.members = u32::try_from(statement.len()).expect("bounded");
                 self.commit(index, statement);
                 self.end_drain(index);
+                woken.into_iter().for_each(|(class, kind)| self.wake_first(now, class, kind));
             }
             Err(failure) => {
                 group.rejected_by = failure.diagnosis.rejected_by;
@@ -124,9 +175,7 @@ impl Scheduler {
                 group.main_reason = reason.map_or("NoNodes", Reason::word);
                 attempt.result = AttemptResult::Unschedulable(failure.diagnosis.main_reason);
                 self.queue.move_to(index, group, Home::Unschedulable);
-                for demand in &demands {
-                    self.queue.wait_for(index, group, demand.class);
-                }
+                self.wait_for(index, &demands, kind, false);
                 self.tell_unschedulable(index, &failure);
             }
         }
@@ -224,7 +273,6 @@ impl Scheduler {
         let group = self.groups.get_mut(index);
         (group.rejected_by, group.main_reason) = (0, word);
         self.queue.move_to(index, group, Home::Unschedulable);
-        self.queue.wait_for_quota(index, group);
         let attempt = Attempt {
             profile: group.profile,
             gang: group.is_gang(),

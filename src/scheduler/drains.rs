@@ -221,7 +221,7 @@ impl Scheduler {
     }
 
     /// How long the waiting members of a group run at most, if all say so.
-    fn run_limit(&self, index: GroupIndex) -> Option<i64> {
+    pub(super) fn run_limit(&self, index: GroupIndex) -> Option<i64> {
         let members = self.groups.get(index).members.iter().map(|member| self.pods.get(*member));
         let waiting = members.filter(|pod| pod.state == PodState::Waiting);
         let limits: Option<Vec<i64>> = waiting.map(|pod| pod.run_limit_ms).collect();

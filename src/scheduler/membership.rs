@@ -48,16 +48,17 @@ impl Scheduler {
                 let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);
                 self.groups.remove(index);
+                self.holders.remove(&index);
             }
             return;
         }
-        group.counts = look.counts;
         group.min_member = look.min_member;
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.non_preemptible = look.non_preemptible;
         group.created = look.created;
         let home = group.home;
+        self.set_counts(index, look.counts);
         if self.has_plan(index) {
             self.step_plan(now, index);
         } else if home != Home::Committing {
@@ -77,9 +78,18 @@ impl Scheduler {
 
     /// Brings the counts of a group up to date in the middle of a cycle.
     pub(super) fn count_now(&mut self, index: GroupIndex) {
-        self.groups.get_mut(index).counts = self.look(index).counts;
+        self.set_counts(index, self.look(index).counts);
         self.count_group(index);
         self.repend(index);
+    }
+
+    fn set_counts(&mut self, index: GroupIndex, counts: Counts) {
+        self.groups.get_mut(index).counts = counts;
+        if counts.bound > 0 {
+            self.holders.insert(index);
+        } else {
+            self.holders.remove(&index);
+        }
     }
 
     fn look(&self, index: GroupIndex) -> Look {

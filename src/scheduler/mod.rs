@@ -35,13 +35,13 @@ pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
-use crate::cluster::{Cluster, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, LsfOptions, QueueIndex, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
-use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
+use crate::queue::{Amounts, GroupIndex, GroupTable, Likeness, Queue};
 use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
@@ -272,6 +272,8 @@ pub struct Scheduler {
     good_specs: Vec<QueueSpec>,
     /// pods on nodes that are being deleted
     leaving: BTreeSet<PodIndex>,
+    /// groups with bound members
+    holders: BTreeSet<GroupIndex>,
     /// the time of the present event or cycle
     now: Timestamp,
     capacity_changed: bool,
@@ -294,6 +296,8 @@ pub struct Scheduler {
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
+    /// kinds of groups of which the first was woken and has not failed yet
+    waking: BTreeSet<(ClassId, Likeness)>,
     outbox: Vec<ApiCall>,
     tallies: Tallies,
 }
@@ -343,6 +347,7 @@ impl Scheduler {
             counted: Counted::default(),
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),
+            holders: BTreeSet::new(),
             now: Timestamp(0),
             capacity_changed: true,
             capacities: Capacities::default(),
@@ -358,6 +363,7 @@ impl Scheduler {
             pairs: Pairs::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
+            waking: BTreeSet::new(),
             outbox: Vec::new(),
             tallies: Tallies::default(),
         }

@@ -1,6 +1,6 @@
 //! Queues: the declared tree, which group belongs where, what it is charged, and whose turn it is.
 
-use super::pods::PodState;
+use super::pods::{PodEntry, PodState};
 use super::{ApiCall, PodRef, Scheduler};
 use crate::cluster::{PodIndex, ResourceId};
 use crate::fairshare::{QueueIndex, Run};
@@ -8,8 +8,10 @@ use crate::framework::OrderFacts;
 use crate::model::pod::digest;
 use crate::model::queue::Ordering as QueueOrdering;
 use crate::model::{Caps, Pod, QueueSpec, Timestamp, WallTime};
+use crate::placement::weight;
 use crate::queue::{Amounts, GroupIndex, Home, Stage};
-use std::cmp::Ordering;
+use smallvec::SmallVec;
+use std::cmp::{Ordering, Reverse};
 
 /// A leaf's, then a subtree's, best group on the way up the tree.
 #[derive(Clone, Copy)]
@@ -218,7 +220,13 @@ impl Scheduler {
         if counted {
             let members = group.members.iter().map(|member| self.pods.get(*member));
             let waiting = members.filter(|pod| pod.state == PodState::Waiting);
-            for (place, pod) in waiting.take(joinable).enumerate() {
+            let mut waiting: SmallVec<[&PodEntry; 8]> = waiting.collect();
+            if waiting.iter().any(|pod| pod.class != waiting[0].class) {
+                // those that are placed first
+                let weight = |pod: &PodEntry| Reverse(weight(&self.cluster, pod.class));
+                waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));
+            }
+            for (place, pod) in waiting.into_iter().take(joinable).enumerate() {
                 let requests = &self.cluster.class(pod.class).requests;
                 add(&mut pending, requests);
                 if place < needed.max(1) {
@@ -333,12 +341,7 @@ impl Scheduler {
         if !std::mem::take(&mut self.quota_freed) {
             return;
         }
-        let limited: Vec<GroupIndex> = self.queue.limited().collect();
-        for index in limited {
-            let group = self.groups.get_mut(index);
-            self.queue.move_to(index, group, Home::Idle);
-            self.mark(index);
-        }
+        self.waking.extend(self.queue.limited());
     }
 
     /// Moves the clock of decayed usage on.

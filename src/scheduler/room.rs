@@ -190,7 +190,8 @@ impl Scheduler {
         charged.collect()
     }
 
-    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups).
+    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups that
+    /// run).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
         let near = self.candidates_of(rights, extra, &reach);
@@ -213,9 +214,8 @@ impl Scheduler {
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
-        let holders = self.groups.iter().filter(|(_, group)| group.counts.bound > 0);
-        let holders: Vec<GroupIndex> =
-            holders.map(|(index, _)| index).filter(|index| !self.is_held_fast(*index)).collect();
+        let holders = self.holders.iter().copied();
+        let holders: Vec<GroupIndex> = holders.filter(|index| !self.is_held_fast(*index)).collect();
         let mut spent = FxHashMap::default();
         for index in holders {
             let Some(leaf) = self.groups.get(index).leaf else { continue };
