@@ -10,6 +10,7 @@ use crate::model::Timestamp;
 use crate::placement::{Demand, Failure, place_group};
 use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 
 /// What keeps a group from being placed though there may be room.
 enum Held {
@@ -288,10 +289,10 @@ impl Scheduler {
     }
 
     /// Pending members by class; within a class headers first, then the oldest, then by name.
-    pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
+    pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
-        let mut pods: Vec<_> = members.filter(waiting).collect();
+        let mut pods: SmallVec<[_; 4]> = members.filter(waiting).collect();
         if pods.len() > 1 {
             pods.sort_by(|a, b| {
                 let (a, b) = (self.pods.get(*a), self.pods.get(*b));
@@ -305,7 +306,7 @@ impl Scheduler {
             .map(|pods| Demand {
                 class: self.pods.get(pods[0]).class,
                 headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
-                pods: pods.to_vec(),
+                pods: pods.into(),
             })
             .collect()
     }

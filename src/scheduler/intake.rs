@@ -5,6 +5,7 @@ use super::{Kind, Scheduler};
 use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
+use std::sync::Arc;
 
 impl Scheduler {
     pub(super) fn list_started(&mut self, kind: Kind) {
@@ -28,8 +29,8 @@ impl Scheduler {
             Kind::Node => {
                 let listed = std::mem::take(&mut self.nodes_listed);
                 let names = self.cluster.live_nodes().map(|(_, entry)| &entry.name);
-                let gone: Vec<Box<str>> =
-                    names.filter(|name| !listed.contains(*name)).cloned().collect();
+                let gone: Vec<Arc<str>> =
+                    names.filter(|name| !listed.contains(&***name)).cloned().collect();
                 gone.iter().for_each(|name| self.node_deleted(name));
                 self.synced.nodes = true;
             }

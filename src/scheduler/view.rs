@@ -7,6 +7,7 @@ use crate::fairshare::{QueueIndex, TreeFault, accounts};
 use crate::model::Uid;
 use crate::queue::{Home, HomeCounts, PodGroup};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Numbers for metrics, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub struct Tallies {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeUse {
     /// Node name.
-    pub node: Box<str>,
+    pub node: Arc<str>,
     /// Resource name.
     pub resource: Box<str>,
     /// Allocatable.
