@@ -146,7 +146,8 @@ impl PodGroup {
 /// All groups.
 #[derive(Debug, Default)]
 pub struct GroupTable {
-    groups: Vec<PodGroup>,
+    /// boxed: the table grows without moving them
+    groups: Vec<Box<PodGroup>>,
     free: Vec<GroupIndex>,
     by_name: FxHashMap<(Arc<str>, Box<str>), GroupIndex>,
 }
@@ -184,11 +185,11 @@ impl GroupTable {
         };
         let index = match self.free.pop() {
             Some(index) => {
-                self.groups[index.index()] = group;
+                *self.groups[index.index()] = group;
                 index
             }
             None => {
-                self.groups.push(group);
+                self.groups.push(Box::new(group));
                 GroupIndex(u32::try_from(self.groups.len() - 1).expect("fewer groups than pods"))
             }
         };
@@ -200,7 +201,7 @@ impl GroupTable {
 
     /// Ends a group without members.
     pub fn remove(&mut self, index: GroupIndex) {
-        let group = std::mem::take(&mut self.groups[index.index()]);
+        let group = std::mem::take(&mut *self.groups[index.index()]);
         assert!(group.members.is_empty(), "I3: a group with members ends");
         if let Some(name) = group.name {
             self.by_name.remove(&name);
@@ -217,6 +218,6 @@ impl GroupTable {
     /// All groups.
     pub fn iter(&self) -> impl Iterator<Item = (GroupIndex, &PodGroup)> {
         let live = self.groups.iter().enumerate().filter(|(_, group)| group.live);
-        live.map(|(i, group)| (GroupIndex(u32::try_from(i).expect("indexes fit")), group))
+        live.map(|(i, group)| (GroupIndex(u32::try_from(i).expect("indexes fit")), &**group))
     }
 }
