@@ -34,8 +34,8 @@ fn wait(min_runtime_s: i64, grace_s: i64, stop_s: i64, ask_s: i64, members: u32,
     bound.expect("the owner runs") - ask_s * 1000
 }
 
-/// Minimum run time left + queue grace + termination + one cycle. The grace of the queue comes before
-/// the eviction and the pod's own after it, so they add up; the larger of the two is not enough.
+/// Minimum run time left + queue grace + termination + one cycle. The grace of the queue comes
+/// before the eviction and the pod's own after it, so they add up; the larger of the two is not enough.
 /// There are no disruption budgets here.
 #[test]
 fn a_borrower_gives_back_within_the_bound() {
