@@ -156,7 +156,8 @@ impl Scheduler {
         charged.collect()
     }
 
-    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups that run).
+    /// Gangs that may lose members to a claimant, and the notice that each is due.
+    /// O(groups that run).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
         let near = self.candidates_of(rights, extra, &reach);

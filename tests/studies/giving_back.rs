@@ -35,8 +35,8 @@ fn wait(min_runtime_s: i64, grace_s: i64, stop_s: i64, ask_s: i64, members: u32,
 }
 
 /// Minimum run time left + queue grace + termination + one cycle. The grace of the queue comes
-/// before the eviction and the pod's own after it, so they add up; the larger of the two is not enough.
-/// There are no disruption budgets here.
+/// before the eviction and the pod's own after it, so they add up; the larger of the two is not
+/// enough. There are no disruption budgets here.
 #[test]
 fn a_borrower_gives_back_within_the_bound() {
     let mut closest: f64 = 0.0;
