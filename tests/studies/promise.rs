@@ -277,8 +277,6 @@ fn check(seed: u64, sizes: &[u64]) -> Tally {
     tally
 }
 
-/// A leaf may hold more than its share and a gang: shares of less than a gang leave room that
-/// nobody deserves, and who holds the smallest part of his share has it.
 #[test]
 fn no_gang_within_its_share_waits_for_room_that_could_be_made() {
     for sizes in [&[1][..], &[1, 2, 4, 8]] {
