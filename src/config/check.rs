@@ -64,7 +64,24 @@ fn value(node: &Node, field: &Field, shown: &str, problems: &mut Vec<Problem>) {
             }
             _ => problems.push(ill_typed(node, &place, "a whole number")),
         },
+        Kind::Decimal(min, max) => match number(&node.value) {
+            Some(number) if (min as f64..=max as f64).contains(&number) => {}
+            Some(number) => {
+                let message = format!("\"{shown}\" must be between {min} and {max}, is {number}");
+                problems.push(Problem::new(node.line, message));
+            }
+            None => problems.push(ill_typed(node, &place, "a number")),
+        },
         Kind::Duration(min, max) => problems.extend(time(node, &place, min, max)),
+    }
+}
+
+/// Whole or not; what is written without a fraction is a number too.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Fraction(number) => Some(*number).filter(|number| number.is_finite()),
+        _ => None,
     }
 }
 

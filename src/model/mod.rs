@@ -10,6 +10,7 @@ pub mod quantity;
 pub mod queue;
 pub mod selector;
 pub mod time;
+pub mod windows;
 
 pub use contract::{ContractError, GroupSpec};
 pub use node::{Node, Taint, TaintEffect};
@@ -17,6 +18,7 @@ pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
+pub use windows::Windows;
 
 /// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries.
 ///

@@ -99,6 +99,8 @@ pub struct Pod {
     pub gated: bool,
     /// `spec.priority`, resolved by the API server.
     pub priority: i32,
+    /// `spec.activeDeadlineSeconds`, in milliseconds.
+    pub run_limit_ms: Option<i64>,
     /// `metadata.creationTimestamp`.
     pub created: WallTime,
     /// When the `PodScheduled` condition became true.

@@ -6,6 +6,6 @@ mod room;
 #[cfg(test)]
 mod tests;
 
-pub use place::{Demand, Failure, place_group};
+pub use place::{Demand, Failure, place_group, weight};
 pub use ranking::Rankings;
-pub use room::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, make_room};
+pub use room::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, make_room, needed_of};

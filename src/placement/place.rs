@@ -3,6 +3,7 @@
 use super::Rankings;
 use crate::cluster::{Assignment, ClassId, Cluster, PodIndex, Statement, is_gpu};
 use crate::framework::{Diagnosis, Profile};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Pending members of one class, in the order they join.
@@ -13,7 +14,7 @@ pub struct Demand {
     /// So many of the first pods are headers: nothing is placed without them.
     pub headers: usize,
     /// The pods.
-    pub pods: Vec<PodIndex>,
+    pub pods: SmallVec<[PodIndex; 4]>,
 }
 
 /// Why a group was not placed.
@@ -48,7 +49,7 @@ pub fn place_group(
         let diagnosis = known.diagnosis.clone();
         return Err(Failure { placeable: known.placeable, diagnosis });
     }
-    let mut order: Vec<&Demand> = demands.iter().collect();
+    let mut order: SmallVec<[&Demand; 4]> = demands.iter().collect();
     order.sort_by_key(|demand| std::cmp::Reverse(weight(cluster, demand.class)));
     let first = attempt(cluster, rankings, profile, &order, (needed, most));
     match first {
@@ -61,7 +62,8 @@ pub fn place_group(
 }
 
 /// How demanding a class is: GPUs, then CPU, then memory; the spec breaks ties.
-pub(super) fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
+#[must_use]
+pub fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
     let class_id = class;
     let class = cluster.class(class);
     let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));

@@ -68,6 +68,8 @@ pub struct PodGroup {
     pub wanted_queue: Option<Box<str>>,
     /// The queue in which it is, or was last.
     pub admitted_to: Option<Box<str>>,
+    /// It has been past the gate: its queue is settled.
+    pub past_gate: bool,
     /// Where its room is charged; `None`: its queue is refused, and why.
     pub leaf: Option<QueueIndex>,
     /// See `leaf`.
@@ -84,6 +86,10 @@ pub struct PodGroup {
     pub profile: u8,
     /// Creation of the oldest live member.
     pub created: WallTime,
+    /// No room is drained for it before; `None`: it was never looked at.
+    pub drain_at: Option<Timestamp>,
+    /// Drains that ended without seating it.
+    pub drains: u32,
     /// When the first member was seen, for waiting times.
     pub first_seen: Timestamp,
     /// Members by what they do.

@@ -3,13 +3,14 @@
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex, ResourceId};
+use crate::cluster::{ClassId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
-use crate::placement::{Demand, place_group};
+use crate::placement::{Demand, Failure, place_group};
 use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 
 /// What keeps a group from being placed though there may be room.
 enum Held {
@@ -29,7 +30,8 @@ impl Scheduler {
     pub(super) fn decide(&mut self, now: Timestamp) -> Report {
         self.now = now;
         self.renew_tree();
-        self.renew_capacity();
+        self.turn_doors();
+        self.renew_capacity(now);
         self.age_usage(now);
         while let Some(index) = self.queue.pop_due(now) {
             let group = self.groups.get_mut(index);
@@ -37,8 +39,12 @@ impl Scheduler {
             (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
-        for index in std::mem::take(&mut self.dirty) {
-            self.look_at(now, index);
+        self.step_drains(now);
+        // a plan that ends has its gang looked at again: what it asks for counts at once
+        while !self.dirty.is_empty() {
+            for index in std::mem::take(&mut self.dirty) {
+                self.look_at(now, index);
+            }
         }
         self.wake_limited();
         self.wake_helped(now);
@@ -109,8 +115,11 @@ impl Scheduler {
     fn kind(&self, index: GroupIndex, demands: &[Demand]) -> Likeness {
         let group = self.groups.get(index);
         let whole = group.counts.settled() == 0 && group.counts.waiting == group.needed();
+        // how long it runs, and what is kept for it, decide where it may run
+        let alone = !self.drains.is_empty() && self.run_limit(index).is_some()
+            || self.is_drained_for(index);
         match group.leaf {
-            Some(leaf) if demands.len() == 1 && whole && !group.non_preemptible => {
+            Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
                 Likeness::Alike(leaf, group.counts.waiting)
             }
             _ => Likeness::Alone(index),
@@ -136,17 +145,15 @@ impl Scheduler {
         let woken = woken.filter(|kind| self.waking.contains(kind));
         let group = self.groups.get_mut(index);
         group.attempts += 1;
-        let profile = &self.profiles[usize::from(group.profile)];
-        let outcome = match bounds {
-            Ok(bounds) => {
-                place_group(&mut self.cluster, &mut self.rankings, profile, &demands, bounds)
-            }
+        let bounds = match bounds {
+            Ok(bounds) => bounds,
             Err(held) => {
                 let attempt = self.set_aside(now, index, held);
                 self.wait_for(index, &demands, kind, true);
                 return attempt;
             }
         };
+        let outcome = self.place(index, &demands, bounds);
         let group = self.groups.get_mut(index);
         let mut attempt = Attempt {
             profile: group.profile,
@@ -160,6 +167,7 @@ impl Scheduler {
             Ok(statement) => {
                 attempt.members = u32::try_from(statement.len()).expect("bounded");
                 self.commit(index, statement);
+                self.end_drain(index);
                 woken.into_iter().for_each(|(class, kind)| self.wake_first(now, class, kind));
             }
             Err(failure) => {
@@ -173,6 +181,26 @@ impl Scheduler {
             }
         }
         attempt
+    }
+
+    /// Places a group, on seats that are kept free too as far as it may have them.
+    fn place(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> Result<Statement, Failure> {
+        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
+        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        let open = self.open_drains(index);
+        if outcome.is_ok() || open.is_empty() {
+            return outcome;
+        }
+        self.lift_drains(&open, true);
+        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
+        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        self.lift_drains(&open, false);
+        outcome
     }
 
     /// How many members must and may be placed now, or what of a queue forbids the first.
@@ -261,10 +289,10 @@ impl Scheduler {
     }
 
     /// Pending members by class; within a class headers first, then the oldest, then by name.
-    pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
+    pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
-        let mut pods: Vec<_> = members.filter(waiting).collect();
+        let mut pods: SmallVec<[_; 4]> = members.filter(waiting).collect();
         if pods.len() > 1 {
             pods.sort_by(|a, b| {
                 let (a, b) = (self.pods.get(*a), self.pods.get(*b));
@@ -278,7 +306,7 @@ impl Scheduler {
             .map(|pods| Demand {
                 class: self.pods.get(pods[0]).class,
                 headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
-                pods: pods.to_vec(),
+                pods: pods.into(),
             })
             .collect()
     }

@@ -5,6 +5,7 @@ use super::{Kind, Scheduler};
 use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
+use std::sync::Arc;
 
 impl Scheduler {
     pub(super) fn list_started(&mut self, kind: Kind) {
@@ -28,8 +29,8 @@ impl Scheduler {
             Kind::Node => {
                 let listed = std::mem::take(&mut self.nodes_listed);
                 let names = self.cluster.live_nodes().map(|(_, entry)| &entry.name);
-                let gone: Vec<Box<str>> =
-                    names.filter(|name| !listed.contains(*name)).cloned().collect();
+                let gone: Vec<Arc<str>> =
+                    names.filter(|name| !listed.contains(&***name)).cloned().collect();
                 gone.iter().for_each(|name| self.node_deleted(name));
                 self.synced.nodes = true;
             }
@@ -59,7 +60,8 @@ impl Scheduler {
             NodeApplied::Changed => {}
             NodeApplied::NewResources => {
                 let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
-                self.cluster.recount(placed);
+                let seats: Vec<_> = self.drained_seats().collect();
+                self.cluster.recount(placed.chain(seats));
                 self.recount_queues();
             }
         }
@@ -113,7 +115,10 @@ impl Scheduler {
             min_member: 1,
             max_member: u32::MAX,
             queue: 0,
+            queue_seen: 0,
             charged: None,
+            holds_since: pod.created,
+            run_limit_ms: pod.run_limit_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
@@ -154,6 +159,10 @@ impl Scheduler {
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
+        }
+        if self.pods.get(index).run_limit_ms != pod.run_limit_ms {
+            self.discharge(index);
+            self.pods.get_mut(index).run_limit_ms = pod.run_limit_ms;
         }
         if self.pods.get(index).non_preemptible != pod.non_preemptible {
             self.discharge(index);
@@ -290,6 +299,7 @@ impl Scheduler {
             if altered {
                 self.mark(group);
             }
+            self.take_queue_edit(index, pod);
             return;
         }
         self.leave_group(index);
@@ -300,6 +310,7 @@ impl Scheduler {
         let entry = self.pods.get_mut(index);
         (entry.group, entry.slot) = (Some(group), slot);
         entry.queue = pod.queue.as_deref().map_or(0, digest);
+        entry.queue_seen = entry.queue;
         let entry = self.groups.get_mut(group);
         entry.profile = profile;
         if entry.leaf.is_none() && entry.queue_fault.is_none() {

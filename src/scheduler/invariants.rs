@@ -54,6 +54,12 @@ impl Scheduler {
                 *charged.entry((node.0, resource.index())).or_default() += amount;
             }
         }
+        for (class, node) in self.drained_seats() {
+            *pods.entry(node.0).or_default() += 1;
+            for (resource, amount) in &self.cluster.class(class).requests {
+                *charged.entry((node.0, resource.index())).or_default() += amount;
+            }
+        }
         for slot in 0..self.cluster.node_slots() {
             let node = crate::cluster::NodeIndex::at(slot);
             let counted = pods.get(&node.0).copied().unwrap_or(0);

@@ -43,6 +43,7 @@ impl Scheduler {
                 self.step_plan(now, index);
             }
             if self.groups.get(index).home != Home::Committing {
+                self.end_drain(index);
                 self.leave_queue(index);
                 let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);
@@ -221,7 +222,7 @@ impl Scheduler {
         }
         let key = self.order_key(index);
         let group = self.groups.get_mut(index);
-        group.gated_since = None;
+        (group.gated_since, group.past_gate) = (None, true);
         if group.backoff_until > now {
             // an earlier timer may have been in its place, and is spent now
             self.queue.wake_at(index, group, group.backoff_until);
@@ -252,13 +253,16 @@ impl Scheduler {
         if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
             return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
         }
+        if let Some(closed) = self.out_of_window(index) {
+            return Some(closed);
+        }
         let dissolving = group.counts.evicting > 0 && group.needed() > 0;
         dissolving.then(|| "its members are being evicted".to_owned())
     }
 
     /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the
     /// least grown first. A stable hash breaks ties.
-    fn order_key(&self, index: GroupIndex) -> OrderKey {
+    pub(super) fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
         let facts = OrderFacts { priority: group.priority, created: group.created };
@@ -266,11 +270,13 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let in_order_of_age =
-            group.leaf.is_some_and(|leaf| self.fair.spec(leaf).order == Ordering::Fifo);
-        let key = match in_order_of_age {
-            true => (group.created.0, 0),
-            false => profile.queue_sort().key(&facts),
+        let queue = group.leaf.map(|leaf| self.fair.spec(leaf));
+        let key = match (queue.map(|queue| queue.order), queue.and_then(|queue| queue.ageing)) {
+            (Some(Ordering::Fifo), _) => (group.created.0, 0),
+            (_, Some(ageing)) => {
+                (ageing.as_if_created(group.priority, group.created.0), group.created.0)
+            }
+            _ => profile.queue_sort().key(&facts),
         };
         if group.partial_since.is_some() {
             return (Stage::Completion, key, digest(name));

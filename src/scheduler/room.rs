@@ -13,7 +13,7 @@ use crate::model::Timestamp;
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
 use crate::queue::{Amounts, GroupIndex, Home};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -32,39 +32,62 @@ impl Scheduler {
     pub(super) fn make_room_for_waiting(&mut self) {
         self.room_wanted = false;
         self.retry_room(self.now);
-        if self.options.evictions == Evictions::Off || !self.queue.any_unschedulable() {
+        let evictions = self.options.evictions != Evictions::Off;
+        let idle = !evictions && self.options.drains.is_none();
+        if idle || !self.queue.any_unschedulable() {
             return;
         }
         let mut waiting = self.queue.unschedulable();
-        waiting.retain(|index| self.may_claim(*index));
-        waiting.sort_by_key(|index| {
-            let group = self.groups.get(*index);
-            (Reverse(group.priority), group.created, *index)
-        });
-        let mut hopeless: FxHashSet<(QueueIndex, ClassId, u32, i32)> = FxHashSet::default();
-        let mut searches = 0;
+        waiting.retain(|index| self.wants_room(*index));
+        // by leaf, the first in its order last
+        let mut by_leaf: BTreeMap<QueueIndex, Vec<GroupIndex>> = BTreeMap::new();
         for index in waiting {
+            let leaf = self.groups.get(index).leaf.expect("a group that was tried has a queue");
+            by_leaf.entry(leaf).or_default().push(index);
+        }
+        for groups in by_leaf.values_mut() {
+            groups.sort_by_cached_key(|index| Reverse((self.order_key(*index), *index)));
+        }
+        let mut searches = 0;
+        while let Some(index) = self.next_claimant(&by_leaf) {
+            let leaf = self.groups.get(index).leaf.expect("as above");
+            let groups = by_leaf.get_mut(&leaf).expect("it is one of them");
+            groups.pop();
             let group = self.groups.get(index);
-            if group.counts.waiting < group.needed() {
-                continue; // it has lost members to a plan of this cycle and is looked at again
-            }
-            let leaf = group.leaf.expect("a group that was tried has a queue");
-            let alike = (leaf, self.class_of(index), group.needed(), group.priority);
-            if hopeless.contains(&alike) {
-                self.groups.get_mut(index).room_tried = Some(self.room_stamp());
-                continue;
-            }
-            if searches == self.options.searches_per_cycle {
-                self.room_wanted = true;
-                return;
-            }
-            searches += 1;
-            let stamp = self.room_stamp();
-            if !self.search_room(index) {
-                hopeless.insert(alike);
-                self.groups.get_mut(index).room_tried = Some(stamp);
+            if group.counts.waiting >= group.needed() {
+                if searches == self.options.searches_per_cycle {
+                    self.room_wanted = true;
+                    return;
+                }
+                searches += 1;
+                let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
+                if !(evicts && self.search_room(index)) {
+                    self.consider_drain(index);
+                    // those that are alike would find nothing either
+                    let alike = self.kind_of(index);
+                    let stamp = Some(self.room_stamp());
+                    self.groups.get_mut(index).room_tried = stamp;
+                    groups.retain(|other| {
+                        let differs = self.kind_of(*other) != alike;
+                        if !differs {
+                            self.groups.get_mut(*other).room_tried = stamp;
+                        }
+                        differs
+                    });
+                }
+            } // else it has lost members to a plan of this cycle and is looked at again
+            if groups.is_empty() {
+                by_leaf.remove(&leaf);
             }
         }
+    }
+
+    /// What decides, for members of one leaf, whether room can be made.
+    fn kind_of(&self, index: GroupIndex) -> (Option<ClassId>, u32, i32) {
+        let group = self.groups.get(index);
+        let waiting = group.members.iter().map(|member| self.pods.get(*member));
+        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
+        (class.max(), group.needed(), group.priority)
     }
 
     /// Names everything that the outcome of a search depends on, but for time.
@@ -72,20 +95,26 @@ impl Scheduler {
         (self.cluster.changes().version(), self.demands_changed)
     }
 
-    fn may_claim(&self, index: GroupIndex) -> bool {
+    /// Of those that want room the one that comes first by the order of shares.
+    fn next_claimant(
+        &mut self,
+        by_leaf: &BTreeMap<QueueIndex, Vec<GroupIndex>>,
+    ) -> Option<GroupIndex> {
+        let mut firsts = by_leaf.iter().filter_map(|(leaf, groups)| Some((*leaf, *groups.last()?)));
+        if by_leaf.len() <= 1 {
+            return firsts.next().map(|(_, group)| group);
+        }
+        let firsts: Vec<(QueueIndex, u64, GroupIndex)> =
+            firsts.map(|(leaf, group)| (leaf, self.order_key(group).2, group)).collect();
+        self.first_by_share(firsts.into_iter())
+    }
+
+    fn wants_room(&self, index: GroupIndex) -> bool {
         let group = self.groups.get(index);
-        let evicts = |leaf| self.fair.spec(leaf).preemption.may_evict;
         group.home == Home::Unschedulable
             && group.needed() > 0
             && group.room_tried != Some(self.room_stamp())
-            && group.leaf.is_some_and(evicts)
-    }
-
-    fn class_of(&self, index: GroupIndex) -> ClassId {
-        let members = &self.groups.get(index).members;
-        let waiting = members.iter().map(|member| self.pods.get(*member));
-        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
-        class.max().expect("a group that was tried has waiting members")
+            && group.leaf.is_some()
     }
 
     /// One search; puts the plan in force if there is one.
@@ -108,6 +137,9 @@ impl Scheduler {
         let demands = self.demands(index);
         let going = self.going();
         let claim = Claim { leaf, demands: &demands, needed, extra: &extra, going: &going };
+        let own: Vec<GroupIndex> =
+            self.is_drained_for(index).then_some(index).into_iter().collect();
+        self.lift_drains(&own, true);
         let plan = make_room(
             &mut self.cluster,
             &mut self.rankings,
@@ -116,6 +148,7 @@ impl Scheduler {
             &claim,
             &candidates,
         );
+        self.lift_drains(&own, false);
         let plan = match plan {
             RoomAnswer::Placed(plan) => plan,
             RoomAnswer::No => return false,
@@ -142,6 +175,7 @@ impl Scheduler {
             let leaving = candidates[place].leaving;
             Notice { pods, grace_ms: grace[place], leaving }
         });
+        self.end_drain(index);
         self.begin_plan(index, notices.collect(), plan.seats);
         true
     }
@@ -156,8 +190,8 @@ impl Scheduler {
         charged.collect()
     }
 
-    /// Gangs that may lose members to a claimant, and the notice that each is due.
-    /// O(groups that run).
+    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups that
+    /// run).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
         let near = self.candidates_of(rights, extra, &reach);

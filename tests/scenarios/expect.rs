@@ -50,6 +50,7 @@ fn counted(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("binds", expect.binds.as_ref().map(calls).as_ref(), &done.binds);
     found.given("deletes", expect.deletes.as_ref().map(calls).as_ref(), &done.deletes);
+    found.given("ignored", expect.ignored.as_ref(), &done.ignored);
     found.given("notes", expect.notes.as_ref(), &done.notes);
     found.given("attempts", expect.attempts.as_ref(), &done.attempts);
     found.given("tells", expect.tells.as_ref(), &done.tells);
@@ -81,6 +82,8 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     let mut plans: BTreeMap<String, u64> =
         tallies.plans_given_up.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
     plans.insert("reported".to_owned(), tallies.plans_reported);
+    plans.insert("drains".to_owned(), tallies.drains);
+    plans.insert("drains-expired".to_owned(), tallies.drains_expired);
     plans.retain(|_, count| *count > 0);
     found.given("plans", expect.plans.as_ref(), &plans);
 }

@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     pub(crate) firm_bound: u64,
     pub(crate) firm_evicted: u64,
     pub(crate) budget_stops: u64,
+    pub(crate) drains: u64,
+    pub(crate) drains_expired: u64,
 }
 
 impl Tally {
@@ -55,6 +57,8 @@ impl Tally {
         self.firm_bound += other.firm_bound;
         self.firm_evicted += other.firm_evicted;
         self.budget_stops += other.budget_stops;
+        self.drains += other.drains;
+        self.drains_expired += other.drains_expired;
     }
 
     /// The run means something only if it went where the trouble is.
@@ -80,6 +84,8 @@ impl Tally {
             ("standings of queues", self.shown, 1000),
             ("binds of gangs that must never be evicted", self.firm_bound, 100),
             ("plans stopped by a budget", self.budget_stops, 10),
+            ("drains", self.drains, 500),
+            ("drains that expired", self.drains_expired, 50),
         ];
         for (what, reached, floor) in floors {
             assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");

@@ -9,7 +9,8 @@ use mss_scheduler::model::{
 };
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
-    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, Kind, Leadership, Options, Scheduler,
+    ApiCall, BindOutcome, CallId, DeleteOutcome, DrainOptions, Event, Kind, Leadership, Options,
+    Scheduler,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -70,6 +71,8 @@ pub(crate) struct World {
     watch: VecDeque<(i64, Event)>,
     tasks: Vec<Task>,
     serial: u64,
+    /// room is drained in this world
+    drains: bool,
     pub(crate) faults: bool,
 }
 
@@ -83,7 +86,8 @@ impl World {
         let mut world = World {
             random: Random::new(seed.wrapping_mul(0x1234_5678_9abc_def1)),
             now: 1_000,
-            scheduler: scheduler(),
+            scheduler: scheduler(seed.is_multiple_of(2)),
+            drains: seed.is_multiple_of(2),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             gangs: BTreeMap::new(),
@@ -107,7 +111,7 @@ impl World {
     /// A new process: everything is listed, then it leads.
     fn start(&mut self) {
         self.collect();
-        self.scheduler = scheduler();
+        self.scheduler = scheduler(self.drains);
         self.watch.clear();
         self.tasks.clear();
         self.relist();
@@ -214,6 +218,7 @@ impl World {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
+                ApiCall::NoteIgnored { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");
@@ -532,7 +537,11 @@ fn refusal() -> BindOutcome {
     BindOutcome::Refused("admission webhook denied the request".into())
 }
 
-fn scheduler() -> Scheduler {
-    let options = Options { queue_status_interval_ms: Some(2_000), ..Options::default() };
+fn scheduler(drains: bool) -> Scheduler {
+    let options = Options {
+        queue_status_interval_ms: Some(2_000),
+        drains: drains.then_some(DrainOptions { after_ms: 10_000, for_ms: 20_000, percent: 50 }),
+        ..Options::default()
+    };
     Scheduler::new(options, vec![default_profile("mss-scheduler")])
 }

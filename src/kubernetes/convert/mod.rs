@@ -67,6 +67,7 @@ impl Converter {
             deleting: object.meta.deleting,
             gated: spec.scheduling_gates.0,
             priority: spec.priority.unwrap_or(0),
+            run_limit_ms: spec.active_deadline_seconds.map(|limit| limit.saturating_mul(1000)),
             created: object.meta.created,
             bound_at: bound_at(status),
             finished_at: if phase == Phase::Live { None } else { finished_at(status) },

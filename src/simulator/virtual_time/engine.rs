@@ -268,7 +268,10 @@ impl Engine<'_> {
                     self.after(time, Happening::Deletes { call, pod });
                 }
             }
-            ApiCall::Warn { .. } | ApiCall::Tell { .. } | ApiCall::ShowQueue(_) => {}
+            ApiCall::Warn { .. }
+            | ApiCall::Tell { .. }
+            | ApiCall::NoteIgnored { .. }
+            | ApiCall::ShowQueue(_) => {}
         }
     }
 
