@@ -109,6 +109,5 @@ fn many_small_rigid_queues_do_not_starve_a_large_one() {
     });
     println!("the large queue holds at least {least} of its 95.024 GPUs, {small} small ones run");
     assert!(least >= 95, "{least}");
-    // 47 pairs would fit beside its share; see docs/studies.md for those that are evicted too many
-    assert!(small >= 40, "{small} of the 64 small ones run");
+    assert_eq!(small, 47, "as many pairs as fit beside its share");
 }
