@@ -47,11 +47,11 @@ fn read(nodes: u32) -> Option<Inputs> {
 
 /// Guaranteed GPUs by tenant.
 fn guarantees(inputs: &Inputs) -> Vec<i64> {
-    let guarantee = |name: &Box<str>| {
-        let spec = inputs.queues.iter().find(|spec| spec.name == *name).expect("it is declared");
+    let guarantee = |name: &str| {
+        let spec = inputs.queues.iter().find(|spec| *spec.name == *name).expect("it is declared");
         spec.quota.iter().find(|(r, _)| &**r == "nvidia.com/gpu").map_or(0, |(_, gpus)| *gpus)
     };
-    inputs.tenants.iter().map(guarantee).collect()
+    inputs.tenants.iter().map(|name| guarantee(name)).collect()
 }
 
 #[test]
