@@ -33,6 +33,7 @@ impl Scheduler {
         self.turn_doors();
         self.renew_capacity(now);
         self.age_usage(now);
+        self.give_up_awaited(now);
         while let Some(index) = self.queue.pop_due(now) {
             let group = self.groups.get_mut(index);
             // a search for room may find what it did not: some were protected until now

@@ -123,6 +123,7 @@ impl Scheduler {
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
             stuck: false,
+            evicted: false,
             header: pod.header,
             non_preemptible: pod.non_preemptible,
             priority: pod.priority,
@@ -155,6 +156,7 @@ impl Scheduler {
         let leaving = entry.deleting != pod.deleting;
         entry.finished = pod.finished_at;
         entry.deleting = pod.deleting;
+        entry.evicted &= pod.phase != Phase::Succeeded;
         let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {
@@ -217,6 +219,9 @@ impl Scheduler {
             return;
         }
         self.capacity_changed |= entry.group.is_none();
+        if new.is_none() {
+            self.await_replacement(index);
+        }
         if let Some(new) = new {
             self.cluster.place(class, new);
         }

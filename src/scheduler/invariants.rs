@@ -33,12 +33,25 @@ impl Scheduler {
                 }
             }
         }
+        let groups = self.groups.iter();
+        let pending = groups.filter_map(|(_, group)| Some((group.leaf?, &group.pending)));
+        let mut asked = charged.clone();
+        for (leaf, amounts) in pending.chain(self.awaited.amounts()) {
+            for queue in self.fair.path(leaf) {
+                for (resource, amount) in amounts {
+                    *asked.entry((queue, *resource)).or_default() += amount;
+                }
+            }
+        }
         for queue in self.fair.shape() {
             for resource in self.cluster.resources().iter() {
                 let sum = charged.get(&(queue, resource)).copied().unwrap_or(0);
                 let allocated = self.fair.allocated(queue, resource);
                 let accounted = accounts(self.cluster.resources().name(resource));
                 assert!(!accounted || allocated == sum, "I5: a queue's allocation");
+                let sum = asked.get(&(queue, resource)).copied().unwrap_or(0);
+                let demand = self.fair.demand(queue, resource);
+                assert!(!accounted || demand == sum, "I5: a queue's demand");
             }
         }
     }

@@ -4,6 +4,7 @@
 //! [`Scheduler::cycle`] decides. `commit.rs` is the only place that assumes pods onto nodes for
 //! good and that forgets them again.
 
+mod awaited;
 mod budget;
 mod calls;
 mod capacity;
@@ -42,6 +43,7 @@ use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{Amounts, GroupIndex, GroupTable, Likeness, Queue};
+use awaited::Awaited;
 use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
@@ -280,6 +282,8 @@ pub struct Scheduler {
     capacities: Capacities,
     quota_freed: bool,
     demands_changed: u64,
+    /// evicted pods that may come again
+    awaited: Awaited,
     /// room being made, by the group it is made for
     plans: BTreeMap<GroupIndex, Plan>,
     /// seats kept free, by the group they are kept for
@@ -353,6 +357,7 @@ impl Scheduler {
             capacities: Capacities::default(),
             quota_freed: false,
             demands_changed: 0,
+            awaited: Awaited::default(),
             plans: BTreeMap::new(),
             drains: BTreeMap::new(),
             drains_metered: Timestamp(0),
@@ -441,6 +446,7 @@ impl Scheduler {
         let timers = [
             self.queue.next_timer(),
             self.room_retry,
+            self.awaited_due(),
             self.standings_due(),
             self.doors_due(),
             self.drain_deadline(),

@@ -169,6 +169,12 @@ impl Scheduler {
                 .filter(|pod| plan.victims.contains(*pod))
                 .map(|pod| self.reference(*pod))
                 .collect();
+            for pod in &pods {
+                if let Some(pod) = self.pods.find(pod.uid) {
+                    let pod = self.pods.get_mut(pod);
+                    pod.evicted = !pod.deleting;
+                }
+            }
             if !pods.is_empty() {
                 let call = self.calls.begin(index, pods.len());
                 self.outbox.push(ApiCall::Evict { call, pods });
@@ -301,6 +307,7 @@ impl Scheduler {
             return;
         };
         let entry = self.pods.get_mut(pod);
+        entry.evicted = false;
         entry.protected_until = now.plus_ms(self.options.protected_ms);
         if let Some(index) = entry.victim_of
             && let Some(plan) = self.plans.remove(&index)

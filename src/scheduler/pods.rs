@@ -66,6 +66,8 @@ pub(super) struct PodEntry {
     pub(super) bound_seen: Timestamp,
     /// it was evicted, or deleted, and did not go in time
     pub(super) stuck: bool,
+    /// it was told to go by this process, and nobody else had done so before
+    pub(super) evicted: bool,
     pub(super) header: bool,
     pub(super) non_preemptible: bool,
     pub(super) priority: i32,

@@ -75,6 +75,7 @@ impl Scheduler {
         let pods: Vec<PodIndex> = self.pods.iter().map(|(index, _)| index).collect();
         pods.iter().for_each(|pod| self.pods.get_mut(*pod).charged = None);
         self.held_fast.clear();
+        self.awaited.clear();
         let capped = |spec: &QueueSpec| spec.caps != Caps::default();
         self.counted.clear(self.good_specs.iter().any(capped));
         let groups: Vec<GroupIndex> = self.groups.iter().map(|(index, _)| index).collect();
@@ -247,6 +248,7 @@ impl Scheduler {
         if let Some(leaf) = group.leaf {
             self.fair.pend(leaf, &old, -1);
             self.fair.pend(leaf, &group.pending, 1);
+            self.replaced(index, &old);
             self.demands_changed += 1;
             // who asks keeps less from being lent
             self.quota_freed |= self.good_specs.iter().any(|spec| !spec.lend_limit.is_empty());
