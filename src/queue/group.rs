@@ -146,7 +146,8 @@ impl PodGroup {
 /// All groups.
 #[derive(Debug, Default)]
 pub struct GroupTable {
-    /// boxed: the table grows without moving them
+    /// boxed: the table grows without moving them, which doubles memory for a moment
+    #[allow(clippy::vec_box)]
     groups: Vec<Box<PodGroup>>,
     free: Vec<GroupIndex>,
     by_name: FxHashMap<(Arc<str>, Box<str>), GroupIndex>,
