@@ -237,10 +237,10 @@ pub static FIELDS: &[Field] = &[
     field("evictions.searchesPerCycle", Integer(1, 100_000), "64",
         "Gangs for which room is looked for in one cycle; the others wait for the next. It bounds \
          how long a cycle takes when many gangs wait."),
-    field("evictions.vacateDeadline", Duration(SECOND, 60 * MINUTE), "90s",
-        "How long after their eviction victims may take to be gone. Then the plan is given up, and \
-         the gang for which room was made waits like any other. Longer than the grace period of \
-         the pods, or no plan ends well."),
+    field("evictions.vacateDeadline", Duration(SECOND, 60 * MINUTE), "30s",
+        "How long victims may take to be gone beyond their own terminationGracePeriodSeconds. Then \
+         they count as stuck, the plan is given up, and the gang for which room was made waits \
+         like any other. Before, no second victim is taken in place of one that is stopping."),
     field("evictions.budgetPods", Integer(0, 1_000_000), "0",
         "How many pods may be evicted in the time of budgetWindow, in the whole cluster; 0: no \
          bound. A queue may have a budget of its own."),

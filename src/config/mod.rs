@@ -115,7 +115,7 @@ pub struct Evictions {
     pub mode: EvictionMode,
     /// Gangs for which room is looked for in one cycle.
     pub searches_per_cycle: usize,
-    /// How long victims may take to be gone.
+    /// How long victims may take to be gone, beyond their own termination grace.
     #[serde(serialize_with = "duration::serialize")]
     pub vacate_deadline: Duration,
     /// Pods that may be evicted in the time of the window; 0: no bound.

@@ -119,6 +119,7 @@ impl Scheduler {
             charged: None,
             holds_since: pod.created,
             run_limit_ms: pod.run_limit_ms,
+            termination_ms: pod.termination_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
@@ -156,6 +157,7 @@ impl Scheduler {
         let leaving = entry.deleting != pod.deleting;
         entry.finished = pod.finished_at;
         entry.deleting = pod.deleting;
+        entry.termination_ms = pod.termination_ms;
         entry.evicted &= pod.phase != Phase::Succeeded;
         let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
         let class = std::mem::take(&mut pod.class);

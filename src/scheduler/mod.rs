@@ -176,7 +176,8 @@ pub struct Options {
     pub evictions: Evictions,
     /// Searches for room per cycle; the rest wait for the next.
     pub searches_per_cycle: usize,
-    /// How long after their eviction victims may take to go before the plan is given up.
+    /// How long beyond their own termination grace victims may take to go before the plan is given
+    /// up.
     pub vacate_deadline_ms: i64,
     /// How long a pod that a disruption budget protected is not chosen again.
     pub protected_ms: i64,
@@ -210,7 +211,7 @@ impl Default for Options {
             queues_watched: false,
             evictions: Evictions::Allowed,
             searches_per_cycle: 64,
-            vacate_deadline_ms: 90_000,
+            vacate_deadline_ms: 30_000,
             protected_ms: 60_000,
             eviction_budget: None,
             queue_status_interval_ms: None,

@@ -67,8 +67,12 @@ impl Scheduler {
         };
         self.assert_whole_units(&notices);
         let mut losers = BTreeSet::new();
+        let mut gone = now;
         for notice in notices {
             plan.victims.extend(&notice.pods);
+            let stop = notice.pods.iter().map(|pod| self.pods.get(*pod).termination_ms).max();
+            let wait = if notice.leaving { 0 } else { notice.grace_ms };
+            gone = gone.max(now.plus_ms(wait + stop.unwrap_or(0)));
             for victim in &notice.pods {
                 let pod = self.pods.get_mut(*victim);
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
@@ -87,8 +91,7 @@ impl Scheduler {
             plan.due.push((now.plus_ms(notice.grace_ms), notice.pods));
         }
         plan.due.sort_by(|a, b| b.cmp(a));
-        let last = plan.due.first().map_or(now, |(at, _)| *at);
-        plan.deadline = last.plus_ms(self.options.vacate_deadline_ms);
+        plan.deadline = gone.plus_ms(self.options.vacate_deadline_ms);
         for seat in &seats {
             let pod = self.pods.get_mut(seat.pod);
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are seated");

@@ -58,6 +58,7 @@ pub(super) struct PodEntry {
     /// since when, as far as it is known
     pub(super) holds_since: WallTime,
     pub(super) run_limit_ms: Option<i64>,
+    pub(super) termination_ms: i64,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
     /// not evicted before: a disruption budget protected it

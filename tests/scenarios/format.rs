@@ -259,6 +259,8 @@ pub(crate) struct PodSpec {
     pub(crate) ended: Option<String>,
     /// It may run so long.
     pub(crate) run_limit: Option<String>,
+    /// It may take so long to stop; as Kubernetes, 30 s.
+    pub(crate) termination_grace: Option<String>,
     /// It is bound there already.
     pub(crate) node: Option<String>,
     /// `spec.nodeName` of a pod that is to run just there.

@@ -268,6 +268,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         phase: if spec.ended.is_some() { Phase::Succeeded } else { Phase::Live },
         gated: spec.gated,
         run_limit_ms: spec.run_limit.as_deref().map(millis),
+        termination_ms: spec.termination_grace.as_deref().map_or(30_000, millis),
         priority: spec.priority,
         created: ago(&spec.age).unwrap_or(WallTime(now)),
         bound_at: ago(&spec.bound),

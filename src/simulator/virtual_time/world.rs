@@ -275,6 +275,7 @@ impl<'a> World<'a> {
             phase: if ended { Phase::Succeeded } else { Phase::Live },
             deleting: truth.stage == Stage::Stopping,
             priority: if self.queued { spec.priority } else { 0 },
+            termination_ms: self.inputs.cluster.timing.stop_ms * 5 / 4,
             created: WallTime(EPOCH_MS + truth.created_ms),
             bound_at: truth.node.and_then(|_| wall(truth.bound_ms)),
             finished_at: if ended { wall(truth.ended_ms) } else { None },
