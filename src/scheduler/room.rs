@@ -12,10 +12,13 @@ use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
-use crate::queue::{Amounts, GroupIndex, Home};
+use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// A group among those of its leaf, the first in its order the greatest.
+type Turn = Reverse<(OrderKey, GroupIndex)>;
 
 /// What a claimant may do.
 struct Rights {
@@ -39,15 +42,14 @@ impl Scheduler {
         }
         let mut waiting = self.queue.unschedulable();
         waiting.retain(|index| self.wants_room(*index));
-        // by leaf, the first in its order last
-        let mut by_leaf: BTreeMap<QueueIndex, Vec<GroupIndex>> = BTreeMap::new();
+        let mut unordered: BTreeMap<QueueIndex, Vec<Turn>> = BTreeMap::new();
         for index in waiting {
             let leaf = self.groups.get(index).leaf.expect("a group that was tried has a queue");
-            by_leaf.entry(leaf).or_default().push(index);
+            unordered.entry(leaf).or_default().push(Reverse((self.order_key(index), index)));
         }
-        for groups in by_leaf.values_mut() {
-            groups.sort_by_cached_key(|index| Reverse((self.order_key(*index), *index)));
-        }
+        // few are looked at before those alike are left out, so they are not sorted
+        let heaps = unordered.into_iter().map(|(leaf, turns)| (leaf, BinaryHeap::from(turns)));
+        let mut by_leaf: BTreeMap<QueueIndex, BinaryHeap<Turn>> = heaps.collect();
         let mut searches = 0;
         while let Some(index) = self.next_claimant(&by_leaf) {
             let leaf = self.groups.get(index).leaf.expect("as above");
@@ -67,8 +69,8 @@ impl Scheduler {
                     let alike = self.kind_of(index);
                     let stamp = Some(self.room_stamp());
                     self.groups.get_mut(index).room_tried = stamp;
-                    groups.retain(|other| {
-                        let differs = self.kind_of(*other) != alike;
+                    groups.retain(|Reverse((_, other))| {
+                        let differs = alike.is_none() || self.kind_of(*other) != alike;
                         if !differs {
                             self.groups.get_mut(*other).room_tried = stamp;
                         }
@@ -82,12 +84,15 @@ impl Scheduler {
         }
     }
 
-    /// What decides, for members of one leaf, whether room can be made.
-    fn kind_of(&self, index: GroupIndex) -> (Option<ClassId>, u32, i32) {
+    /// What decides, for members of one leaf, whether room can be made; `None` for a group of
+    /// several classes, which is like no other.
+    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, bool)> {
         let group = self.groups.get(index);
-        let waiting = group.members.iter().map(|member| self.pods.get(*member));
-        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
-        (class.max(), group.needed(), group.priority)
+        let members = group.members.iter().map(|member| self.pods.get(*member));
+        let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
+        let class = classes.next()?;
+        let is_one = classes.all(|other| other == class);
+        is_one.then_some((class, group.needed(), group.priority, group.non_preemptible))
     }
 
     /// Names everything that the outcome of a search depends on, but for time.
@@ -98,15 +103,15 @@ impl Scheduler {
     /// Of those that want room the one that comes first by the order of shares.
     fn next_claimant(
         &mut self,
-        by_leaf: &BTreeMap<QueueIndex, Vec<GroupIndex>>,
+        by_leaf: &BTreeMap<QueueIndex, BinaryHeap<Turn>>,
     ) -> Option<GroupIndex> {
-        let mut firsts = by_leaf.iter().filter_map(|(leaf, groups)| Some((*leaf, *groups.last()?)));
+        let first = |turns: &BinaryHeap<Turn>| turns.peek().map(|Reverse((key, i))| (key.2, *i));
+        let firsts = by_leaf.iter();
+        let mut firsts = firsts.filter_map(|(leaf, turns)| Some((*leaf, first(turns)?)));
         if by_leaf.len() <= 1 {
-            return firsts.next().map(|(_, group)| group);
+            return firsts.next().map(|(_, (_, group))| group);
         }
-        let firsts: Vec<(QueueIndex, u64, GroupIndex)> =
-            firsts.map(|(leaf, group)| (leaf, self.order_key(group).2, group)).collect();
-        self.first_by_share(firsts.into_iter())
+        self.first_by_share(firsts.map(|(leaf, (tie, group))| (leaf, tie, group)))
     }
 
     fn wants_room(&self, index: GroupIndex) -> bool {
