@@ -4,6 +4,7 @@ use super::Problem;
 use super::fields::{self, Field, Form, Kind};
 use super::tree::{Node, Value};
 use super::{duration, plugins};
+use crate::model::narrowed::base;
 
 /// A place in the file: `schema` is its path in the table, `shown` its path for people.
 struct Place<'a> {
@@ -119,7 +120,8 @@ fn text(node: &Node, place: &Place<'_>, form: Form) -> Option<Problem> {
             format!("\"{shown}\" must be an IP address and a port like 0.0.0.0:10270, is {text:?}")
         }
         Form::Resource if is_resource(text) => return None,
-        Form::Resource => {
+        Form::Shared if is_resource(base(text)) => return None,
+        Form::Resource | Form::Shared => {
             format!("\"{shown}\" must be a resource name like nvidia.com/gpu, is {text:?}")
         }
         Form::OneOf(words) if words.contains(&text.as_str()) => return None,

@@ -167,7 +167,7 @@ fn describe_form(form: Form) -> String {
         Form::Any => "text".to_owned(),
         Form::Name => "name".to_owned(),
         Form::Address => "IP:port".to_owned(),
-        Form::Resource => "resource name".to_owned(),
+        Form::Resource | Form::Shared => "resource name".to_owned(),
         Form::Plugin => "plugin name".to_owned(),
         Form::OneOf(words) => words.join(" or "),
     }

@@ -53,6 +53,8 @@ pub enum Form {
     Address,
     /// A resource name such as `cpu` or `nvidia.com/gpu`.
     Resource,
+    /// A resource name, or one that is narrowed by a label: `nvidia.com/gpu@key=value`.
+    Shared,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The name of a plugin, or `*`.
@@ -227,6 +229,14 @@ pub static FIELDS: &[Field] = &[
         "Usage per GiB and second."),
     field("queues.gpuFactor", Integer(0, 1_000_000), "4",
         "Usage per GPU, or slice of one, and second."),
+    field("queues.factors", List(64), "[]",
+        "Usage per unit and second of single resources, before the three above. One that is \
+         narrowed by a label of nodes goes before the resource itself."),
+    field("queues.factors[].resource", Text(Shared), "",
+        "Name of a resource, such as nvidia.com/gpu@nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3. \
+         Required."),
+    field("queues.factors[].factor", Decimal(0, 1_000_000), "0",
+        "Usage per core, GiB or device, and second."),
 
     field("evictions", Section, "",
         "How room is made for those who are entitled to it. What may be taken from whom is said by \

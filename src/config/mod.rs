@@ -19,7 +19,7 @@ mod tree;
 pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
-pub use queues::{Lsf, Queues};
+pub use queues::{Factor, Lsf, Queues};
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -281,7 +281,7 @@ impl Configuration {
             pod_max_backoff: Duration::from_secs(max),
             profiles: profile::read_all(root, problems),
             leader_election,
-            queues: Queues::read(&root.section("queues")),
+            queues: Queues::read(&root.section("queues"), &mut problems),
             evictions,
             drains,
             limits,

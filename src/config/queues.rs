@@ -1,5 +1,6 @@
 //! What is kept, shown and reckoned of the queues.
 
+use super::Problem;
 use super::duration;
 use super::section::Section;
 use serde::Serialize;
@@ -31,6 +32,17 @@ pub struct Queues {
     pub memory_factor: u32,
     /// Usage per GPU and second.
     pub gpu_factor: u32,
+    /// Usage per unit and second of single resources.
+    pub factors: Vec<Factor>,
+}
+
+/// See the fields of `queues.factors`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Factor {
+    /// Name of the resource.
+    pub resource: String,
+    /// Usage per core, GiB or device, and second.
+    pub factor: f64,
 }
 
 /// See the fields of `queues.lsf`.
@@ -56,7 +68,7 @@ pub struct Lsf {
 }
 
 impl Queues {
-    pub(super) fn read(section: &Section<'_>) -> Self {
+    pub(super) fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
         Queues {
             file: Some(section.text("file")).filter(|path| !path.is_empty()).map(Into::into),
             ordering: section.text("ordering"),
@@ -67,7 +79,26 @@ impl Queues {
             cpu_factor: section.integer("cpuFactor"),
             memory_factor: section.integer("memoryFactor"),
             gpu_factor: section.integer("gpuFactor"),
+            factors: Factor::read(section, problems),
         }
+    }
+}
+
+impl Factor {
+    fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Vec<Self> {
+        let mut factors: Vec<Self> = Vec::new();
+        for item in section.items("factors") {
+            let resource = item.text("resource");
+            let path = item.path("resource");
+            if !item.has("resource") {
+                problems.push(Problem::new(item.line("resource"), format!("missing \"{path}\"")));
+            } else if factors.iter().any(|other| other.resource == resource) {
+                let message = format!("\"{path}\" {resource:?} is listed twice");
+                problems.push(Problem::new(item.line("resource"), message));
+            }
+            factors.push(Factor { resource, factor: item.decimal("factor") });
+        }
+        factors
     }
 }
 

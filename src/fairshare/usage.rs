@@ -8,8 +8,9 @@
 
 use super::lsf::HOUR;
 use super::tree::QueueIndex;
-use crate::cluster::{CPU, MEMORY, ResourceId, is_gpu};
+use crate::cluster::{ResourceId, is_gpu};
 use crate::model::Timestamp;
+use crate::model::narrowed::base;
 use rustc_hash::FxHashMap;
 use std::f64::consts::{LN_2, LN_10};
 
@@ -51,7 +52,8 @@ pub struct UsageOptions {
     pub memory_factor: f64,
     /// Per device and second, for whole GPUs and slices alike.
     pub gpu_factor: f64,
-    /// Per base unit and second, by resource name; goes before the three above.
+    /// Per base unit and second, by resource name; goes before the three above, and that of a
+    /// narrowed resource before that of the resource itself.
     pub factors: Vec<(Box<str>, f64)>,
     /// How fast it fades.
     pub decay: Decay,
@@ -70,16 +72,18 @@ impl Default for UsageOptions {
 }
 
 impl UsageOptions {
-    /// Factor per base unit.
-    fn factor(&self, resource: ResourceId, name: &str) -> f64 {
-        if let Some((_, factor)) = self.factors.iter().find(|(known, _)| &**known == name) {
-            return *factor;
-        }
-        match resource {
-            CPU => self.cpu_factor / 1000.0,
-            MEMORY => self.memory_factor / f64::from(1 << 30),
-            _ if is_gpu(name) => self.gpu_factor,
-            _ => 0.0,
+    /// Factor per base unit; of a narrowed resource what it differs from the resource itself, for
+    /// which it counts too.
+    fn factor(&self, name: &str) -> f64 {
+        let own = self.factors.iter().find(|(known, _)| &**known == name);
+        let own = own.map(|(_, factor)| *factor);
+        match (base(name), own) {
+            (base, own) if base != name => own.map_or(0.0, |own| own - self.factor(base)),
+            (_, Some(own)) => own,
+            ("cpu", None) => self.cpu_factor / 1000.0,
+            ("memory", None) => self.memory_factor / f64::from(1 << 30),
+            (name, None) if is_gpu(name) => self.gpu_factor,
+            (_, None) => 0.0,
         }
     }
 }
@@ -197,7 +201,7 @@ impl Usage {
 
     /// Makes a resource known, in the order of ids.
     pub(super) fn bind(&mut self, resource: ResourceId, name: &str) {
-        let factor = self.options.factor(resource, name);
+        let factor = self.options.factor(name);
         if factor != 0.0 {
             self.factors.push((resource, factor));
         }

@@ -4,6 +4,7 @@
 //! sees a Kubernetes type.
 
 pub mod contract;
+pub mod narrowed;
 pub mod node;
 pub mod pod;
 pub mod quantity;
@@ -13,6 +14,7 @@ pub mod time;
 pub mod windows;
 
 pub use contract::{ContractError, GroupSpec};
+pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec};

@@ -76,6 +76,29 @@ impl Rankings {
         (root != 0).then(|| NodeIndex::at(usize::try_from(root & mask).expect("20 bits")))
     }
 
+    /// Takes a node out of the ranking of a class that was just used, until it changes or the bar
+    /// is lifted.
+    pub(super) fn bar(&mut self, class: ClassId, node: NodeIndex) {
+        if let Some(Some(ranking)) = self.by_class.get_mut(class.index()) {
+            ranking.set(node.index(), 0);
+        }
+    }
+
+    /// Ranks a node again.
+    pub(super) fn lift_bar(
+        &mut self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+        node: NodeIndex,
+    ) {
+        let Some(Some(ranking)) = self.by_class.get_mut(class.index()) else { return };
+        if ranking.epoch == cluster.class(class).epoch && node.index() < ranking.facts.len() {
+            let key = ranking.key(cluster, profile, class, node);
+            ranking.set(node.index(), key);
+        }
+    }
+
     /// What is known to be the limit for the class in the cluster's present state.
     pub(super) fn exhausted(&self, cluster: &Cluster, class: ClassId) -> Option<&Exhausted> {
         let ranking = self.by_class.get(class.index())?.as_ref()?;

@@ -247,7 +247,7 @@ impl Search<'_> {
             }
             let needed = self.needed;
             let seated =
-                place_group(self.cluster, rankings, self.profile, demands, (needed, needed));
+                place_group(self.cluster, rankings, self.profile, demands, (needed, needed), None);
             let mut seated = seated.ok()?;
             let seats = seated.assumed().copied().collect();
             seated.rollback(self.cluster, Statement::default().checkpoint());
@@ -288,7 +288,8 @@ impl Search<'_> {
         let needed = u32::try_from(needed).expect("groups are bounded");
         let mut place = |search: &mut Self| -> Option<Vec<Assignment>> {
             let bounds = (needed, needed);
-            let seated = place_group(search.cluster, rankings, search.profile, demands, bounds);
+            let seated =
+                place_group(search.cluster, rankings, search.profile, demands, bounds, None);
             let mut seated = seated.ok()?;
             let seats = seated.assumed().copied().collect();
             seated.rollback(search.cluster, Statement::default().checkpoint());

@@ -21,6 +21,7 @@ use crate::kubernetes::dispatch::{self, Dispatcher};
 use crate::kubernetes::lease::{Elector, Fence, Settings};
 use crate::kubernetes::objects::QueueObject;
 use crate::kubernetes::{Clock, Connection, watch};
+use crate::model::narrowed::base;
 use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, QueueSpec, WallTime};
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
@@ -310,13 +311,22 @@ fn options(configuration: &Configuration) -> Options {
             cpu_factor: f64::from(configuration.queues.cpu_factor),
             memory_factor: f64::from(configuration.queues.memory_factor),
             gpu_factor: f64::from(configuration.queues.gpu_factor),
+            factors: configuration.queues.factors.iter().map(per_base_unit).collect(),
             decay: Decay::HalfLife(millis(configuration.queues.usage_half_life)),
-            ..UsageOptions::default()
         },
         lsf: lsf(&configuration.queues.lsf),
         root_order: Ordering::parse(&configuration.queues.ordering).unwrap_or_default(),
         ..Options::default()
     }
+}
+
+fn per_base_unit(configured: &config::Factor) -> (Box<str>, f64) {
+    let units = match base(&configured.resource) {
+        "cpu" => 1000.0,
+        "memory" => f64::from(1 << 30),
+        _ => 1.0,
+    };
+    (configured.resource.as_str().into(), configured.factor / units)
 }
 
 fn lsf(configured: &config::Lsf) -> LsfOptions {

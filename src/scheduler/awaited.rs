@@ -48,7 +48,7 @@ impl Scheduler {
         let evicted = std::mem::take(&mut entry.evicted) && entry.controller != 0;
         let Some(leaf) = entry.charged.filter(|_| evicted) else { return };
         let (controller, namespace) = (entry.controller, entry.namespace.clone());
-        let requests: Amounts = self.cluster.class(entry.class).requests.iter().copied().collect();
+        let requests: Amounts = self.cluster.asked(entry.class).iter().copied().collect();
         // the leaf lives as long as something is awaited for it
         let queue = self.fair.parent(leaf).expect("pods are charged to users");
         let acquired = self.fair.acquire_leaf(queue, &namespace);

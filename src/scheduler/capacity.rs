@@ -5,7 +5,7 @@
 
 use super::Scheduler;
 use super::pods::PodState;
-use crate::cluster::ResourceId;
+use crate::cluster::{NodeIndex, ResourceId};
 use crate::fairshare::{QueueIndex, accounts};
 use crate::model::{Node, Timestamp};
 use rustc_hash::FxHashMap;
@@ -77,26 +77,42 @@ impl Scheduler {
 
     /// What all live nodes offer. O(nodes).
     fn offered(&self, resource: ResourceId) -> i64 {
-        let (offered, _) = self.cluster.totals(resource);
-        // on nodes that are gone too, as what is allocated counts what is left there
-        let requested = self.cluster.requested_anywhere(resource);
-        let seats = self.drained_seats().map(|(class, _)| self.cluster.class(class));
-        let kept: i64 = seats.map(|class| class.request(resource)).sum();
+        let narrowed = self.cluster.narrowed().iter().find(|of| of.resource == resource);
+        let base = narrowed.map_or(resource, |of| of.base);
+        let (offered, requested) = match narrowed {
+            // on nodes that are gone too, as what is allocated counts what is left there
+            None => (self.cluster.totals(base).0, self.cluster.requested_anywhere(base)),
+            Some(_) => (0..self.cluster.node_slots())
+                .map(NodeIndex::at)
+                .filter(|node| self.cluster.offers(*node, resource))
+                .map(|node| {
+                    (self.cluster.allocatable(base, node), self.cluster.requested(base, node))
+                })
+                .fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1)),
+        };
+        let seats = self.drained_seats();
+        let seats =
+            seats.filter(|(_, node)| narrowed.is_none() || self.cluster.offers(*node, resource));
+        let kept: i64 = seats.map(|(class, _)| self.cluster.class(class).request(base)).sum();
         let foreign = requested - kept - self.fair.allocated(QueueIndex::ROOT, resource);
         offered - foreign.max(0)
     }
 
     /// What the ready nodes offer, where some are not. O(nodes + pods).
     fn ready(&self, resource: ResourceId) -> i64 {
-        let is_ready = |node: &Option<Node>| node.as_ref().is_some_and(|node| !is_away(node));
-        let nodes = self.cluster.live_nodes().filter(|(_, entry)| is_ready(&entry.node));
-        let offered: i64 = nodes.map(|(node, _)| self.cluster.allocatable(resource, node)).sum();
+        let narrowed = self.cluster.narrowed().iter().find(|of| of.resource == resource);
+        let base = narrowed.map_or(resource, |of| of.base);
+        let counts = |node: NodeIndex| {
+            let is_ready = self.cluster.node(node).node.as_ref().is_some_and(|node| !is_away(node));
+            is_ready && (narrowed.is_none() || self.cluster.offers(node, resource))
+        };
+        let nodes = self.cluster.live_nodes().filter(|(node, _)| counts(*node));
+        let offered: i64 = nodes.map(|(node, _)| self.cluster.allocatable(base, node)).sum();
         let foreign = self.pods.iter().filter(|(_, pod)| {
             matches!(pod.state, PodState::Foreign | PodState::Refused)
-                && pod.node.is_some_and(|node| is_ready(&self.cluster.node(node).node))
+                && pod.node.is_some_and(counts)
         });
-        offered
-            - foreign.map(|(_, pod)| self.cluster.class(pod.class).request(resource)).sum::<i64>()
+        offered - foreign.map(|(_, pod)| self.cluster.class(pod.class).request(base)).sum::<i64>()
     }
 
     /// When a drop will have lasted.

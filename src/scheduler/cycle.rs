@@ -1,6 +1,7 @@
 //! One scheduling cycle.
 
 use super::Scheduler;
+use super::narrowed::NarrowedGate;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
 use crate::cluster::{ClassId, NodeIndex, ResourceId, Statement};
@@ -22,6 +23,8 @@ enum Held {
     Kept(QueueIndex),
     /// What this queue is guaranteed of a resource, for a group that must never be evicted.
     Guarantee(QueueIndex, ResourceId),
+    /// This narrowed resource is offered by nodes with room, and this queue may not have more.
+    Narrowed(QueueIndex, ResourceId),
 }
 
 impl Scheduler {
@@ -154,7 +157,17 @@ impl Scheduler {
                 return attempt;
             }
         };
-        let outcome = self.place(index, &demands, bounds);
+        let (outcome, refused) = self.place(index, &demands, bounds);
+        if let (Err(_), Some(narrowed), Some(leaf)) =
+            (&outcome, refused, self.groups.get(index).leaf)
+        {
+            let queue = self.fair.parent(leaf).expect("pods are charged to users");
+            let attempt = self.set_aside(now, index, Held::Narrowed(queue, narrowed));
+            // a node that improves may help, and so may what the queue gives back
+            self.wait_for(index, &demands, kind, false);
+            self.type_limited.extend(demands.iter().map(|demand| (demand.class, kind)));
+            return attempt;
+        }
         let group = self.groups.get_mut(index);
         let mut attempt = Attempt {
             profile: group.profile,
@@ -184,24 +197,46 @@ impl Scheduler {
         attempt
     }
 
-    /// Places a group, on seats that are kept free too as far as it may have them.
+    /// Places a group, on seats that are kept free too as far as it may have them; and which
+    /// narrowed resource kept it off nodes.
     fn place(
         &mut self,
         index: GroupIndex,
         demands: &[Demand],
         bounds: (u32, u32),
-    ) -> Result<Statement, Failure> {
-        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
-        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+        let first = self.place_once(index, demands, bounds);
         let open = self.open_drains(index);
-        if outcome.is_ok() || open.is_empty() {
-            return outcome;
+        if first.0.is_ok() || open.is_empty() {
+            return first;
         }
         self.lift_drains(&open, true);
-        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
-        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        let again = self.place_once(index, demands, bounds);
         self.lift_drains(&open, false);
-        outcome
+        again
+    }
+
+    fn place_once(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+        let group = self.groups.get(index);
+        let profile = &self.profiles[usize::from(group.profile)];
+        let (cluster, rankings) = (&mut self.cluster, &mut self.rankings);
+        if cluster.narrowed().is_empty() {
+            return (place_group(cluster, rankings, profile, demands, bounds, None), None);
+        }
+        let mut gate = NarrowedGate {
+            fair: &mut self.fair,
+            leaf: group.leaf.expect("an active group has a queue"),
+            held_fast: group.non_preemptible.then_some(&self.held_fast),
+            taken: Amounts::new(),
+            refused: None,
+        };
+        let outcome = place_group(cluster, rankings, profile, demands, bounds, Some(&mut gate));
+        (outcome, gate.refused)
     }
 
     /// How many members must and may be placed now, or what of a queue forbids the first.
@@ -264,6 +299,12 @@ impl Scheduler {
                     guarantees and lend limits"
                 );
                 ("QueueWithheld", message)
+            }
+            Held::Narrowed(queue, resource) => {
+                let (name, resource) =
+                    (self.fair.name(queue), self.cluster.resources().name(resource));
+                let why = "other nodes have no room";
+                ("QueueLimit", format!("queue {name} may not have more {resource}, and {why}"))
             }
             Held::Guarantee(queue, resource) => {
                 let (name, resource) =

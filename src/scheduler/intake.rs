@@ -2,7 +2,7 @@
 
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
-use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, NodeApplied, NodeIndex, Offer, PodIndex};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
 use std::sync::Arc;
@@ -55,8 +55,10 @@ impl Scheduler {
     pub(super) fn node_applied(&mut self, node: Node) {
         self.nodes_listed.insert(node.name.clone());
         let name = node.name.clone();
+        let retyped = self.cluster.changes_offer(&node);
         match self.cluster.apply_node(node) {
             NodeApplied::Unchanged => return,
+            NodeApplied::Changed if retyped => self.recharge_node(&name),
             NodeApplied::Changed => {}
             NodeApplied::NewResources => {
                 let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
@@ -69,6 +71,14 @@ impl Scheduler {
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
         }
+    }
+
+    /// Charges the pods on a node for what it offers now.
+    fn recharge_node(&mut self, name: &str) {
+        let node = self.cluster.find_node(name);
+        let here = self.pods.iter().filter(|(_, pod)| pod.node.is_some() && pod.node == node);
+        let here: Vec<PodIndex> = here.map(|(pod, _)| pod).collect();
+        here.into_iter().for_each(|pod| self.recharge(pod));
     }
 
     pub(super) fn node_deleted(&mut self, name: &str) {
@@ -117,6 +127,7 @@ impl Scheduler {
             queue: 0,
             queue_seen: 0,
             charged: None,
+            offer: Offer::default(),
             holds_since: pod.created,
             run_limit_ms: pod.run_limit_ms,
             termination_ms: pod.termination_ms,

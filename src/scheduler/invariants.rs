@@ -27,8 +27,11 @@ impl Scheduler {
             let group = pod.group.filter(|_| pod.node.is_some());
             let leaf = group.and_then(|group| self.groups.get(group).leaf);
             assert_eq!(pod.charged, leaf, "I5: a pod is charged elsewhere");
+            let offer = pod.node.filter(|_| leaf.is_some()).map(|node| self.cluster.offer(node));
+            let same = offer.is_none_or(|offer| offer == pod.offer);
+            assert!(same, "I5: a pod is charged for what its node does not offer");
             for queue in leaf.into_iter().flat_map(|leaf| self.fair.path(leaf)) {
-                for (resource, amount) in &self.cluster.class(pod.class).requests {
+                for (resource, amount) in self.cluster.charges(pod.class, pod.offer).iter() {
                     *charged.entry((queue, *resource)).or_default() += amount;
                 }
             }

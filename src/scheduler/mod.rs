@@ -16,6 +16,7 @@ mod held_fast;
 mod intake;
 mod invariants;
 mod membership;
+mod narrowed;
 mod pairs;
 mod plans;
 mod pods;
@@ -37,22 +38,23 @@ pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
 use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
-use crate::fairshare::{FairShare, LsfOptions, QueueIndex, TreeFault, UsageOptions};
+use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
-use crate::queue::{Amounts, GroupIndex, GroupTable, Likeness, Queue};
+use crate::queue::{GroupIndex, GroupTable, Likeness, Queue};
 use awaited::Awaited;
 use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
 use caps::Counted;
 use drains::Drain;
+use held_fast::HeldFast;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::Doors;
@@ -269,7 +271,9 @@ pub struct Scheduler {
     shown: Shown,
     fair: FairShare,
     /// room of pods that must never be evicted, by declared queue
-    held_fast: FxHashMap<QueueIndex, Amounts>,
+    held_fast: HeldFast,
+    /// kinds of which a narrowed resource kept a group off nodes
+    type_limited: BTreeSet<(ClassId, Likeness)>,
     counted: Counted,
     /// the tree in force
     good_specs: Vec<QueueSpec>,
@@ -348,7 +352,8 @@ impl Scheduler {
             remembered: BTreeMap::new(),
             shown: Shown::default(),
             fair,
-            held_fast: FxHashMap::default(),
+            held_fast: HeldFast::default(),
+            type_limited: BTreeSet::new(),
             counted: Counted::default(),
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),

@@ -1,7 +1,7 @@
 //! The table of pods, kept small: a scheduler holds every pod of the cluster.
 
 use super::CallId;
-use crate::cluster::{ClassId, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
 use crate::model::{PodKey, Timestamp, Uid, WallTime};
 use crate::queue::GroupIndex;
@@ -55,6 +55,8 @@ pub(super) struct PodEntry {
     pub(super) queue_seen: u64,
     /// where its room is charged
     pub(super) charged: Option<QueueIndex>,
+    /// the narrowed resources that are charged with it
+    pub(super) offer: Offer,
     /// since when, as far as it is known
     pub(super) holds_since: WallTime,
     pub(super) run_limit_ms: Option<i64>,

@@ -2,7 +2,7 @@
 
 use super::pods::{PodEntry, PodState};
 use super::{ApiCall, PodRef, Scheduler};
-use crate::cluster::{PodIndex, ResourceId};
+use crate::cluster::{Offer, PodIndex, ResourceId};
 use crate::fairshare::{QueueIndex, Run};
 use crate::framework::OrderFacts;
 use crate::model::pod::digest;
@@ -54,6 +54,7 @@ impl Scheduler {
                 self.tree_faults.clear();
                 self.restore_usage();
                 self.good_specs = specs;
+                self.name_narrowed();
                 self.tree_in_force = true;
                 self.charge_afresh();
             }
@@ -66,6 +67,17 @@ impl Scheduler {
         self.fair.replace(&specs).expect("these were in force already");
         self.good_specs = specs;
         self.charge_afresh();
+    }
+
+    /// Has narrowed resources counted that queues or factors of usage name.
+    fn name_narrowed(&mut self) {
+        let lists = self.good_specs.iter().flat_map(|spec| {
+            let limits = [&spec.limit, &spec.lend_limit, &spec.borrow_limit, &spec.user_limit];
+            [&spec.quota].into_iter().chain(limits)
+        });
+        let names = lists.flatten().map(|(name, _)| &**name);
+        let factors = self.options.usage.factors.iter().map(|(name, _)| &**name);
+        self.cluster.narrow(names.chain(factors));
     }
 
     fn charge_afresh(&mut self) {
@@ -166,7 +178,8 @@ impl Scheduler {
         let group = pod.group.filter(|_| pod.node.is_some());
         let leaf = group.and_then(|group| self.groups.get(group).leaf);
         let old = pod.charged;
-        if old == leaf {
+        let offer = pod.node.map_or_else(Offer::default, |node| self.cluster.offer(node));
+        if old == leaf && (leaf.is_none() || pod.offer == offer) {
             return;
         }
         if old.is_some() {
@@ -177,6 +190,7 @@ impl Scheduler {
             let wall = self.wall();
             let pod = self.pods.get_mut(index);
             pod.holds_since = pod.bound_at.unwrap_or(wall);
+            pod.offer = offer;
             self.charge_pod(index, 1, false);
         }
     }
@@ -194,19 +208,20 @@ impl Scheduler {
         let pod = self.pods.get(index);
         let leaf = pod.charged.expect("the pod is charged");
         let requests = &self.cluster.class(pod.class).requests;
+        let charges = self.cluster.charges(pod.class, pod.offer);
         let run = Run { requests, since: pod.holds_since, limit_ms: pod.run_limit_ms };
         if sign > 0 {
-            self.fair.charge(leaf, requests, 1);
+            self.fair.charge(leaf, &charges, 1);
             self.fair.count_run(leaf, run, 1, ended);
         } else {
             // its leaf may end with the charge
             self.fair.count_run(leaf, run, -1, ended);
-            self.fair.charge(leaf, requests, -1);
+            self.fair.charge(leaf, &charges, -1);
             self.quota_freed = true;
         }
         if pod.non_preemptible {
-            let requests = requests.clone();
-            self.hold_fast(leaf, &requests, sign);
+            let charges = charges.into_owned();
+            self.hold_fast(leaf, &charges, sign);
         }
     }
 
@@ -228,10 +243,10 @@ impl Scheduler {
                 waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));
             }
             for (place, pod) in waiting.into_iter().take(joinable).enumerate() {
-                let requests = &self.cluster.class(pod.class).requests;
-                add(&mut pending, requests);
+                let asked = self.cluster.asked(pod.class);
+                add(&mut pending, &asked);
                 if place < needed.max(1) {
-                    add(&mut claim, requests);
+                    add(&mut claim, &asked);
                 }
             }
         }
@@ -344,6 +359,7 @@ impl Scheduler {
             return;
         }
         self.waking.extend(self.queue.limited());
+        self.waking.append(&mut self.type_limited);
     }
 
     /// Moves the clock of decayed usage on.
@@ -358,7 +374,7 @@ impl Scheduler {
     }
 }
 
-fn add(sums: &mut Amounts, requests: &[(ResourceId, i64)]) {
+pub(super) fn add(sums: &mut Amounts, requests: &[(ResourceId, i64)]) {
     for (resource, amount) in requests {
         match sums.iter_mut().find(|(known, _)| known == resource) {
             Some((_, sum)) => *sum += amount,

@@ -1,7 +1,7 @@
 //! Compares what is with what a step expects; each difference is a line for people.
 
 use crate::format::{Expect, expand, millis, names};
-use crate::objects::GPU;
+use crate::objects::resource;
 use crate::world::World;
 use mss_scheduler::queue::HomeCounts;
 use std::collections::BTreeMap;
@@ -95,10 +95,9 @@ fn shares(world: &mut World, expect: &Expect, found: &mut Differences) {
     }
     let shares = world.scheduler.shares();
     let share = |name: &str| {
-        let cpu = name.strip_suffix(" cpu");
-        let (queue, resource) = cpu.map_or((name, GPU), |queue| (queue, "cpu"));
-        let share = shares.iter().find(|s| s.queue == queue && &*s.resource == resource);
-        let unit = if resource == "cpu" { 1000_i64 } else { 1 };
+        let (queue, name) = name.split_once(' ').unwrap_or((name, "gpu"));
+        let share = shares.iter().find(|s| s.queue == queue && s.resource == resource(name));
+        let unit = if name == "cpu" { 1000_i64 } else { 1 };
         // a queue that is not there deserves and holds nothing
         share.map_or((0, 0), |s| (s.deserved_milli / i128::from(unit), s.allocated / unit))
     };

@@ -332,7 +332,7 @@ pub(crate) struct Expect {
     /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.
     pub(crate) notice: Option<BTreeMap<String, String>>,
     /// GPUs of queues, and of users as `queue/namespace`, to the thousandth. `queue cpu` is the
-    /// same of cores.
+    /// same of cores, `queue gpu@key=value` of GPUs on nodes with a label.
     pub(crate) deserved: Option<BTreeMap<String, f64>>,
     /// GPUs, or cores, that they hold, seats that are being vacated included.
     pub(crate) allocated: Option<BTreeMap<String, i64>>,

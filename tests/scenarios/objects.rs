@@ -24,13 +24,18 @@ const MIN_MEMBER_MAX: u32 = 10_000;
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 
+/// `gpu` for short, narrowed by a label or not.
+pub(crate) fn resource(name: &str) -> Box<str> {
+    let (name, label) = name.split_at(name.find('@').unwrap_or(name.len()));
+    format!("{}{label}", if name == "gpu" { GPU } else { name }).into()
+}
+
 /// Amounts by resource, zeros included: a limit of 0 is one.
 fn terms(list: &BTreeMap<String, String>) -> ResourceList {
     let amount = |(name, text): (&String, &String)| {
         let scale = if name == "cpu" { 3 } else { 0 };
         let amount = quantity::parse(text, scale);
-        let name = if name == "gpu" { GPU } else { name };
-        (name.into(), amount.unwrap_or_else(|| panic!("{text}: not a quantity")))
+        (resource(name), amount.unwrap_or_else(|| panic!("{text}: not a quantity")))
     };
     list.iter().map(amount).collect()
 }

@@ -12,6 +12,7 @@ use crate::config::parse_duration;
 use crate::fairshare::Used;
 use crate::kubernetes::objects::{Quantity, QueueObject};
 use crate::model::contract::{cut, is_object_name};
+use crate::model::narrowed::{NarrowedName, base};
 use crate::model::queue::{Ageing, Ordering, Preemption, WEIGHT_MAX};
 use crate::model::windows::{self, WINDOWS_MAX, Week};
 use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, Windows, quantity};
@@ -321,17 +322,37 @@ impl<'a> Fields<'a> {
         for (resource, value) in map?.into_iter().flatten() {
             let field = || format!("{}[{}]", self.path(name), cut(resource));
             // pods request no pods, so no share of them is kept
-            if !requests::counts(resource) || resource == "pods" {
+            if !requests::counts(base(resource)) || base(resource) == "pods" {
                 let expected = "an amount of cpu, memory or another resource that nodes offer";
                 return Err(wrong(field(), value, expected));
             }
-            let amount = amount(resource, value)
+            if resource.contains('@') && !is_narrowed(resource) {
+                let expected = "a resource and a label of nodes, as resource@key=value";
+                return Err(wrong(field(), &resource.as_str().into(), expected));
+            }
+            let amount = amount(base(resource), value)
                 .ok_or_else(|| wrong(field(), value, "a quantity between 0 and 2^52"))?;
             list.push((resource.as_str().into(), amount));
         }
         list.sort_unstable();
         Ok(list)
     }
+}
+
+/// Whether the label that narrows a resource is one that a node can have.
+fn is_narrowed(name: &str) -> bool {
+    let is_part = |text: &str, least: usize| {
+        let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+        let bytes = text.as_bytes();
+        (least..=63).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+            && edge(bytes.first())
+            && edge(bytes.last())
+    };
+    NarrowedName::parse(name).is_some_and(|NarrowedName { key, value, .. }| {
+        let (prefix, part) = key.rsplit_once('/').unwrap_or(("a", key));
+        is_object_name(prefix) && is_part(part, 1) && is_part(value, 0)
+    })
 }
 
 fn named(value: &Value) -> Option<Box<str>> {
