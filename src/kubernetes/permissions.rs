@@ -31,6 +31,7 @@ pub const PERMISSIONS: &[Permission] = &[
     cluster("", "pods/binding", &["create"]),
     cluster("", "pods/eviction", &["create"]),
     cluster("", "pods/status", &["patch"]),
+    cluster("policy", "poddisruptionbudgets", &["list", "watch"]),
     cluster("mss-scheduler.io", "queues", &["get", "list", "watch"]),
     cluster("mss-scheduler.io", "queues/status", &["patch"]),
     cluster("events.k8s.io", "events", &["create"]),

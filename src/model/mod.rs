@@ -3,6 +3,7 @@
 //! Everything here is a plain value. The shell parses Kubernetes objects into these; the core never
 //! sees a Kubernetes type.
 
+pub mod budget;
 pub mod contract;
 pub mod narrowed;
 pub mod node;
@@ -13,6 +14,7 @@ pub mod selector;
 pub mod time;
 pub mod windows;
 
+pub use budget::{Budget, Labels};
 pub use contract::{ContractError, GroupSpec};
 pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};

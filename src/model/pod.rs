@@ -1,7 +1,7 @@
 //! A pod, as far as scheduling is concerned.
 
 use super::WallTime;
-use super::{ContractError, GroupSpec, NodeSelectorTerm, ResourceList, Taint, TaintEffect};
+use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList, Taint, TaintEffect};
 use std::fmt;
 
 /// Namespace and name of a pod.
@@ -115,6 +115,8 @@ pub struct Pod {
     pub controller: Option<Uid>,
     /// The gang it names, or why it is refused.
     pub group: Option<Result<GroupSpec, ContractError>>,
+    /// Its labels, if it is ours.
+    pub labels: Labels,
     /// The queue it names; `None`: the first queue that names its namespace, or the default.
     pub queue: Option<Box<str>>,
     /// The member of its gang without which the others are worth nothing.

@@ -38,6 +38,9 @@ pub struct Candidate {
     pub whole: bool,
     /// Its members on nodes; those that go first, first.
     pub pods: Vec<Assignment>,
+    /// The disruption budget of each of `pods`, as its place in [`Claim::allowed`]; empty: none has
+    /// any.
+    pub budgets: Vec<Option<u32>>,
     /// How many at the end of `pods` go only with the whole gang: headers, protected pods.
     pub kept: usize,
     /// Among equals the lowest goes first.
@@ -60,6 +63,8 @@ pub struct Claim<'a> {
     pub extra: &'a [(ResourceId, i64)],
     /// Victims of other plans, with their leaves: their room is coming free without this one.
     pub going: &'a [(QueueIndex, Assignment)],
+    /// Pods that may be evicted of each disruption budget.
+    pub allowed: &'a [i64],
 }
 
 /// Who goes, and who is seated where once they have gone.
@@ -140,6 +145,8 @@ struct Search<'a> {
     closed: &'a [ResourceId],
     /// the claimant's own queues must give something before it may take from others, or at all
     is_bound: bool,
+    /// pods that may still be evicted of each disruption budget
+    allowed: Vec<i64>,
     /// that nothing is found proves that there is nothing
     is_proved: bool,
 }
@@ -186,7 +193,7 @@ impl Candidate {
     /// Whether taking one unit of it may forbid another.
     fn is_tied(&self) -> bool {
         let single = self.pods.len() - self.kept;
-        !self.given || !self.whole && (self.spare as usize) < single
+        !self.given || !self.budgets.is_empty() || !self.whole && (self.spare as usize) < single
     }
 }
 
@@ -257,6 +264,7 @@ impl<'a> Search<'a> {
             extra: claim.extra,
             closed: &[],
             is_bound: false,
+            allowed: claim.allowed.to_vec(),
             is_proved: false,
         }
     }
@@ -389,10 +397,32 @@ impl Search<'_> {
         let (leaf, given) = (candidate.leaf, candidate.given);
         let narrowed = !self.cluster.narrowed().is_empty();
         there
+            && self.is_allowed(unit)
             && (given
                 || self.is_above(leaf)
                     && self.may_reach(leaf)
                     && (!narrowed || self.is_due_narrowed(&self.would_take(unit))))
+    }
+
+    /// Whether disruption budgets let a unit go.
+    fn is_allowed(&mut self, unit: Unit) -> bool {
+        let (Unit::Elastic(place, _) | Unit::Gang(place)) = unit;
+        let candidate = &self.candidates[place];
+        if candidate.leaving || candidate.budgets.is_empty() {
+            return true;
+        }
+        let pods = self.would_take(unit).pods;
+        let budgets: SmallVec<[u32; 8]> =
+            pods.iter().filter_map(|(_, at)| candidate.budgets[*at]).collect();
+        budgets.iter().for_each(|budget| self.allowed[*budget as usize] -= 1);
+        let is_allowed = self.keeps_budgets();
+        budgets.iter().for_each(|budget| self.allowed[*budget as usize] += 1);
+        is_allowed
+    }
+
+    /// Whether no more is taken on paper than disruption budgets allow.
+    fn keeps_budgets(&self) -> bool {
+        self.allowed.iter().all(|left| *left >= 0)
     }
 
     /// The pods that go with a unit.
@@ -432,6 +462,9 @@ impl Search<'_> {
         // those that leave anyway are charged as long as they are there
         if !candidate.leaving {
             self.less_by(candidate.leaf, pod, if off { 1 } else { -1 });
+            if let Some(Some(budget)) = candidate.budgets.get(at) {
+                self.allowed[*budget as usize] -= if off { 1 } else { -1 };
+            }
         }
         self.recount(pod.node);
     }

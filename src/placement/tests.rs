@@ -78,7 +78,9 @@ fn gangs(
         let rank = (0, dice.below(3) as i32, 0, gang as u64);
         let whole = spare == 0 || dice.below(3) > 0;
         let leaving = false;
-        candidates.push(Candidate { leaf, given, leaving, spare, whole, pods, kept, rank });
+        let budgets = Vec::new();
+        let candidate = Candidate { leaf, given, leaving, budgets, spare, whole, pods, kept, rank };
+        candidates.push(candidate);
     }
     candidates
 }
@@ -241,7 +243,8 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
         let demands = [world.demand.clone()];
         // asking for nothing in all, it is entitled everywhere
         let leaf = world.claimant;
-        let claim = Claim { leaf, demands: &demands, needed, extra: &[], going: &[] };
+        let (extra, going, allowed) = (&[][..], &[][..], &[][..]);
+        let claim = Claim { leaf, demands: &demands, needed, extra, going, allowed };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();
         let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);

@@ -285,6 +285,7 @@ fn options(configuration: &Configuration) -> Options {
         // a third of the time is left for the deletions themselves
         partial_deadline_ms: millis(configuration.limits.partial_bind_deadline) * 2 / 3,
         queues_watched: true,
+        budgets_watched: true,
         evictions: match configuration.evictions.mode {
             config::EvictionMode::Allowed => Evictions::Allowed,
             config::EvictionMode::ReportOnly => Evictions::ReportOnly,

@@ -25,6 +25,7 @@ fn plural(kind: Kind) -> &'static str {
         Kind::Node => "nodes",
         Kind::Namespace => "namespaces",
         Kind::Queue => "queues",
+        Kind::Budget => "poddisruptionbudgets",
     }
 }
 

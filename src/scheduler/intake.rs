@@ -14,6 +14,7 @@ impl Scheduler {
             Kind::Node => self.nodes_listed.clear(),
             Kind::Namespace => self.namespaces_listed.clear(),
             Kind::Queue => self.queues_listed.clear(),
+            Kind::Budget => self.disruption.list_started(),
         }
     }
 
@@ -48,6 +49,10 @@ impl Scheduler {
                 self.refused_queues.retain(|name, _| listed.contains(name));
                 self.tree_changed |= self.queue_specs.len() != known;
                 self.synced.queues = true;
+            }
+            Kind::Budget => {
+                self.budgets_listed();
+                self.synced.budgets = true;
             }
         }
     }
@@ -124,6 +129,7 @@ impl Scheduler {
             slot: 0,
             min_member: 1,
             max_member: u32::MAX,
+            labels: std::mem::take(&mut pod.labels),
             queue: 0,
             queue_seen: 0,
             charged: None,
@@ -166,9 +172,14 @@ impl Scheduler {
         entry.bound_at = pod.bound_at.or(entry.bound_at);
         let finished = entry.finished != pod.finished_at;
         let leaving = entry.deleting != pod.deleting;
+        if leaving {
+            self.note_disrupted(index);
+        }
+        let entry = self.pods.get_mut(index);
         entry.finished = pod.finished_at;
         entry.deleting = pod.deleting;
         entry.termination_ms = pod.termination_ms;
+        entry.labels = std::mem::take(&mut pod.labels);
         entry.evicted &= pod.phase != Phase::Succeeded;
         let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
         let class = std::mem::take(&mut pod.class);
@@ -282,6 +293,9 @@ impl Scheduler {
 
     pub(super) fn pod_deleted(&mut self, uid: Uid) {
         let Some(index) = self.pods.find(uid) else { return };
+        if !self.pods.get(index).deleting {
+            self.note_disrupted(index);
+        }
         self.move_room(index, None);
         self.victim_gone(index);
         self.seat_gone(index);

@@ -11,6 +11,7 @@ mod capacity;
 mod caps;
 mod commit;
 mod cycle;
+mod disruption;
 mod drains;
 mod held_fast;
 mod intake;
@@ -41,7 +42,7 @@ use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
-use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
+use crate::model::{Budget, EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{GroupIndex, GroupTable, Likeness, Queue};
 use awaited::Awaited;
@@ -49,6 +50,7 @@ use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
 use caps::Counted;
+use disruption::Disruption;
 use drains::Drain;
 use held_fast::HeldFast;
 use pairs::Pairs;
@@ -118,6 +120,15 @@ pub enum Event {
     QueueApplied(Box<QueueSpec>),
     /// A queue is gone.
     QueueDeleted(Box<str>),
+    /// A disruption budget was listed, added or modified.
+    BudgetApplied(Box<Budget>),
+    /// A disruption budget is gone.
+    BudgetDeleted {
+        /// Its namespace.
+        namespace: Box<str>,
+        /// Its name.
+        name: Box<str>,
+    },
     /// The object of a queue declares none that could be; what was in force before it stays so.
     QueueRefused {
         /// Its name.
@@ -142,6 +153,8 @@ pub enum Kind {
     Namespace,
     /// mss-scheduler.io/v1alpha1 Queue; where the kind is not installed, an empty list
     Queue,
+    /// policy/v1 PodDisruptionBudget
+    Budget,
 }
 
 /// The circumstances of becoming the leader.
@@ -174,6 +187,8 @@ pub struct Options {
     pub gate_tell_delay_ms: i64,
     /// Whether the tree of queues comes from events: nothing is decided before it was listed.
     pub queues_watched: bool,
+    /// Disruption budgets are watched: nothing is decided before they are listed.
+    pub budgets_watched: bool,
     /// Whether anything may be evicted.
     pub evictions: Evictions,
     /// Searches for room per cycle; the rest wait for the next.
@@ -211,6 +226,7 @@ impl Default for Options {
             whole_after_ms: 10_000,
             gate_tell_delay_ms: 3_000,
             queues_watched: false,
+            budgets_watched: false,
             evictions: Evictions::Allowed,
             searches_per_cycle: 64,
             vacate_deadline_ms: 30_000,
@@ -272,6 +288,7 @@ pub struct Scheduler {
     fair: FairShare,
     /// room of pods that must never be evicted, by declared queue
     held_fast: HeldFast,
+    disruption: Disruption,
     /// kinds of which a narrowed resource kept a group off nodes
     type_limited: BTreeSet<(ClassId, Likeness)>,
     counted: Counted,
@@ -317,6 +334,7 @@ struct Synced {
     nodes: bool,
     namespaces: bool,
     queues: bool,
+    budgets: bool,
 }
 
 impl Scheduler {
@@ -353,6 +371,7 @@ impl Scheduler {
             shown: Shown::default(),
             fair,
             held_fast: HeldFast::default(),
+            disruption: Disruption::default(),
             type_limited: BTreeSet::new(),
             counted: Counted::default(),
             good_specs: Vec::new(),
@@ -413,6 +432,8 @@ impl Scheduler {
             }
             Event::QueueApplied(spec) => self.queue_applied(*spec),
             Event::QueueDeleted(name) => self.queue_deleted(&name),
+            Event::BudgetApplied(budget) => self.budget_applied(*budget),
+            Event::BudgetDeleted { namespace, name } => self.budget_deleted(&namespace, &name),
             Event::QueueRefused { name, generation, why } => {
                 self.queue_refused(name, generation, why);
             }
@@ -424,7 +445,9 @@ impl Scheduler {
     #[must_use]
     pub fn is_synced(&self) -> bool {
         let queues = self.synced.queues || !self.options.queues_watched;
-        self.synced.pods && self.synced.nodes && self.synced.namespaces && queues
+        let budgets = self.synced.budgets || !self.options.budgets_watched;
+        let core = self.synced.pods && self.synced.nodes && self.synced.namespaces;
+        core && queues && budgets
     }
 
     /// Decides and returns what is to be done. Nothing is decided before every kind was listed and

@@ -3,7 +3,7 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{PodKey, Timestamp, Uid, WallTime};
+use crate::model::{Labels, PodKey, Timestamp, Uid, WallTime};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -49,6 +49,7 @@ pub(super) struct PodEntry {
     pub(super) slot: u32,
     pub(super) min_member: u32,
     pub(super) max_member: u32,
+    pub(super) labels: Labels,
     /// digest of the queue it names; 0: none
     pub(super) queue: u64,
     /// digest of the queue that it was last seen to name

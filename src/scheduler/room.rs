@@ -141,7 +141,9 @@ impl Scheduler {
         }
         let demands = self.demands(index);
         let going = self.going();
-        let claim = Claim { leaf, demands: &demands, needed, extra: &extra, going: &going };
+        let allowed = &self.disruptions_allowed();
+        let claim =
+            Claim { leaf, demands: &demands, needed, extra: &extra, going: &going, allowed };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
         self.lift_drains(&own, true);
@@ -305,6 +307,7 @@ impl Scheduler {
             leaf,
             given,
             leaving: false,
+            budgets: self.disruption_places(&pods),
             spare,
             whole,
             kept: pods.len() - single,
@@ -353,6 +356,7 @@ impl Scheduler {
             .collect();
         let spare = u32::try_from(pods.len()).expect("fewer than 2^32 pods");
         (spare > 0).then_some(Candidate {
+            budgets: Vec::new(),
             leaf,
             given: true,
             leaving: true,

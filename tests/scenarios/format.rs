@@ -64,6 +64,12 @@ pub(crate) struct Step {
     /// Namespaces whose deletion begins.
     #[serde(default)]
     pub(crate) terminate: Vec<String>,
+    /// Disruption budgets come or change.
+    #[serde(default)]
+    pub(crate) budgets: Vec<BudgetSpec>,
+    /// `namespace/name` of budgets that go.
+    #[serde(default)]
+    pub(crate) budgets_gone: Vec<String>,
     /// Pods come, or replace a namesake that is gone.
     #[serde(default)]
     pub(crate) pods: Vec<PodSpec>,
@@ -203,6 +209,17 @@ pub(crate) enum OrderSpec {
     Fifo,
 }
 
+/// A disruption budget; what its labels select is protected.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct BudgetSpec {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    #[serde(default)]
+    pub(crate) selector: BTreeMap<String, String>,
+    pub(crate) allowed: u32,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct NodeSpec {
@@ -246,6 +263,8 @@ pub(crate) struct PodSpec {
     pub(crate) queue: Option<String>,
     /// The label of the same key.
     pub(crate) queue_label: Option<String>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) requests: BTreeMap<String, String>,
     #[serde(default)]
@@ -375,6 +394,7 @@ impl Step {
             && self.watch.is_none();
         let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
         let quiet = quiet && self.bind_elsewhere.is_empty() && self.rename_queue.is_empty();
+        let quiet = quiet && self.budgets.is_empty() && self.budgets_gone.is_empty();
         let quiet = quiet && self.queues.is_empty() && self.queues_gone.is_empty();
         quiet && nothing_new && self.answers.is_empty() && lists.iter().all(|list| list.is_empty())
     }

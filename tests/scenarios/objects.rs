@@ -1,7 +1,8 @@
 //! From what a scenario says of pods and nodes to what the core reads.
 
 use crate::format::{
-    EvictionsSpec, NodeSpec, OptionsSpec, OrderSpec, PodSpec, QueueEntry, RequirementSpec, millis,
+    BudgetSpec, EvictionsSpec, NodeSpec, OptionsSpec, OrderSpec, PodSpec, QueueEntry,
+    RequirementSpec, millis,
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
@@ -12,9 +13,9 @@ use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
-    Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
-    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, Windows,
-    quantity,
+    Budget, Caps, EvictionBudget, Labels, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass,
+    PodKey, QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime,
+    Windows, quantity,
 };
 use mss_scheduler::scheduler::{DrainOptions, Evictions, Options};
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
     let time = |time: &Option<String>, default| time.as_deref().map_or(default, millis);
     Options {
         queues_watched: true,
+        budgets_watched: true,
         evictions: match spec.evictions {
             None | Some(EvictionsSpec::Allowed) => Evictions::Allowed,
             Some(EvictionsSpec::ReportOnly) => Evictions::ReportOnly,
@@ -247,6 +249,20 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
 }
 
 /// The pods of an entry; `now` is the wall time, uids are given out in order.
+pub(crate) fn budget(spec: &BudgetSpec) -> Budget {
+    let requirement = |(key, value): (&String, &String)| Requirement {
+        key: key.as_str().into(),
+        operator: Operator::In,
+        values: vec![value.as_str().into()],
+    };
+    Budget {
+        namespace: spec.namespace.as_str().into(),
+        name: spec.name.as_str().into(),
+        selector: Some(spec.selector.iter().map(requirement).collect()),
+        allowed: spec.allowed,
+    }
+}
+
 pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Vec<Pod> {
     let scheduler = spec.scheduler.as_deref().unwrap_or("mss-scheduler");
     let profile = (scheduler == "mss-scheduler").then_some(0);
@@ -281,6 +297,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         controller: spec.controller.as_deref().map(Uid::parse),
         group: group.clone(),
         queue: queue.clone(),
+        labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,
         non_preemptible: parse_non_preemptible(spec.preemptible.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),

@@ -127,6 +127,7 @@ impl World {
         if self.pods.get(name).is_some_and(|truth| truth.pod.uid == uid) {
             self.note_evicted(uid);
             self.modify(name, |pod| pod.deleting = true);
+            self.take_from_budgets(name);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::judge;
 use crate::objects;
 use crate::victims::Victims;
 use mss_scheduler::model::pod::digest;
-use mss_scheduler::model::{Node, Phase, Pod, QueueSpec, Timestamp, Uid, WallTime};
+use mss_scheduler::model::{Budget, Node, Phase, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, Kind, Leadership, Options,
@@ -62,6 +62,7 @@ pub(crate) struct World {
     recreate: bool,
     evicted: BTreeSet<Uid>,
     queues: BTreeMap<String, QueueSpec>,
+    budgets: BTreeMap<String, Budget>,
     terminating: BTreeSet<String>,
     uids: u128,
 }
@@ -108,6 +109,7 @@ impl World {
             recreate: scenario.recreate,
             evicted: BTreeSet::new(),
             queues: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             terminating: BTreeSet::new(),
             uids: 0,
         };
@@ -134,6 +136,7 @@ impl World {
         }
         self.watching = step.watch.unwrap_or(self.watching);
         self.change_queues(step);
+        self.change_budgets(step);
         self.change_nodes(step);
         for name in &step.terminate {
             self.terminating.insert(name.clone());
@@ -169,6 +172,19 @@ impl World {
         for name in names(&step.queues_gone) {
             self.queues.remove(&name).unwrap_or_else(|| panic!("no queue {name}"));
             self.news(Event::QueueDeleted(name.into()));
+        }
+    }
+
+    fn change_budgets(&mut self, step: &Step) {
+        for budget in step.budgets.iter().map(objects::budget) {
+            let key = format!("{}/{}", budget.namespace, budget.name);
+            self.budgets.insert(key, budget.clone());
+            self.news(Event::BudgetApplied(Box::new(budget)));
+        }
+        for key in names(&step.budgets_gone) {
+            let budget = self.budgets.remove(&key).unwrap_or_else(|| panic!("no budget {key}"));
+            let Budget { namespace, name, .. } = budget;
+            self.news(Event::BudgetDeleted { namespace, name });
         }
     }
 
@@ -255,6 +271,22 @@ impl World {
         }
     }
 
+    /// An evicted pod counts against the budgets that protect it, as the API server has it.
+    pub(crate) fn take_from_budgets(&mut self, name: &str) {
+        let pod = &self.pods[name].pod;
+        let covers = |budget: &&mut Budget| {
+            budget.namespace == pod.key.namespace && budget.protects(&pod.labels)
+        };
+        let taken = self.budgets.values_mut().filter(covers);
+        let taken: Vec<Budget> = taken
+            .map(|budget| {
+                budget.allowed = budget.allowed.saturating_sub(1);
+                budget.clone()
+            })
+            .collect();
+        taken.into_iter().for_each(|budget| self.news(Event::BudgetApplied(Box::new(budget))));
+    }
+
     fn come_again(&mut self, name: &str, old: Pod) {
         self.uids += 1;
         let pod = Pod {
@@ -284,7 +316,7 @@ impl World {
 
     fn relist(&mut self) {
         self.watching = true;
-        for kind in [Kind::Node, Kind::Pod, Kind::Namespace, Kind::Queue] {
+        for kind in [Kind::Node, Kind::Pod, Kind::Namespace, Kind::Queue, Kind::Budget] {
             let objects: Vec<Event> = match kind {
                 Kind::Node => {
                     let nodes = self.nodes.values().cloned();
@@ -302,6 +334,10 @@ impl World {
                 Kind::Queue => {
                     let queues = self.queues.values().cloned();
                     queues.map(|queue| Event::QueueApplied(Box::new(queue))).collect()
+                }
+                Kind::Budget => {
+                    let budgets = self.budgets.values().cloned();
+                    budgets.map(|budget| Event::BudgetApplied(Box::new(budget))).collect()
                 }
             };
             self.hear(Event::ListStarted(kind));

@@ -49,7 +49,7 @@ fn term(
 }
 
 /// Upstream `labels.NewRequirement`.
-fn expression(object: &SelectorRequirement) -> Result<Requirement, String> {
+pub(super) fn expression(object: &SelectorRequirement) -> Result<Requirement, String> {
     let operator = operator(object)?;
     let values = &object.values;
     let key = cut(&object.key);

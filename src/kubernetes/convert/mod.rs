@@ -8,6 +8,7 @@
 //! wished for (`ScheduleAnyway`), and all that concerns the kubelet alone.
 
 mod affinity;
+pub mod budget;
 pub mod queue;
 mod requests;
 
@@ -18,7 +19,8 @@ use super::objects::{Meta, NodeObject, PodObject, PodStatus, TolerationObject};
 use crate::model::contract::{self, ContractError, GroupSpec};
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::{
-    HostPort, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Toleration, Uid, WallTime,
+    HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Toleration, Uid,
+    WallTime,
 };
 
 /// The scheduler name of pods that give none.
@@ -77,6 +79,7 @@ impl Converter {
             controller: object.meta.controller,
             group: said.group,
             queue: said.queue,
+            labels: profile.map(|_| labels(&object.meta)).unwrap_or_default(),
             header: said.header,
             non_preemptible: said.non_preemptible,
             told: told(status),
@@ -135,6 +138,10 @@ struct Said {
     queue: Option<Box<str>>,
     header: bool,
     non_preemptible: bool,
+}
+
+fn labels(meta: &Meta) -> Labels {
+    Labels::new(meta.labels.iter().map(|(key, value)| (&**key, &**value)))
 }
 
 fn key(meta: &Meta) -> PodKey {

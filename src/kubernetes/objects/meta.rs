@@ -25,7 +25,7 @@ pub struct Meta {
     pub deletion_grace: Option<i64>,
     /// Annotations under `mss-scheduler.io/`.
     pub annotations: Vec<(Box<str>, Box<str>)>,
-    /// Labels; of a pod's only [`QUEUE`], as its others decide nothing here.
+    /// Labels; of a queue's only [`QUEUE`], as its others decide nothing here.
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// The owner reference that is the controller.
     pub controller: Option<Uid>,

@@ -7,6 +7,7 @@
 //! `null` is as good as absent; what is of a wrong JSON type is a decoding error, which an API
 //! server, itself typed, does not cause.
 
+mod budget;
 mod meta;
 mod node;
 mod pod;
@@ -16,6 +17,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+pub use budget::BudgetObject;
 pub use meta::Meta;
 pub use node::{NodeObject, NodeSpec, NodeStatus, TaintObject};
 pub use pod::{
@@ -27,6 +29,7 @@ pub use queue::QueueObject;
 pub use scalar::{Present, Quantities, Quantity, Time};
 
 use k8s_openapi::api::core::v1;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer};
@@ -85,6 +88,7 @@ macro_rules! resource_like {
 resource_like!(PodObject, v1::Pod);
 resource_like!(NodeObject, v1::Node);
 resource_like!(NamespaceObject, v1::Namespace);
+resource_like!(BudgetObject, PodDisruptionBudget);
 
 /// Go writes an absent list or object as `null` where the field is not marked `omitempty`.
 fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

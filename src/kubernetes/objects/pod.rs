@@ -1,6 +1,6 @@
 //! What is read of a Pod.
 
-use super::meta::{Meta, with_queue_label};
+use super::meta::Meta;
 use super::or_default;
 use super::scalar::{Present, Quantities, Time};
 use serde::Deserialize;
@@ -8,8 +8,8 @@ use serde::Deserialize;
 /// A core/v1 Pod, trimmed.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct PodObject {
-    /// Metadata; of its labels only the queue.
-    #[serde(default, rename = "metadata", deserialize_with = "with_queue_label")]
+    /// Metadata, with labels.
+    #[serde(default, rename = "metadata")]
     pub meta: Meta,
     /// `spec`.
     #[serde(default, deserialize_with = "or_default")]

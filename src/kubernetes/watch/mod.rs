@@ -6,8 +6,9 @@
 mod queues;
 
 use super::convert::Converter;
+use super::convert::budget::budget;
 use super::convert::queue::QueueError;
-use super::objects::{Meta, NamespaceObject, NodeObject, PodObject};
+use super::objects::{BudgetObject, Meta, NamespaceObject, NodeObject, PodObject};
 use crate::model::Uid;
 use crate::scheduler::{Event, Kind};
 use futures::{Stream, StreamExt};
@@ -54,6 +55,7 @@ pub async fn run_but_queues(
     let nodes = watcher(Api::<NodeObject>::all(client.clone()), config()).default_backoff();
     let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
     let spaces = watcher(Api::<NamespaceObject>::all(client.clone()), config()).default_backoff();
+    let budgets = watcher(Api::<BudgetObject>::all(client), config()).default_backoff();
     let pod = |pod: PodObject, gone| match gone {
         true => Event::PodDeleted(Uid::parse(uid(&pod.meta))),
         false => Event::PodApplied(Box::new(converter.pod(&pod))),
@@ -69,7 +71,15 @@ pub async fn run_but_queues(
             false => Event::NamespaceApplied { name, terminating: space.meta.deleting },
         }
     };
+    let protection = |object: BudgetObject, gone| {
+        let budget = budget(&object);
+        match gone {
+            true => Event::BudgetDeleted { namespace: budget.namespace, name: budget.name },
+            false => Event::BudgetApplied(Box::new(budget)),
+        }
+    };
     tokio::join!(
+        forward(Kind::Budget, budgets, protection, &events, &*observer),
         forward(Kind::Node, nodes, node, &events, &*observer),
         forward(Kind::Pod, pods, pod, &events, &*observer),
         forward(Kind::Namespace, spaces, space, &events, &*observer),

@@ -182,7 +182,7 @@ impl Search<'_> {
             }
             o.spend(self.candidates[*gang].pods.len())?;
             let taken = self.take(Unit::Gang(*gang));
-            let is_admissible = self.keeps_shares(&o.taken, &taken);
+            let is_admissible = self.keeps_budgets() && self.keeps_shares(&o.taken, &taken);
             o.taken.push(taken);
             if is_admissible {
                 self.end_gangs(o, &gangs[at + 1..], left - 1)?;
@@ -322,7 +322,7 @@ impl Search<'_> {
                 if is_admissible {
                     o.spend(1)?;
                     let taken = self.take(single(member).unit);
-                    is_admissible = self.keeps_shares(&o.taken, &taken);
+                    is_admissible = self.keeps_budgets() && self.keeps_shares(&o.taken, &taken);
                     o.taken.push(taken);
                 }
             }

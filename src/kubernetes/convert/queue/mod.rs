@@ -321,14 +321,14 @@ impl<'a> Fields<'a> {
         let mut list = ResourceList::new();
         for (resource, value) in map?.into_iter().flatten() {
             let field = || format!("{}[{}]", self.path(name), cut(resource));
+            if resource.contains('@') && !is_narrowed(resource) {
+                let expected = "a resource and a label of nodes, as resource@key=value";
+                return Err(wrong(field(), &resource.as_str().into(), expected));
+            }
             // pods request no pods, so no share of them is kept
             if !requests::counts(base(resource)) || base(resource) == "pods" {
                 let expected = "an amount of cpu, memory or another resource that nodes offer";
                 return Err(wrong(field(), value, expected));
-            }
-            if resource.contains('@') && !is_narrowed(resource) {
-                let expected = "a resource and a label of nodes, as resource@key=value";
-                return Err(wrong(field(), &resource.as_str().into(), expected));
             }
             let amount = amount(base(resource), value)
                 .ok_or_else(|| wrong(field(), value, "a quantity between 0 and 2^52"))?;
