@@ -26,6 +26,9 @@ pub const PREEMPTIBLE: &str = "mss-scheduler.io/preemptible";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 
+/// Key of a toleration: such pods are placed on nodes in quarantine too.
+pub const QUARANTINE: &str = "mss-scheduler.io/quarantine";
+
 /// Every annotation this scheduler reads, for documentation and its test.
 pub const ANNOTATIONS: &[(&str, &str)] = &[
     (POD_GROUP, "name of the pod group (gang) the pod belongs to, within its namespace"),

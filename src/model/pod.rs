@@ -93,6 +93,10 @@ pub struct Pod {
     pub node: Option<Box<str>>,
     /// Whether it has ended, and how.
     pub phase: Phase,
+    /// A container of it has run, or runs.
+    pub started: bool,
+    /// `status.reason` of a pod that failed before anything of it ran.
+    pub failed_as: Option<Box<str>>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `spec.schedulingGates` is not empty.

@@ -75,6 +75,15 @@ pub enum ApiCall {
         /// What is ignored, and what holds.
         note: Arc<str>,
     },
+    /// Write an event on a node that takes no new pods for a while, or takes them again.
+    TellNode {
+        /// The node.
+        node: Arc<str>,
+        /// Whether its quarantine begins, or ends.
+        quarantined: bool,
+        /// Why.
+        note: Arc<str>,
+    },
     /// Write how a queue stands into its status. A later one replaces an earlier one.
     ShowQueue(Box<Standing>),
 }

@@ -31,6 +31,7 @@ impl Scheduler {
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are bound");
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
+            self.await_start(assignment.pod);
             self.recharge(assignment.pod);
             let pod = self.pods.get(assignment.pod);
             members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });

@@ -40,6 +40,7 @@ impl Scheduler {
             (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
+        self.step_quarantine(now);
         self.step_drains(now);
         // a plan that ends has its gang looked at again: what it asks for counts at once
         while !self.dirty.is_empty() {

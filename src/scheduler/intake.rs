@@ -74,6 +74,7 @@ impl Scheduler {
     pub(super) fn node_deleted(&mut self, name: &str) {
         self.nodes_listed.remove(name);
         if let Some(index) = self.cluster.delete_node(name) {
+            self.forget_suspect(index);
             self.capacity_changed = true;
             self.improved.remove(&index);
         }
@@ -123,6 +124,8 @@ impl Scheduler {
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
+            asked: None,
+            started: pod.started,
             stuck: false,
             evicted: false,
             header: pod.header,
@@ -149,6 +152,7 @@ impl Scheduler {
 
     fn pod_modified(&mut self, now: Timestamp, index: PodIndex, mut pod: Pod) {
         let list = self.pods.list;
+        self.note_start(index, &pod);
         let entry = self.pods.get_mut(index);
         entry.listed = list;
         entry.told = pod.told;
@@ -220,6 +224,8 @@ impl Scheduler {
         if old == new {
             return;
         }
+        // it is awaited where it was sent to, and nowhere else
+        entry.asked = None;
         self.capacity_changed |= entry.group.is_none();
         if new.is_none() {
             self.await_replacement(index);

@@ -19,6 +19,7 @@ mod membership;
 mod pairs;
 mod plans;
 mod pods;
+mod quarantine;
 mod queues;
 mod report;
 mod room;
@@ -32,6 +33,7 @@ pub use calls::{
     Telling,
 };
 pub use drains::DrainOptions;
+pub use quarantine::QuarantineOptions;
 pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
@@ -52,6 +54,7 @@ use drains::Drain;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
+use quarantine::Quarantine;
 use rustc_hash::{FxHashMap, FxHashSet};
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
@@ -189,6 +192,8 @@ pub struct Options {
     pub capacity_hold_ms: i64,
     /// When room is drained for gangs that would wait for ever; `None`: never.
     pub drains: Option<DrainOptions>,
+    /// When nodes are quarantined; `None`: never.
+    pub quarantine: Option<QuarantineOptions>,
     /// What counts as usage, and how fast it fades.
     pub usage: UsageOptions,
     /// The parameters of the order `Lsf`.
@@ -217,6 +222,7 @@ impl Default for Options {
             queue_status_interval_ms: None,
             capacity_hold_ms: 60_000,
             drains: None,
+            quarantine: None,
             usage: UsageOptions::default(),
             lsf: LsfOptions::default(),
             root_order: Ordering::default(),
@@ -290,6 +296,7 @@ pub struct Scheduler {
     /// seats kept free, by the group they are kept for
     drains: BTreeMap<GroupIndex, Drain>,
     drains_metered: Timestamp,
+    quarantine: Quarantine,
     /// searches for room were left for the next cycle
     room_wanted: bool,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
@@ -362,6 +369,7 @@ impl Scheduler {
             plans: BTreeMap::new(),
             drains: BTreeMap::new(),
             drains_metered: Timestamp(0),
+            quarantine: Quarantine::default(),
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
@@ -452,6 +460,7 @@ impl Scheduler {
             self.doors_due(),
             self.drain_deadline(),
             self.capacity_due(),
+            self.quarantine_due(),
         ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }

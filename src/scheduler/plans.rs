@@ -238,6 +238,7 @@ impl Scheduler {
             let node = pod.node.expect("a nominated pod has a seat");
             let node: Arc<str> = (*self.cluster.node(node).name).into();
             members.push(BindMember { pod: self.reference(seat), node });
+            self.await_start(seat);
         }
         self.tallies.seated += 1;
         self.mark(index);

@@ -65,6 +65,10 @@ pub(super) struct PodEntry {
     pub(super) protected_until: Timestamp,
     /// when its bind was seen
     pub(super) bound_seen: Timestamp,
+    /// when its bind was asked for by this process
+    pub(super) asked: Option<Timestamp>,
+    /// a container of it has run
+    pub(super) started: bool,
     /// it was evicted, or deleted, and did not go in time
     pub(super) stuck: bool,
     /// it was told to go by this process, and nobody else had done so before

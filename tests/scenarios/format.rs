@@ -77,6 +77,12 @@ pub(crate) struct Step {
     pub(crate) end: Vec<String>,
     #[serde(default)]
     pub(crate) fail: Vec<String>,
+    /// Containers of pods run.
+    #[serde(default)]
+    pub(crate) start: Vec<String>,
+    /// Kubelets refuse pods, for this reason.
+    #[serde(default)]
+    pub(crate) reject: BTreeMap<String, String>,
     /// Pods get a deletion timestamp and stay for now.
     #[serde(default)]
     pub(crate) leave: Vec<String>,
@@ -131,6 +137,10 @@ pub(crate) struct OptionsSpec {
     /// Absent: no room is drained.
     pub(crate) drain_after: Option<String>,
     pub(crate) drain_for: Option<String>,
+    /// Failures that put a node in quarantine. Absent: nothing does.
+    pub(crate) quarantine_failures: Option<usize>,
+    /// 2 hours without it.
+    pub(crate) start_deadline: Option<String>,
     /// The order of the queues at the top.
     pub(crate) root_order: Option<OrderSpec>,
     /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
@@ -342,6 +352,10 @@ pub(crate) struct Expect {
     pub(crate) plans: Option<BTreeMap<String, u64>>,
     /// What is said on pods that are deleted.
     pub(crate) notes: Option<Vec<String>>,
+    /// Nodes in quarantine, ascending.
+    pub(crate) quarantined: Option<Vec<String>>,
+    /// Events on nodes: `n-0: text`.
+    pub(crate) node_events: Option<Vec<String>>,
     /// Events on pods whose edits are ignored: `pod: text`.
     pub(crate) ignored: Option<Vec<String>>,
     /// Groups that were tried.
@@ -365,6 +379,7 @@ impl Step {
             &self.ungate,
             &self.end,
             &self.fail,
+            &self.start,
             &self.leave,
             &self.delete,
             &self.release,
@@ -374,6 +389,7 @@ impl Step {
             && self.leader.is_none()
             && self.watch.is_none();
         let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
+        let quiet = quiet && self.reject.is_empty();
         let quiet = quiet && self.bind_elsewhere.is_empty() && self.rename_queue.is_empty();
         let quiet = quiet && self.queues.is_empty() && self.queues_gone.is_empty();
         quiet && nothing_new && self.answers.is_empty() && lists.iter().all(|list| list.is_empty())

@@ -16,7 +16,7 @@ use mss_scheduler::model::{
     QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, Windows,
     quantity,
 };
-use mss_scheduler::scheduler::{DrainOptions, Evictions, Options};
+use mss_scheduler::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions};
 use std::collections::BTreeMap;
 
 /// The limit of the default configuration.
@@ -59,6 +59,14 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
             after_ms: millis(after),
             for_ms: time(&spec.drain_for, 3_600_000),
             percent: 50,
+        }),
+        quarantine: spec.quarantine_failures.map(|failures| QuarantineOptions {
+            failures,
+            window_ms: 1_800_000,
+            start_deadline_ms: Some(time(&spec.start_deadline, 7_200_000)),
+            for_ms: 600_000,
+            for_max_ms: 1_800_000,
+            percent: 10,
         }),
         root_order: order(spec.root_order),
         lsf: lsf(&spec.lsf),

@@ -39,6 +39,7 @@ pub(crate) struct Done {
     pub(crate) deletes: Vec<Vec<String>>,
     pub(crate) notes: Vec<String>,
     pub(crate) ignored: Vec<String>,
+    pub(crate) node_events: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
@@ -207,6 +208,15 @@ impl World {
         names(&step.ungate).iter().for_each(|name| self.modify(name, |pod| pod.gated = false));
         names(&step.end).iter().for_each(|name| self.modify(name, ended(Phase::Succeeded)));
         names(&step.fail).iter().for_each(|name| self.modify(name, ended(Phase::Failed)));
+        names(&step.start).iter().for_each(|name| self.modify(name, |pod| pod.started = true));
+        for (name, reason) in &step.reject {
+            for name in expand(name) {
+                self.modify(&name, |pod| {
+                    ended(Phase::Failed)(pod);
+                    pod.failed_as = Some(reason.as_str().into());
+                });
+            }
+        }
         names(&step.leave).iter().for_each(|name| self.modify(name, |pod| pod.deleting = true));
         for (name, node) in &step.bind_elsewhere {
             self.modify(name, |pod| pod.node = Some(node.as_str().into()));
@@ -261,6 +271,7 @@ impl World {
             uid: Uid(self.uids),
             node: None,
             bound_at: None,
+            started: false,
             deleting: false,
             told: 0,
             created: WallTime(self.now),
@@ -378,6 +389,9 @@ impl World {
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));
+            }
+            ApiCall::TellNode { node, note, .. } => {
+                self.done.node_events.push(format!("{node}: {note}"));
             }
             ApiCall::ShowQueue(_) => {}
         }

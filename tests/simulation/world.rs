@@ -218,7 +218,7 @@ impl World {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
-                ApiCall::NoteIgnored { .. } => {}
+                ApiCall::NoteIgnored { .. } | ApiCall::TellNode { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");

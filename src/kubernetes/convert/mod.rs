@@ -14,7 +14,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-use super::objects::{Meta, NodeObject, PodObject, PodStatus, TolerationObject};
+use super::objects::{ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject};
 use crate::model::contract::{self, ContractError, GroupSpec};
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::{
@@ -59,6 +59,8 @@ impl Converter {
         let node = spec.node_name.clone().filter(|node| !node.is_empty());
         let (class, refused) = class(profile, node.is_some(), object);
         let phase = phase(status);
+        let started = started(status);
+        let failed_as = status.reason.as_deref().filter(|_| phase == Phase::Failed && !started);
         let said = profile.map(|_| self.contract(&object.meta, refused)).unwrap_or_default();
         Pod {
             key: key(&object.meta),
@@ -66,6 +68,8 @@ impl Converter {
             profile,
             node,
             phase,
+            started,
+            failed_as: failed_as.map(contract::cut),
             deleting: object.meta.deleting,
             gated: spec.scheduling_gates.0,
             priority: spec.priority.unwrap_or(0),
@@ -262,6 +266,23 @@ fn phase(status: &PodStatus) -> Phase {
         Some("Failed") => Phase::Failed,
         _ => Phase::Live,
     }
+}
+
+/// Reasons of containers that ended without having run: the runtime could not start them, or the
+/// kubelet knows of none.
+const NEVER_RAN: [&str; 4] =
+    ["StartError", "ContainerCannotRun", "CreateContainerError", "ContainerStatusUnknown"];
+
+/// Whether any container has run. A pod whose image is pulled, or whose volume is awaited, has not.
+fn started(status: &PodStatus) -> bool {
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let ran = |state: &ContainerState| {
+        let ended = state.terminated.finished_at.0.is_some();
+        let reason = state.terminated.reason.as_deref().unwrap_or_default();
+        state.running.0 || ended && !NEVER_RAN.contains(&reason)
+    };
+    matches!(status.phase.as_deref(), Some("Running" | "Succeeded"))
+        || containers.into_iter().any(|container| ran(&container.state))
 }
 
 fn bound_at(status: &PodStatus) -> Option<WallTime> {

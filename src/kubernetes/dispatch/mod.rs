@@ -12,7 +12,7 @@ mod victims;
 use super::bind::Binder;
 use super::client::Connection;
 use super::lease::Fence;
-use super::tell::{EventText, Note, QueueStatus, Teller, Write};
+use super::tell::{About, EventText, Note, QueueStatus, Teller, Write};
 use crate::model::Uid;
 use crate::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, PodRef, Telling,
@@ -208,6 +208,13 @@ impl Dispatcher {
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
             }
+            ApiCall::TellNode { node, quarantined, note } => self.push_event(EventText {
+                about: About::Node(node),
+                warning: quarantined,
+                reason: if quarantined { "NodeQuarantined" } else { "NodeQuarantineEnded" },
+                action: "Quarantine",
+                note: Note::Text(note),
+            }),
             ApiCall::ShowQueue(standing) => self.standings.take_in(*standing),
             ApiCall::Tell { pods, telling, first } => {
                 pods.into_iter().for_each(|pod| self.tell(pod, &telling, first));
@@ -239,11 +246,16 @@ impl Dispatcher {
         action: &'static str,
         note: Note,
     ) {
+        let about = About::Pod(pod.clone());
+        self.push_event(EventText { about, warning, reason, action, note });
+    }
+
+    fn push_event(&mut self, event: EventText) {
         if self.events.len() >= self.limits.events_queued {
             self.events.pop_front();
             self.observer.events_dropped(1);
         }
-        self.events.push_back(EventText { pod: pod.clone(), warning, reason, action, note });
+        self.events.push_back(event);
     }
 
     /// Starts what may be started.

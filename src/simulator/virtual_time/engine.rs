@@ -271,6 +271,7 @@ impl Engine<'_> {
             ApiCall::Warn { .. }
             | ApiCall::Tell { .. }
             | ApiCall::NoteIgnored { .. }
+            | ApiCall::TellNode { .. }
             | ApiCall::ShowQueue(_) => {}
         }
     }
