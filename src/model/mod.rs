@@ -15,7 +15,7 @@ pub mod windows;
 pub use contract::{ContractError, GroupSpec};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
-pub use queue::{Caps, EvictionBudget, QueueSpec};
+pub use queue::{Caps, EvictionBudget, QueueSpec, RunLimit};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
 pub use windows::Windows;

@@ -143,6 +143,7 @@ pub(super) fn show_gauges(metrics: &Metrics, gauges: &Gauges) {
 /// Adds what the scheduler has counted since `before`.
 pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
     metrics.gang_partial_bind.inc_by(now.half_bound - before.half_bound);
+    metrics.run_limit_ends.inc_by(now.ended_by_limit - before.ended_by_limit);
     metrics.gang_rollback.inc_by(now.rolled_back - before.rolled_back);
     for (reason, count) in &now.refused {
         let counted = before.refused.get(reason).copied().unwrap_or(0);

@@ -32,6 +32,7 @@ impl Scheduler {
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
             self.await_start(assignment.pod);
+            self.promise_limit(assignment.pod);
             self.recharge(assignment.pod);
             let pod = self.pods.get(assignment.pod);
             members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });
@@ -111,6 +112,9 @@ impl Scheduler {
         uid: Uid,
         outcome: DeleteOutcome,
     ) {
+        if self.end_finished(call, uid, outcome) {
+            return;
+        }
         let failed = outcome == DeleteOutcome::Failed;
         if let Some(index) = self.pods.find(uid)
             && failed

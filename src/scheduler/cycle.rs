@@ -41,6 +41,7 @@ impl Scheduler {
             self.mark(index);
         }
         self.step_quarantine(now);
+        self.step_run_limits(now);
         self.step_drains(now);
         // a plan that ends has its gang looked at again: what it asks for counts at once
         while !self.dirty.is_empty() {

@@ -120,6 +120,8 @@ impl Scheduler {
             charged: None,
             holds_since: pod.created,
             run_limit_ms: pod.run_limit_ms,
+            promised_ms: None,
+            ends_at: None,
             termination_ms: pod.termination_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),

@@ -253,6 +253,9 @@ impl Scheduler {
         if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
             return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
         }
+        if let Some(reason) = self.held_by_run_limit(index) {
+            return Some(reason);
+        }
         if let Some(closed) = self.out_of_window(index) {
             return Some(closed);
         }

@@ -23,6 +23,7 @@ mod quarantine;
 mod queues;
 mod report;
 mod room;
+mod run_limits;
 mod standing;
 mod tell;
 mod view;
@@ -55,6 +56,7 @@ use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
 use quarantine::Quarantine;
+use run_limits::RunLimits;
 use rustc_hash::{FxHashMap, FxHashSet};
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
@@ -297,6 +299,7 @@ pub struct Scheduler {
     drains: BTreeMap<GroupIndex, Drain>,
     drains_metered: Timestamp,
     quarantine: Quarantine,
+    run_limits: RunLimits,
     /// searches for room were left for the next cycle
     room_wanted: bool,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
@@ -370,6 +373,7 @@ impl Scheduler {
             drains: BTreeMap::new(),
             drains_metered: Timestamp(0),
             quarantine: Quarantine::default(),
+            run_limits: RunLimits::default(),
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
@@ -461,6 +465,7 @@ impl Scheduler {
             self.drain_deadline(),
             self.capacity_due(),
             self.quarantine_due(),
+            self.run_limits_due(),
         ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }

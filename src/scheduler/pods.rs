@@ -57,7 +57,12 @@ pub(super) struct PodEntry {
     pub(super) charged: Option<QueueIndex>,
     /// since when, as far as it is known
     pub(super) holds_since: WallTime,
+    /// what it says itself
     pub(super) run_limit_ms: Option<i64>,
+    /// by which it was let into drained room
+    pub(super) promised_ms: Option<i64>,
+    /// when it is ended, or looked at for that
+    pub(super) ends_at: Option<Timestamp>,
     pub(super) termination_ms: i64,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,

@@ -77,6 +77,7 @@ impl Scheduler {
         self.held_fast.clear();
         self.awaited.clear();
         let capped = |spec: &QueueSpec| spec.caps != Caps::default();
+        self.renew_run_limits();
         self.counted.clear(self.good_specs.iter().any(capped));
         let groups: Vec<GroupIndex> = self.groups.iter().map(|(index, _)| index).collect();
         for index in groups {
@@ -179,6 +180,7 @@ impl Scheduler {
             pod.holds_since = pod.bound_at.unwrap_or(wall);
             self.charge_pod(index, 1, false);
         }
+        self.note_end(index, leaf.is_some());
     }
 
     /// Takes a pod's charge back, as its class or group is about to change.
@@ -186,6 +188,7 @@ impl Scheduler {
         if self.pods.get(index).charged.is_some() {
             self.charge_pod(index, -1, false);
             self.pods.get_mut(index).charged = None;
+            self.note_end(index, false);
         }
     }
 

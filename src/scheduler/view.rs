@@ -69,6 +69,8 @@ pub struct Tallies {
     pub failed_starts: BTreeMap<&'static str, u64>,
     /// Quarantines of nodes that were begun, ended, or not begun, by the word for it.
     pub quarantines: BTreeMap<&'static str, u64>,
+    /// Pods ended as they had run for as long as their queue lets them.
+    pub ended_by_limit: u64,
     /// Pods refused, by the word for why.
     pub refused: BTreeMap<&'static str, u64>,
     /// Pending pods of groups that entered a home.

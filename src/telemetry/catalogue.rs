@@ -171,6 +171,8 @@ pub static CATALOGUE: &[Family] = &[
     family("mss_failed_starts_total", Kind::Counter, &["result"],
         "Pods that failed where they were bound before anything of them ran: Refused by the \
          kubelet for a reason of the node, or NotStarted."),
+    family("mss_run_limit_ends_total", Kind::Counter, &[],
+        "Pods ended as they had run for as long as their queue lets them."),
     family("mss_queues_refused_total", Kind::Counter, &[],
         "Queue objects that were refused, so that what was in force before them stayed so."),
     family("mss_events_queued", Kind::Gauge, &[],

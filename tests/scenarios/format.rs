@@ -194,6 +194,8 @@ pub(crate) struct QueueEntry {
     pub(crate) grace: Option<String>,
     #[serde(default)]
     pub(crate) user_limit: BTreeMap<String, String>,
+    pub(crate) run_limit_default: Option<String>,
+    pub(crate) run_limit_maximum: Option<String>,
     pub(crate) running_gangs: Option<u32>,
     pub(crate) running_gangs_per_user: Option<u32>,
     pub(crate) pending_gangs: Option<u32>,

@@ -13,8 +13,8 @@ use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
     Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
-    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, Windows,
-    quantity,
+    QueueSpec, Requirement, ResourceList, RunLimit, Taint, TaintEffect, Toleration, Uid, WallTime,
+    Windows, quantity,
 };
 use mss_scheduler::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions};
 use std::collections::BTreeMap;
@@ -147,6 +147,10 @@ pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
             budget: entry
                 .eviction_budget
                 .map(|pods| EvictionBudget { pods, window_ms: time(&entry.eviction_window) }),
+        },
+        run_limit: RunLimit {
+            default_ms: entry.run_limit_default.as_deref().map(millis),
+            maximum_ms: entry.run_limit_maximum.as_deref().map(millis),
         },
         caps: Caps {
             running_gangs: entry.running_gangs,

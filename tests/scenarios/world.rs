@@ -382,6 +382,11 @@ impl World {
                 self.done.notes.push(note.to_string());
                 pods.iter().for_each(|pod| self.answer_delete(call, pod));
             }
+            ApiCall::End { call, pods, note } => {
+                self.done.deletes.push(pods.iter().map(shown).collect());
+                self.done.notes.push(note.to_string());
+                pods.iter().for_each(|pod| self.answer_delete(call, pod));
+            }
             ApiCall::Tell { pods, telling, first } => {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }

@@ -214,7 +214,7 @@ impl World {
                 ApiCall::Evict { call, pods } => {
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Evict(call, pod.uid)));
                 }
-                ApiCall::Delete { call, pods, .. } => {
+                ApiCall::Delete { call, pods, .. } | ApiCall::End { call, pods, .. } => {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }

@@ -192,16 +192,10 @@ impl Dispatcher {
                 }
             }
             ApiCall::Delete { call, pods, note } => {
-                for pod in pods {
-                    self.queue_event(
-                        &pod,
-                        true,
-                        "GangRolledBack",
-                        "Binding",
-                        Note::Text(note.clone()),
-                    );
-                    self.deletes.push_back((call, pod));
-                }
+                self.delete(call, pods, &note, ("GangRolledBack", "Binding"));
+            }
+            ApiCall::End { call, pods, note } => {
+                self.delete(call, pods, &note, ("RunLimitExceeded", "Ending"));
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
             ApiCall::Evict { call, pods } => self.evict(call, pods),
@@ -219,6 +213,19 @@ impl Dispatcher {
             ApiCall::Tell { pods, telling, first } => {
                 pods.into_iter().for_each(|pod| self.tell(pod, &telling, first));
             }
+        }
+    }
+
+    fn delete(
+        &mut self,
+        call: CallId,
+        pods: Vec<PodRef>,
+        note: &Arc<str>,
+        (reason, action): (&'static str, &'static str),
+    ) {
+        for pod in pods {
+            self.queue_event(&pod, true, reason, action, Note::Text(note.clone()));
+            self.deletes.push_back((call, pod));
         }
     }
 

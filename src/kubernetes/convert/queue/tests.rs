@@ -42,6 +42,7 @@ fn every_field_is_read_in_the_units_of_pods() {
         "windows": {
             "timeZone": "Asia/Tokyo", "run": ["20:00-6:00"], "dispatch": ["1:8:00-5:18:00", "9-10"],
         },
+        "runLimit": { "default": "8h", "maximum": "24h" },
         "caps": {
             "runningGangs": 1, "runningGangsPerUser": 2, "pendingGangs": 3, "gangGpus": 4,
         },
@@ -58,6 +59,7 @@ fn every_field_is_read_in_the_units_of_pods() {
         lend_limit: list(&[("cpu", 1)]),
         borrow_limit: list(&[("ephemeral-storage", 1000)]),
         user_limit: list(&[("cpu", 250)]),
+        run_limit: RunLimit { default_ms: Some(28_800_000), maximum_ms: Some(86_400_000) },
         caps: Caps {
             running_gangs: Some(1),
             running_gangs_per_user: Some(2),
@@ -129,6 +131,17 @@ fn what_is_wrong_is_named() {
         ),
         (json!({ "namespaces": ["a", 1] }), "spec.namespaces[1] is 1", name),
         (json!({ "open": 1 }), "spec.open is 1", "true or false"),
+        (json!({ "runLimit": "8h" }), "spec.runLimit is \"8h\"", "an object"),
+        (
+            json!({ "runLimit": { "maximum": "0s" } }),
+            "spec.runLimit.maximum is \"0s\"",
+            "a duration of at least 1s",
+        ),
+        (
+            json!({ "runLimit": { "default": "2h", "maximum": "1h" } }),
+            "spec.runLimit.default is \"2h\"",
+            "at most the maximum, \"1h\"",
+        ),
         (json!({ "preemption": [] }), "spec.preemption is []", "an object"),
         (
             json!({ "preemption": { "mayEvict": "no" } }),
