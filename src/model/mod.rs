@@ -12,7 +12,7 @@ pub mod selector;
 pub mod time;
 pub mod windows;
 
-pub use contract::{ContractError, GroupSpec};
+pub use contract::{ContractError, GroupSpec, Task};
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec, RunLimit};

@@ -1,7 +1,7 @@
 //! A pod, as far as scheduling is concerned.
 
 use super::WallTime;
-use super::{ContractError, GroupSpec, NodeSelectorTerm, ResourceList, Taint, TaintEffect};
+use super::{ContractError, GroupSpec, NodeSelectorTerm, ResourceList, Taint, TaintEffect, Task};
 use std::fmt;
 
 /// Namespace and name of a pod.
@@ -123,6 +123,8 @@ pub struct Pod {
     pub queue: Option<Box<str>>,
     /// The member of its gang without which the others are worth nothing.
     pub header: bool,
+    /// The part of its gang to which it belongs.
+    pub task: Option<Box<Task>>,
     /// Must never be evicted; then it is placed only within guarantees.
     pub non_preemptible: bool,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.

@@ -78,7 +78,8 @@ fn gangs(
         let rank = (0, dice.below(3) as i32, 0, gang as u64);
         let whole = spare == 0 || dice.below(3) > 0;
         let leaving = false;
-        candidates.push(Candidate { leaf, given, leaving, spare, whole, pods, kept, rank });
+        let tasks = TaskSpares::default();
+        candidates.push(Candidate { leaf, given, leaving, spare, whole, pods, kept, tasks, rank });
     }
     candidates
 }

@@ -21,6 +21,11 @@ impl Scheduler {
             group.counts.settled() + placed >= group.min_member && placed > 0,
             "I2: a gang is committed below its minimum"
         );
+        if !group.tasks.is_empty() {
+            let placed = statement.assumed().map(|assignment| assignment.pod).collect();
+            assert!(self.tasks_met(index, placed), "I2: a task group is bound below its minimum");
+        }
+        let group = self.groups.get_mut(index);
         self.queue.move_to(index, group, Home::Committing);
         let profile = group.profile;
         let call = self.calls.begin(index, statement.len());

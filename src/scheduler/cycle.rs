@@ -3,7 +3,7 @@
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex, ResourceId, Statement};
+use crate::cluster::{ClassId, NodeIndex, PodIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
@@ -291,16 +291,20 @@ impl Scheduler {
         attempt
     }
 
-    /// Pending members by class; within a class headers first, then the oldest, then by name.
+    /// Pending members by class; within a class headers, and what task groups lack, first, then the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
         let mut pods: SmallVec<[_; 4]> = members.filter(waiting).collect();
+        let required = self.required(index);
+        let first = |at: &PodIndex, pod: &PodEntry| {
+            pod.header || !required.is_empty() && required.binary_search(at).is_ok()
+        };
         if pods.len() > 1 {
-            pods.sort_by(|a, b| {
-                let (a, b) = (self.pods.get(*a), self.pods.get(*b));
-                let key = |pod: &PodEntry| (pod.class, !pod.header, pod.created);
-                key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+            pods.sort_by(|at, bt| {
+                let (a, b) = (self.pods.get(*at), self.pods.get(*bt));
+                let key = |at: &_, pod: &PodEntry| (pod.class, !first(at, pod), pod.created);
+                key(at, a).cmp(&key(bt, b)).then_with(|| a.name.cmp(&b.name))
             });
         }
         let same = |a: &_, b: &_| self.pods.get(*a).class == self.pods.get(*b).class;
@@ -308,7 +312,7 @@ impl Scheduler {
         classes
             .map(|pods| Demand {
                 class: self.pods.get(pods[0]).class,
-                headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
+                headers: pods.iter().filter(|at| first(at, self.pods.get(**at))).count(),
                 pods: pods.into(),
             })
             .collect()

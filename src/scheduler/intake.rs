@@ -131,6 +131,7 @@ impl Scheduler {
             stuck: false,
             evicted: false,
             header: pod.header,
+            task: None,
             non_preemptible: pod.non_preemptible,
             priority: pod.priority,
             created: pod.created,
@@ -305,10 +306,12 @@ impl Scheduler {
         let max_member = spec.and_then(|spec| spec.max_member).unwrap_or(u32::MAX);
         let altered = entry.min_member != min_member
             || entry.max_member != max_member
-            || entry.priority != pod.priority;
+            || entry.priority != pod.priority
+            || entry.task != pod.task;
         entry.min_member = min_member;
         entry.max_member = max_member;
         entry.priority = pod.priority;
+        entry.task.clone_from(&pod.task);
         let profile = pod.profile.unwrap_or(0);
         if let Some(group) = current.filter(|_| same) {
             if altered {

@@ -25,6 +25,7 @@ mod report;
 mod room;
 mod run_limits;
 mod standing;
+mod tasks;
 mod tell;
 mod view;
 mod windows;

@@ -3,7 +3,7 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{PodKey, Timestamp, Uid, WallTime};
+use crate::model::{PodKey, Task, Timestamp, Uid, WallTime};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -79,6 +79,8 @@ pub(super) struct PodEntry {
     /// it was told to go by this process, and nobody else had done so before
     pub(super) evicted: bool,
     pub(super) header: bool,
+    /// the part of its gang to which it belongs
+    pub(super) task: Option<Box<Task>>,
     pub(super) non_preemptible: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,

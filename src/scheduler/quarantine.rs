@@ -132,7 +132,7 @@ impl Scheduler {
 
     /// Counts a failure of a pod that this process bound to the node.
     fn node_fails(&mut self, index: PodIndex, node: NodeIndex, reason: &str, refused: bool) {
-        let (Some(options), now) = (self.options.quarantine, self.now);
+        let (Some(options), now) = (self.options.quarantine, self.now) else { return };
         let Some(asked) = self.pods.get_mut(index).asked.take() else { return };
         let pod = self.pods.get(index);
         let group = pod.group.and_then(|group| self.groups.get(group).name.as_ref());

@@ -222,15 +222,18 @@ impl Scheduler {
         let mut pending = Amounts::new();
         let mut claim = Amounts::new();
         if counted {
-            let members = group.members.iter().map(|member| self.pods.get(*member));
-            let waiting = members.filter(|pod| pod.state == PodState::Waiting);
-            let mut waiting: SmallVec<[&PodEntry; 8]> = waiting.collect();
-            if waiting.iter().any(|pod| pod.class != waiting[0].class) {
+            let members = group.members.iter().map(|member| (*member, self.pods.get(*member)));
+            let waiting = members.filter(|(_, pod)| pod.state == PodState::Waiting);
+            let mut waiting: SmallVec<[(PodIndex, &PodEntry); 8]> = waiting.collect();
+            if waiting.iter().any(|(_, pod)| pod.class != waiting[0].1.class) {
                 // those that are placed first
+                let required = self.required(index);
                 let weight = |pod: &PodEntry| Reverse(weight(&self.cluster, pod.class));
-                waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));
+                waiting.sort_by_cached_key(|(at, pod)| {
+                    (!pod.header && required.binary_search(at).is_err(), weight(pod))
+                });
             }
-            for (place, pod) in waiting.into_iter().take(joinable).enumerate() {
+            for (place, (_, pod)) in waiting.into_iter().take(joinable).enumerate() {
                 let requests = &self.cluster.class(pod.class).requests;
                 add(&mut pending, requests);
                 if place < needed.max(1) {

@@ -254,6 +254,8 @@ pub(crate) struct PodSpec {
     pub(crate) min_member: Option<String>,
     pub(crate) max_member: Option<String>,
     pub(crate) role: Option<String>,
+    pub(crate) task_group: Option<String>,
+    pub(crate) task_group_min: Option<String>,
     pub(crate) preemptible: Option<String>,
     pub(crate) queue: Option<String>,
     /// The label of the same key.

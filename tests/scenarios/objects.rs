@@ -5,8 +5,8 @@ use crate::format::{
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
-    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, parse_group, parse_header, parse_non_preemptible,
-    parse_queue,
+    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, TASK_GROUP, TASK_GROUP_MIN, parse_group, parse_header,
+    parse_non_preemptible, parse_queue, parse_task,
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
@@ -263,12 +263,15 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         MIN_MEMBER => spec.min_member.as_deref(),
         MAX_MEMBER => spec.max_member.as_deref(),
         ROLE => spec.role.as_deref(),
+        TASK_GROUP => spec.task_group.as_deref(),
+        TASK_GROUP_MIN => spec.task_group_min.as_deref(),
         _ => None,
     };
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
     let queue = parse_queue(spec.queue.as_deref(), spec.queue_label.as_deref());
     let queue = queue.unwrap_or_else(|error| panic!("{error}"));
     let header = parse_header(annotation).unwrap_or_else(|error| panic!("{error}"));
+    let task = parse_task(annotation, MIN_MEMBER_MAX).unwrap_or_else(|error| panic!("{error}"));
     let pod = |name: String| Pod {
         key: PodKey {
             namespace: spec.namespace.as_deref().unwrap_or("default").into(),
@@ -289,6 +292,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         group: group.clone(),
         queue: queue.clone(),
         header,
+        task: task.clone().map(Box::new),
         non_preemptible: parse_non_preemptible(spec.preemptible.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),
         class: class(spec, profile),

@@ -18,7 +18,8 @@ use super::objects::{ContainerState, Meta, NodeObject, PodObject, PodStatus, Tol
 use crate::model::contract::{self, ContractError, GroupSpec};
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::{
-    HostPort, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Toleration, Uid, WallTime,
+    HostPort, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task, Toleration, Uid,
+    WallTime,
 };
 
 /// The scheduler name of pods that give none.
@@ -82,6 +83,7 @@ impl Converter {
             group: said.group,
             queue: said.queue,
             header: said.header,
+            task: said.task,
             non_preemptible: said.non_preemptible,
             told: told(status),
             class,
@@ -125,10 +127,11 @@ impl Converter {
         let annotation = |key: &str| meta.annotation(key);
         let group = contract::parse_group(annotation, self.min_member_max)?;
         let header = contract::parse_header(annotation)?;
+        let task = contract::parse_task(annotation, self.min_member_max)?.map(Box::new);
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
         let non_preemptible = contract::parse_non_preemptible(annotation(contract::PREEMPTIBLE))?;
-        Ok(Said { group: group.map(Ok), queue, header, non_preemptible })
+        Ok(Said { group: group.map(Ok), queue, header, task, non_preemptible })
     }
 }
 
@@ -138,6 +141,7 @@ struct Said {
     group: Option<Result<GroupSpec, ContractError>>,
     queue: Option<Box<str>>,
     header: bool,
+    task: Option<Box<Task>>,
     non_preemptible: bool,
 }
 
