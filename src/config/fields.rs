@@ -256,9 +256,9 @@ pub static FIELDS: &[Field] = &[
     field("drains.after", Duration(0, 7 * 24 * 60 * MINUTE), "15m",
         "How long a gang waits before room is drained for it; 0s: no room is ever drained."),
     field("drains.for", Duration(MINUTE, 7 * 24 * 60 * MINUTE), "1h",
-        "How long a drain lasts at most. Pods that end before its date, by their \
-         activeDeadlineSeconds or the run limit of their queue, may run in the drained room. After a drain that did not seat its gang the next is twice \
-         as far off."),
+        "How long a drain lasts at most. Pods that are gone before its date, by their \
+         activeDeadlineSeconds or the run limit of their queue, may run in the drained room. After \
+         a drain that did not seat its gang the next is twice as far off."),
     field("drains.percent", Integer(1, 100), "25",
         "The part of the cluster's GPUs that all drains together may keep, in percent."),
 

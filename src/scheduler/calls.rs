@@ -19,8 +19,8 @@ pub struct PodRef {
     pub uid: Uid,
 }
 
-/// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete`, `End` or `Evict`
-/// is answered exactly once; nothing answers the others.
+/// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete`, `End` or
+/// `Evict` is answered exactly once; nothing answers the others.
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     /// Bind the members, in parallel.

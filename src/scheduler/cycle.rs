@@ -193,17 +193,32 @@ impl Scheduler {
         demands: &[Demand],
         bounds: (u32, u32),
     ) -> Result<Statement, Failure> {
-        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
-        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        let outcome = self.place_within(index, demands, bounds);
         let open = self.open_drains(index);
         if outcome.is_ok() || open.is_empty() {
             return outcome;
         }
         self.lift_drains(&open, true);
-        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
-        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        let outcome = self.place_within(index, demands, bounds);
         self.lift_drains(&open, false);
         outcome
+    }
+
+    fn place_within(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> Result<Statement, Failure> {
+        let group = self.groups.get(index);
+        let profile = &self.profiles[usize::from(group.profile)];
+        let outcome = place_group(&mut self.cluster, &mut self.rankings, profile, demands, bounds);
+        if outcome.is_ok() || group.needed_by_tasks == 0 || bounds.1 <= bounds.0 {
+            return outcome;
+        }
+        // members beyond the minima may have taken the room of a task group
+        let least = (bounds.0, bounds.0);
+        place_group(&mut self.cluster, &mut self.rankings, profile, demands, least).or(outcome)
     }
 
     /// How many members must and may be placed now, or what of a queue forbids the first.
@@ -291,7 +306,8 @@ impl Scheduler {
         attempt
     }
 
-    /// Pending members by class; within a class headers, and what task groups lack, first, then the oldest, then by name.
+    /// Pending members by class; within a class those first without which nothing is placed, then
+    /// the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;

@@ -94,6 +94,7 @@ impl Scheduler {
             if counts.bound + counts.assumed + counts.nominated > 0 {
                 look.tasks.remember(&group.tasks);
             }
+            look.tasks.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             group.tasks.clone_from(&look.tasks.found);
             self.groups.get_mut(index).needed_by_tasks = self.needed_by_tasks(index);
         }

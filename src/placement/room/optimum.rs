@@ -28,7 +28,8 @@ struct Choice {
     members: SmallVec<[(usize, usize); 8]>,
 }
 
-/// Single members of one candidate, of one class and task group, on one node: one is as good as another.
+/// Single members of one candidate, of one class and task group, on one node: one is as good as
+/// another.
 struct Kind {
     place: usize,
     class: ClassId,
