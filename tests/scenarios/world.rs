@@ -65,6 +65,7 @@ pub(crate) struct World {
     queues: BTreeMap<String, QueueSpec>,
     terminating: BTreeSet<String>,
     uids: u128,
+    shortest_run_limit: Option<i64>,
 }
 
 /// The name that a scenario uses.
@@ -111,8 +112,10 @@ impl World {
             queues: BTreeMap::new(),
             terminating: BTreeSet::new(),
             uids: 0,
+            shortest_run_limit: None,
         };
         for queue in scenario.queues.iter().flat_map(objects::queues) {
+            world.note_limits(&queue);
             world.queues.insert(queue.name.to_string(), queue);
         }
         for node in scenario.nodes.iter().flat_map(objects::nodes) {
@@ -164,6 +167,7 @@ impl World {
 
     fn change_queues(&mut self, step: &Step) {
         for queue in step.queues.iter().flat_map(objects::queues) {
+            self.note_limits(&queue);
             self.queues.insert(queue.name.to_string(), queue.clone());
             self.news(Event::QueueApplied(Box::new(queue)));
         }
@@ -222,6 +226,17 @@ impl World {
             self.modify(name, |pod| pod.node = Some(node.as_str().into()));
         }
         names(&step.delete).iter().for_each(|name| self.remove(name));
+    }
+
+    /// Of all limits that a queue has or had.
+    pub(crate) fn shortest_run_limit(&self) -> Option<i64> {
+        self.shortest_run_limit
+    }
+
+    fn note_limits(&mut self, queue: &QueueSpec) {
+        let said = queue.run_limit;
+        let limits = [said.default_ms, said.maximum_ms, self.shortest_run_limit];
+        self.shortest_run_limit = limits.into_iter().flatten().min();
     }
 
     fn create(&mut self, spec: &PodSpec) {
@@ -383,6 +398,7 @@ impl World {
                 pods.iter().for_each(|pod| self.answer_delete(call, pod));
             }
             ApiCall::End { call, pods, note } => {
+                judge::end(self, &pods);
                 self.done.deletes.push(pods.iter().map(shown).collect());
                 self.done.notes.push(note.to_string());
                 pods.iter().for_each(|pod| self.answer_delete(call, pod));
