@@ -121,7 +121,7 @@ impl Scheduler {
         let gpu = self.asks_gpus(self.pods.get(index));
         let Some(suspect) = self.quarantine.suspects.get_mut(&node) else { return };
         suspect.failures.retain(|failure| failure.gpu && !gpu);
-        if suspect.gpu && !gpu {
+        if !suspect.failures.is_empty() || suspect.gpu && !gpu {
             return;
         }
         if suspect.until.is_some() {

@@ -5,7 +5,7 @@ use crate::fairshare::Used;
 use crate::kubernetes::objects::QueueObject;
 use crate::model::queue::{Ageing, Ordering, Preemption};
 use crate::model::windows::{Week, zone};
-use crate::model::{Caps, EvictionBudget, QueueSpec, Windows};
+use crate::model::{Caps, EvictionBudget, QueueSpec, RunLimit, Windows};
 use crate::scheduler::Remembered;
 use serde_json::{Value, json};
 
@@ -89,6 +89,24 @@ fn every_field_is_read_in_the_units_of_pods() {
 }
 
 #[test]
+fn a_run_limit_is_a_time_and_its_default_no_longer_than_its_maximum() {
+    for (limit, wrong) in [
+        (json!("8h"), "spec.runLimit is \"8h\": expected an object"),
+        (
+            json!({ "maximum": "0s" }),
+            "spec.runLimit.maximum is \"0s\": expected a duration of at least 1s",
+        ),
+        (
+            json!({ "default": "2h", "maximum": "1h" }),
+            "spec.runLimit.default is \"2h\": expected at most the maximum, \"1h\"",
+        ),
+    ] {
+        let read = read("a", &json!({ "runLimit": limit }));
+        assert_eq!(read, Err(format!("queue a: {wrong}")));
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let many: serde_json::Map<String, Value> =
         (0..65).map(|number| (format!("example.com/r{number}"), json!(1))).collect();
@@ -131,17 +149,6 @@ fn what_is_wrong_is_named() {
         ),
         (json!({ "namespaces": ["a", 1] }), "spec.namespaces[1] is 1", name),
         (json!({ "open": 1 }), "spec.open is 1", "true or false"),
-        (json!({ "runLimit": "8h" }), "spec.runLimit is \"8h\"", "an object"),
-        (
-            json!({ "runLimit": { "maximum": "0s" } }),
-            "spec.runLimit.maximum is \"0s\"",
-            "a duration of at least 1s",
-        ),
-        (
-            json!({ "runLimit": { "default": "2h", "maximum": "1h" } }),
-            "spec.runLimit.default is \"2h\"",
-            "at most the maximum, \"1h\"",
-        ),
         (json!({ "preemption": [] }), "spec.preemption is []", "an object"),
         (
             json!({ "preemption": { "mayEvict": "no" } }),
