@@ -132,7 +132,8 @@ fn configuration(settings: &Map<String, Value>) -> anyhow::Result<String> {
 fn notes(policy: &Value, settings: &Map<String, Value>, notes: &mut Vec<String>) {
     if let Some(timeout) = policy["task_execution_timeout"].as_i64().filter(|t| *t > 0) {
         notes.push(format!(
-            "task_execution_timeout {timeout} s: set activeDeadlineSeconds on the pods instead"
+            "task_execution_timeout {timeout} s: set runLimit on the queues, or \
+             activeDeadlineSeconds on the pods"
         ));
     }
     if policy["schedule_interval"].is_number() {

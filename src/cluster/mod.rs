@@ -230,6 +230,12 @@ impl Cluster {
         Some(index)
     }
 
+    /// Has a node take no new pods, or take them again.
+    pub fn set_quarantined(&mut self, index: NodeIndex, quarantined: bool) {
+        self.nodes.entry_mut(index).quarantined = quarantined;
+        self.changes.record(index, Change::Facts);
+    }
+
     /// The index of a node name, made if it is new: a pod may name a node before it is seen.
     pub fn intern_node(&mut self, name: &str) -> NodeIndex {
         if let Some(index) = self.nodes.find(name) {

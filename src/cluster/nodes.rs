@@ -39,6 +39,8 @@ pub struct NodeEntry {
     pub taints: SmallVec<[TaintId; 2]>,
     /// Pods counted on it.
     pub pods: u32,
+    /// Takes no new pods for a while, as pods failed to start there.
+    pub quarantined: bool,
     /// Breaks ties between equal scores: a stable hash of the name.
     pub tie: u32,
 }
@@ -129,6 +131,7 @@ impl NodeTable {
         self.live -= usize::from(entry.node.is_some());
         entry.node = None;
         entry.taints.clear();
+        entry.quarantined = false;
     }
 
     /// Frees a slot that neither a node nor a pod uses.

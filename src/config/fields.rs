@@ -266,11 +266,31 @@ pub static FIELDS: &[Field] = &[
     field("drains.after", Duration(0, 7 * 24 * 60 * MINUTE), "15m",
         "How long a gang waits before room is drained for it; 0s: no room is ever drained."),
     field("drains.for", Duration(MINUTE, 7 * 24 * 60 * MINUTE), "1h",
-        "How long a drain lasts at most. Pods with activeDeadlineSeconds that end before its date \
-         may run in the drained room. After a drain that did not seat its gang the next is twice \
-         as far off."),
+        "How long a drain lasts at most. Pods that are gone before its date, by their \
+         activeDeadlineSeconds or the run limit of their queue, may run in the drained room. After \
+         a drain that did not seat its gang the next is twice as far off."),
     field("drains.percent", Integer(1, 100), "25",
         "The part of the cluster's GPUs that all drains together may keep, in percent."),
+
+    field("quarantine", Section, "",
+        "Nodes on which pods that this scheduler bound fail to start take no new pods for a while. \
+         What runs there goes on."),
+    field("quarantine.failures", Integer(0, 100), "3",
+        "So many failures put a node in quarantine; 0: none ever is. A refusal by the kubelet \
+         counts once per try of a gang or controller, a pod that does not start once per \
+         namespace."),
+    field("quarantine.window", Duration(MINUTE, 24 * 60 * MINUTE), "30m",
+        "How long a failure counts, unless a pod starts on the node."),
+    field("quarantine.startDeadline", Duration(0, 24 * 60 * MINUTE), "15m",
+        "How long after its bind a pod of which nothing runs counts as failed. Pulling a large \
+         image takes its time. 0s: it never does."),
+    field("quarantine.for", Duration(SECOND, 24 * 60 * MINUTE), "10m",
+        "How long the first quarantine of a node lasts. One that follows lasts twice as long."),
+    field("quarantine.forMax", Duration(SECOND, 7 * 24 * 60 * MINUTE), "4h",
+        "How long a quarantine lasts at most. Not below for."),
+    field("quarantine.percent", Integer(1, 100), "10",
+        "The part of the nodes that may be in quarantine at once, in percent; at least one may. \
+         When more nodes fail, what is wrong is not the nodes."),
 
     field("limits", Section, "",
         "Bounds on everything that could grow with what others do."),

@@ -103,6 +103,8 @@ pub struct Configuration {
     pub evictions: Evictions,
     /// Room kept free for gangs that would wait for ever.
     pub drains: Drains,
+    /// Nodes on which pods fail to start.
+    pub quarantine: Quarantine,
     /// Bounds.
     pub limits: Limits,
 }
@@ -140,6 +142,28 @@ pub struct Drains {
     pub lasting: Duration,
     /// The part of the cluster that all drains may keep.
     pub percent: u32,
+}
+
+/// See the fields of `quarantine`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quarantine {
+    /// So many failures put a node in quarantine; 0: none ever is.
+    pub failures: usize,
+    /// How long a failure counts.
+    #[serde(serialize_with = "duration::serialize")]
+    pub window: Duration,
+    /// When a pod of which nothing runs counts as failed; zero: never.
+    #[serde(serialize_with = "duration::serialize")]
+    pub start_deadline: Duration,
+    /// How long the first quarantine lasts.
+    #[serde(rename = "for", serialize_with = "duration::serialize")]
+    pub lasting: Duration,
+    /// How long one lasts at most.
+    #[serde(serialize_with = "duration::serialize")]
+    pub for_max: Duration,
+    /// The part of the nodes that may be in quarantine at once.
+    pub percent: usize,
 }
 
 /// See the field `evictions.mode`.
@@ -271,6 +295,7 @@ impl Configuration {
             lasting: drains.duration("for"),
             percent: drains.integer("percent"),
         };
+        let quarantine = Quarantine::read(&root.section("quarantine"), problems);
         let limits = Limits::read(&root.section("limits"));
         check_margin(&root.section("limits"), &leader_election, &limits, problems);
         Configuration {
@@ -284,6 +309,7 @@ impl Configuration {
             queues: Queues::read(&root.section("queues"), problems),
             evictions,
             drains,
+            quarantine,
             limits,
         }
     }
@@ -310,6 +336,29 @@ impl Evictions {
             budget_window: section.duration("budgetWindow"),
             protected_for: section.duration("protectedFor"),
         }
+    }
+}
+
+impl Quarantine {
+    fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let read = Quarantine {
+            failures: section.integer("failures"),
+            window: section.duration("window"),
+            start_deadline: section.duration("startDeadline"),
+            lasting: section.duration("for"),
+            for_max: section.duration("forMax"),
+            percent: section.integer("percent"),
+        };
+        if read.for_max < read.lasting {
+            let [max, first] = [read.for_max, read.lasting].map(duration::format);
+            problems.push(Problem::new(
+                section.line("forMax"),
+                format!(
+                    "\"quarantine.forMax\" ({max}) must not be below \"quarantine.for\" ({first})"
+                ),
+            ));
+        }
+        read
     }
 }
 

@@ -134,6 +134,10 @@ fn rules_across_fields_hold() {
            \"podInitialBackoffSeconds\" (20)"],
     );
     refuses(
+        "quarantine: {for: 5h}\n",
+        &["config.yaml:3: \"quarantine.forMax\" (4h) must not be below \"quarantine.for\" (5h)"],
+    );
+    refuses(
         "clientConnection:\n  qps: 50\n",
         &["config.yaml:4: \"clientConnection.qps\" and \"clientConnection.burst\" must be set \
            together"],

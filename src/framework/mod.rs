@@ -105,6 +105,8 @@ pub struct GroupFacts<'a> {
     pub countable: u32,
     /// Members held back by scheduling gates.
     pub gated: u32,
+    /// The first of its parts that lacks members: its name, those that count, its minimum.
+    pub lacking: Option<(&'a str, u32, u32)>,
     /// Why members disagree, if they do.
     pub conflict: Option<&'a str>,
 }

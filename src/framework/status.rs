@@ -14,6 +14,8 @@ pub enum Reason {
     UntoleratedTaint,
     /// `spec.unschedulable` is set.
     NodeUnschedulable,
+    /// Pods failed to start there again and again.
+    NodeQuarantined,
     /// Node selector or required node affinity does not match.
     NodeAffinity,
     /// `spec.nodeName` is another node.
@@ -33,6 +35,7 @@ impl Reason {
             Self::TooManyPods => "TooManyPods",
             Self::UntoleratedTaint => "UntoleratedTaint",
             Self::NodeUnschedulable => "NodeUnschedulable",
+            Self::NodeQuarantined => "NodeQuarantined",
             Self::NodeAffinity => "NodeAffinity",
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
@@ -53,6 +56,9 @@ impl Reason {
             Self::TooManyPods => "Too many pods".to_owned(),
             Self::UntoleratedTaint => "node(s) had untolerated taint(s)".to_owned(),
             Self::NodeUnschedulable => "node(s) were unschedulable".to_owned(),
+            Self::NodeQuarantined => {
+                "node(s) were in quarantine as pods failed to start there".to_owned()
+            }
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
             Self::NodeName => "node(s) didn't match the requested node name".to_owned(),
             Self::NodePorts => {

@@ -26,7 +26,8 @@ const fn cluster(
 pub const PERMISSIONS: &[Permission] = &[
     cluster("", "nodes", &["list", "watch"]),
     cluster("", "namespaces", &["list", "watch"]),
-    // get: a call whose fate is unknown is looked up; delete: half-bound gangs are rolled back
+    // get: a call whose fate is unknown is looked up; delete: half-bound gangs are rolled back,
+    // and pods end that have run for as long as their queue lets them
     cluster("", "pods", &["delete", "get", "list", "watch"]),
     cluster("", "pods/binding", &["create"]),
     cluster("", "pods/eviction", &["create"]),

@@ -54,10 +54,17 @@ pub(super) struct Notice {
     pub(super) evict_at: Option<jiff::Timestamp>,
 }
 
-/// An event about a pod.
+/// What an event is about.
+#[derive(Clone, Debug)]
+pub(super) enum About {
+    Pod(PodRef),
+    Node(Arc<str>),
+}
+
+/// An event.
 #[derive(Clone, Debug)]
 pub(super) struct EventText {
-    pub(super) pod: PodRef,
+    pub(super) about: About,
     pub(super) warning: bool,
     pub(super) reason: &'static str,
     pub(super) action: &'static str,
@@ -114,7 +121,7 @@ impl Teller {
     fn request(&self, write: &Write) -> (Method, String, &'static str, Vec<u8>) {
         match write {
             Write::Event(event) => {
-                let namespace = &event.pod.key.namespace;
+                let namespace = event.about.namespace();
                 let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
                 (Method::POST, path, "application/json", self.event(event))
             }
@@ -141,20 +148,25 @@ impl Teller {
     }
 
     fn event(&self, event: &EventText) -> Vec<u8> {
-        let PodRef { key, uid } = &event.pod;
+        let namespace = event.about.namespace();
+        let (kind, name, uid) = match &event.about {
+            About::Pod(pod) => ("Pod", &*pod.key.name, pod.uid.to_string()),
+            // as kubelets do it: `kubectl describe node` looks for this
+            About::Node(name) => ("Node", &**name, name.to_string()),
+        };
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let note = match &event.note {
-            Note::Assigned(node) => format!("Successfully assigned {key} to {node}"),
+            Note::Assigned(node) => format!("Successfully assigned {namespace}/{name} to {node}"),
             Note::Text(text) => cut(text),
         };
-        // at most 253 bytes: the pod's name is cut if need be
-        let prefix = &key.name[..key.name.len().min(253 - 34)];
-        let body = json!({
+        // at most 253 bytes: the object's name is cut if need be
+        let prefix = &name[..name.len().min(253 - 34)];
+        let mut body = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
                 "name": format!("{prefix}.{:x}{number:x}", self.epoch),
-                "namespace": key.namespace,
+                "namespace": namespace,
             },
             "eventTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
             "type": if event.warning { "Warning" } else { "Normal" },
@@ -163,15 +175,27 @@ impl Teller {
             "note": note,
             "regarding": {
                 "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": key.namespace,
-                "name": key.name,
-                "uid": uid.to_string(),
+                "kind": kind,
+                "name": name,
+                "uid": uid,
             },
             "reportingController": self.controller,
             "reportingInstance": self.instance,
         });
+        if matches!(event.about, About::Pod(_)) {
+            body["regarding"]["namespace"] = namespace.into();
+        }
         body.to_string().into_bytes()
+    }
+}
+
+impl About {
+    /// Where its events are kept: those about objects without a namespace in `default`.
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Pod(pod) => &pod.key.namespace,
+            Self::Node(_) => "default",
+        }
     }
 }
 

@@ -20,11 +20,20 @@ pub const QUEUE: &str = "mss-scheduler.io/queue";
 pub const ROLE: &str = "mss-scheduler.io/role";
 /// The [`ROLE`] of the member without which the others are worth nothing.
 pub const HEADER: &str = "header";
+/// Annotation: the part of its gang to which the member belongs.
+pub const TASK_GROUP: &str = "mss-scheduler.io/task-group";
+/// Annotation: how many members of its [`TASK_GROUP`] must be placed before any of the gang is
+/// bound; 1 to the configured limit. Absent: the part has no minimum of its own.
+pub const TASK_GROUP_MIN: &str = "mss-scheduler.io/task-group-min";
+
 /// Annotation: `"false"` for a gang that must never be evicted. It is placed only within the
 /// guarantees of its queue and all above.
 pub const PREEMPTIBLE: &str = "mss-scheduler.io/preemptible";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
+
+/// Key of a toleration: such pods are placed on nodes in quarantine too.
+pub const QUARANTINE: &str = "mss-scheduler.io/quarantine";
 
 /// Every annotation this scheduler reads, for documentation and its test.
 pub const ANNOTATIONS: &[(&str, &str)] = &[
@@ -36,6 +45,8 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         "the queue, one of those that name the namespace; also read as a label, which it beats",
     ),
     (ROLE, "`header`: the member of the gang without which the others are worth nothing"),
+    (TASK_GROUP, "name of the part of the gang to which the member belongs, such as `worker`"),
+    (TASK_GROUP_MIN, "members of that part that must be placed too before any is bound"),
     (
         PREEMPTIBLE,
         "`false`: never evicted, and so placed only within guarantees of the queue; else `true`",
@@ -58,6 +69,15 @@ pub struct GroupSpec {
     pub min_member: u32,
     /// The most members that are placed; at least [`Self::min_member`]. `None`: all that exist.
     pub max_member: Option<u32>,
+}
+
+/// The part of a gang to which a pod belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its name within the gang.
+    pub name: Box<str>,
+    /// Members of it that must run together; 0: no minimum of its own.
+    pub min: u32,
 }
 
 /// Why a pod is refused. It becomes a condition and an event on that pod alone.
@@ -152,14 +172,33 @@ pub fn parse_group<'a>(
     if !is_object_name(name) {
         return Err(malformed(POD_GROUP, name, NAME_EXPECTED.to_owned()));
     }
-    let count = |key, text: &str, least: u32| {
-        let in_bounds = parse_count(text).filter(|count| (least..=members_max).contains(count));
-        let expected = || format!("a whole number from {least} to {members_max}");
-        in_bounds.ok_or_else(|| malformed(key, text, expected()))
-    };
+    let count = |key, text: &str, least: u32| count(key, text, (least, members_max));
     let min_member = count(MIN_MEMBER, annotation(MIN_MEMBER).unwrap_or_default(), 1)?;
     let max_member = annotation(MAX_MEMBER).map(|text| count(MAX_MEMBER, text, min_member));
     Ok(Some(GroupSpec { name: name.into(), min_member, max_member: max_member.transpose()? }))
+}
+
+/// Reads the part of its gang to which a pod belongs. `members_max` bounds its minimum.
+///
+/// # Errors
+/// If an annotation is malformed, missing its partner, or out of bounds.
+pub fn parse_task<'a>(
+    annotation: impl Fn(&str) -> Option<&'a str>,
+    members_max: u32,
+) -> Result<Option<Task>, ContractError> {
+    let (name, min) = (annotation(TASK_GROUP), annotation(TASK_GROUP_MIN));
+    let Some(name) = name else {
+        let expected = || format!("a name, as {TASK_GROUP_MIN} is set");
+        return min.map_or(Ok(None), |_| Err(malformed(TASK_GROUP, "", expected())));
+    };
+    if annotation(POD_GROUP).is_none() {
+        return Err(needs_group(TASK_GROUP));
+    }
+    if !is_object_name(name) {
+        return Err(malformed(TASK_GROUP, name, NAME_EXPECTED.to_owned()));
+    }
+    let min = min.map_or(Ok(0), |text| count(TASK_GROUP_MIN, text, (1, members_max)))?;
+    Ok(Some(Task { name: name.into(), min }))
 }
 
 /// Reads the queue's name from the annotation or, where that is absent, the label.
@@ -212,6 +251,11 @@ fn malformed(key: &'static str, found: &str, expected: String) -> ContractError 
 
 fn needs_group(key: &str) -> ContractError {
     malformed(POD_GROUP, "", format!("a group name, as {key} is set"))
+}
+
+fn count(key: &'static str, text: &str, (least, most): (u32, u32)) -> Result<u32, ContractError> {
+    let in_bounds = parse_count(text).filter(|count| (least..=most).contains(count));
+    in_bounds.ok_or_else(|| malformed(key, text, format!("a whole number from {least} to {most}")))
 }
 
 /// Plain digits only: `+4`, `4.0` and ` 4` are refused, so that one text has one meaning.
@@ -299,6 +343,29 @@ mod tests {
         for (annotation, label) in [(Some(""), Some("team-a")), (None, Some("Team"))] {
             let error = read(annotation, label).expect_err("no name");
             assert!(error.contains("mss-scheduler.io/queue") && error.contains("a name of lower"));
+        }
+    }
+
+    #[test]
+    fn a_task_group_is_a_name_and_a_minimum() {
+        let read = |pairs: &[(&str, &'static str)]| {
+            let find = |key: &str| pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
+            parse_task(find, 100).map_err(|e| e.to_string())
+        };
+        let gang = (POD_GROUP, "g");
+        let task = |min| Ok(Some(Task { name: "ps".into(), min }));
+        assert_eq!(read(&[gang]), Ok(None));
+        assert_eq!(read(&[gang, (TASK_GROUP, "ps")]), task(0));
+        assert_eq!(read(&[gang, (TASK_GROUP, "ps"), (TASK_GROUP_MIN, "2")]), task(2));
+        for (pairs, found) in [
+            (&[(TASK_GROUP, "ps")][..], "a group name, as mss-scheduler.io/task-group is set"),
+            (&[gang, (TASK_GROUP_MIN, "1")], "a name, as mss-scheduler.io/task-group-min is set"),
+            (&[gang, (TASK_GROUP, "P S")], "a name of lower-case letters"),
+            (&[gang, (TASK_GROUP, "ps"), (TASK_GROUP_MIN, "0")], "from 1 to 100"),
+            (&[gang, (TASK_GROUP, "ps"), (TASK_GROUP_MIN, "101")], "from 1 to 100"),
+        ] {
+            let error = read(pairs).expect_err(found);
+            assert!(error.contains(found), "{error}");
         }
     }
 

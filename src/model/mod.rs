@@ -15,11 +15,11 @@ pub mod time;
 pub mod windows;
 
 pub use budget::{Budget, Labels};
-pub use contract::{ContractError, GroupSpec};
+pub use contract::{ContractError, GroupSpec, Task};
 pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
-pub use queue::{Caps, EvictionBudget, QueueSpec};
+pub use queue::{Caps, EvictionBudget, QueueSpec, RunLimit};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
 pub use windows::Windows;

@@ -1,7 +1,8 @@
 //! A pod, as far as scheduling is concerned.
 
 use super::WallTime;
-use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList, Taint, TaintEffect};
+use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList};
+use super::{Taint, TaintEffect, Task};
 use std::fmt;
 
 /// Namespace and name of a pod.
@@ -93,6 +94,10 @@ pub struct Pod {
     pub node: Option<Box<str>>,
     /// Whether it has ended, and how.
     pub phase: Phase,
+    /// A container of it has run, or runs.
+    pub started: bool,
+    /// `status.reason` of a pod that failed before anything of it ran.
+    pub failed_as: Option<Box<str>>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `spec.schedulingGates` is not empty.
@@ -121,6 +126,8 @@ pub struct Pod {
     pub queue: Option<Box<str>>,
     /// The member of its gang without which the others are worth nothing.
     pub header: bool,
+    /// The part of its gang to which it belongs.
+    pub task: Option<Box<Task>>,
     /// Must never be evicted; then it is placed only within guarantees.
     pub non_preemptible: bool,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.

@@ -50,10 +50,22 @@ pub struct QueueSpec {
     pub open: bool,
     /// When its gangs, and those of the queues below, may start and run; `None`: always.
     pub windows: Option<Box<Windows>>,
+    /// How long its pods may run.
+    pub run_limit: RunLimit,
     /// How many of its gangs run and wait, and how large they may be.
     pub caps: Caps,
     /// What may be done to its gangs, and by them.
     pub preemption: Preemption,
+}
+
+/// How long the pods of a queue, and of those below it, run. The nearest default and the smallest
+/// maximum hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunLimit {
+    /// Of pods that do not say it themselves; `None`: the maximum.
+    pub default_ms: Option<i64>,
+    /// Of any pod; `None`: no bound.
+    pub maximum_ms: Option<i64>,
 }
 
 /// Bounds on the gangs of a queue and all below it; a pod without a gang counts as one. `None`: no
@@ -89,6 +101,7 @@ impl Default for QueueSpec {
             namespaces: Vec::new(),
             open: true,
             windows: None,
+            run_limit: RunLimit::default(),
             caps: Caps::default(),
             preemption: Preemption::default(),
         }

@@ -43,8 +43,20 @@ pub struct Candidate {
     pub budgets: Vec<Option<u32>>,
     /// How many at the end of `pods` go only with the whole gang: headers, protected pods.
     pub kept: usize,
+    /// What its task groups keep back.
+    pub tasks: TaskSpares,
     /// Among equals the lowest goes first.
     pub rank: Rank,
+}
+
+/// Members above the minimum of each task group of a gang, and to which group each of its pods
+/// belongs; both empty for a gang without.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSpares {
+    /// Per group; there is one without end for pods that belong to none.
+    pub spare: Vec<u32>,
+    /// Per pod.
+    pub of: Vec<usize>,
 }
 
 /// Queue priority, pod priority, and what is lost.
@@ -127,6 +139,8 @@ struct Search<'a> {
     contested: SmallVec<[ResourceId; 2]>,
     candidates: &'a [Candidate],
     spare: Vec<u32>,
+    /// the same per task group
+    task_spare: Vec<Vec<u32>>,
     /// per candidate and pod: taken
     taken: Vec<Vec<bool>>,
     on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>>,
@@ -193,7 +207,8 @@ impl Candidate {
     /// Whether taking one unit of it may forbid another.
     fn is_tied(&self) -> bool {
         let single = self.pods.len() - self.kept;
-        !self.given || !self.budgets.is_empty() || !self.whole && (self.spare as usize) < single
+        let bound = (self.spare as usize) < single || !self.tasks.of.is_empty();
+        !self.given || !self.budgets.is_empty() || !self.whole && bound
     }
 }
 
@@ -247,6 +262,7 @@ impl<'a> Search<'a> {
         Search {
             contested: SmallVec::new(),
             spare: candidates.iter().map(|candidate| candidate.spare).collect(),
+            task_spare: candidates.iter().map(|candidate| candidate.tasks.spare.clone()).collect(),
             taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
             claimant: claim.leaf,
             slots: vec![0; cluster.node_slots()],
@@ -391,7 +407,7 @@ impl Search<'_> {
         let (Unit::Elastic(place, _) | Unit::Gang(place)) = unit;
         let candidate = &self.candidates[place];
         let there = match unit {
-            Unit::Elastic(_, at) => self.spare[place] > 0 && !self.taken[place][at],
+            Unit::Elastic(_, at) => self.left(place, at) > 0 && !self.taken[place][at],
             Unit::Gang(_) => candidate.whole && self.taken[place].contains(&false),
         };
         let (leaf, given) = (candidate.leaf, candidate.given);
@@ -440,18 +456,36 @@ impl Search<'_> {
 
     fn take(&mut self, unit: Unit) -> Taken {
         let taken = self.would_take(unit);
-        if let Unit::Elastic(place, _) = unit {
+        if let Unit::Elastic(place, at) = unit {
             self.spare[place] -= 1;
+            if let Some(spare) = self.task_spare_of(place, at) {
+                *spare -= 1;
+            }
         }
         taken.pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, true));
         taken
     }
 
     fn put_back(&mut self, taken: &Taken) {
-        if let Unit::Elastic(place, _) = taken.unit {
+        if let Unit::Elastic(place, at) = taken.unit {
             self.spare[place] += 1;
+            if let Some(spare) = self.task_spare_of(place, at) {
+                *spare += 1;
+            }
         }
         taken.pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, false));
+    }
+
+    fn task_spare_of(&mut self, place: usize, at: usize) -> Option<&mut u32> {
+        let task = self.candidates[place].tasks.of.get(at)?;
+        Some(&mut self.task_spare[place][*task])
+    }
+
+    /// How many members like this one may still go singly.
+    fn left(&self, place: usize, at: usize) -> u32 {
+        let task = self.candidates[place].tasks.of.get(at);
+        let of_task = task.map_or(u32::MAX, |task| self.task_spare[place][*task]);
+        self.spare[place].min(of_task)
     }
 
     fn move_pod(&mut self, place: usize, at: usize, off: bool) {

@@ -78,8 +78,9 @@ fn gangs(
         let rank = (0, dice.below(3) as i32, 0, gang as u64);
         let whole = spare == 0 || dice.below(3) > 0;
         let leaving = false;
-        let budgets = Vec::new();
-        let candidate = Candidate { leaf, given, leaving, budgets, spare, whole, pods, kept, rank };
+        let (budgets, tasks) = (Vec::new(), TaskSpares::default());
+        let candidate =
+            Candidate { leaf, given, leaving, budgets, spare, whole, pods, kept, tasks, rank };
         candidates.push(candidate);
     }
     candidates

@@ -16,7 +16,10 @@ impl PreEnqueue for GangGate {
         if let Some(conflict) = group.conflict {
             return Some(format!("members disagree: {conflict}"));
         }
-        (group.countable < group.min_member)
-            .then(|| format!("{} of {} members exist", group.countable, group.min_member))
+        if group.countable < group.min_member {
+            return Some(format!("{} of {} members exist", group.countable, group.min_member));
+        }
+        let (task, countable, min) = group.lacking?;
+        Some(format!("{countable} of {min} members of task group {task} exist"))
     }
 }

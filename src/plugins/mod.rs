@@ -5,6 +5,7 @@ mod gpu_packing;
 mod node_affinity;
 mod node_name;
 mod node_ports;
+mod node_quarantine;
 mod node_resources_balanced;
 mod node_resources_fit;
 mod node_unschedulable;
@@ -21,6 +22,7 @@ use crate::framework::{Filter, Plugins, PreEnqueue, Profile, Score};
 /// Names of the filters, in the order they speak unless configured otherwise.
 pub const FILTERS: &[&str] = &[
     "NodeUnschedulable",
+    "NodeQuarantine",
     "NodeName",
     "TaintToleration",
     "NodeAffinity",
@@ -54,6 +56,7 @@ pub struct Arguments {
 pub fn filter(name: &str) -> Option<Box<dyn Filter>> {
     Some(match name {
         "NodeUnschedulable" => Box::new(node_unschedulable::NodeUnschedulable),
+        "NodeQuarantine" => Box::new(node_quarantine::NodeQuarantine),
         "NodeName" => Box::new(node_name::NodeName),
         "TaintToleration" => Box::new(taint_toleration::TaintToleration),
         "NodeAffinity" => Box::new(node_affinity::NodeAffinity),

@@ -48,6 +48,27 @@ impl Counts {
     }
 }
 
+/// A part of a gang with a minimum of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskGroup {
+    /// Its name.
+    pub name: Box<str>,
+    /// Members of it that must run together.
+    pub min: u32,
+    /// Members of it that count towards the minimum without further placing.
+    pub settled: u32,
+    /// Members of it to be placed.
+    pub waiting: u32,
+}
+
+impl TaskGroup {
+    /// Members still needed.
+    #[must_use]
+    pub fn needed(&self) -> u32 {
+        self.min.saturating_sub(self.settled)
+    }
+}
+
 /// Amounts by resource.
 pub type Amounts = SmallVec<[(ResourceId, i64); 5]>;
 
@@ -62,6 +83,10 @@ pub struct PodGroup {
     pub min_member: u32,
     /// Members that run at most.
     pub max_member: u32,
+    /// Its parts, if its members name any.
+    pub tasks: Vec<TaskGroup>,
+    /// Members that must be placed for the minima of its parts, and headers beside them.
+    pub needed_by_tasks: u32,
     /// Its members must never be evicted.
     pub non_preemptible: bool,
     /// The queue its members name.
@@ -130,10 +155,23 @@ impl PodGroup {
         self.name.is_some()
     }
 
-    /// Members still needed.
+    /// Members still needed, for its minimum and those of its parts.
     #[must_use]
     pub fn needed(&self) -> u32 {
-        self.min_member.saturating_sub(self.counts.settled())
+        self.min_member.saturating_sub(self.counts.settled()).max(self.needed_by_tasks)
+    }
+
+    /// Whether its minimum is placed, and those of its parts.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let tasks = self.tasks.iter().all(|task| task.needed() == 0);
+        tasks && self.counts.settled() >= self.min_member
+    }
+
+    /// The place of a part among its parts.
+    #[must_use]
+    pub fn task(&self, name: &str) -> Option<usize> {
+        self.tasks.iter().position(|task| *task.name == *name)
     }
 
     /// Members that may still join.

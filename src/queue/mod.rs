@@ -5,7 +5,7 @@
 
 mod group;
 
-pub use group::{Amounts, Counts, GroupIndex, GroupTable, PodGroup};
+pub use group::{Amounts, Counts, GroupIndex, GroupTable, PodGroup, TaskGroup};
 
 use crate::cluster::ClassId;
 use crate::fairshare::QueueIndex;

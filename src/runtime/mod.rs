@@ -25,7 +25,9 @@ use crate::model::narrowed::base;
 use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, QueueSpec, WallTime};
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
-use crate::scheduler::{DrainOptions, Event, Evictions, Kind, Leadership, Options, Scheduler};
+use crate::scheduler::{
+    DrainOptions, Event, Evictions, Kind, Leadership, Options, QuarantineOptions, Scheduler,
+};
 use crate::telemetry::Metrics;
 use crate::telemetry::http::{Endpoints, Health, serve};
 use anyhow::Context;
@@ -303,6 +305,7 @@ fn options(configuration: &Configuration) -> Options {
             for_ms: millis(configuration.drains.lasting),
             percent: configuration.drains.percent,
         }),
+        quarantine: quarantine(&configuration.quarantine),
         capacity_hold_ms: millis(configuration.queues.capacity_hold),
         queue_status_interval_ms: match configuration.queues.file {
             None => Some(millis(configuration.queues.status_interval)),
@@ -328,6 +331,18 @@ fn per_base_unit(configured: &config::Factor) -> (Box<str>, f64) {
         _ => 1.0,
     };
     (configured.resource.as_str().into(), configured.factor / units)
+}
+
+fn quarantine(configured: &config::Quarantine) -> Option<QuarantineOptions> {
+    let deadline = configured.start_deadline;
+    (configured.failures > 0).then(|| QuarantineOptions {
+        failures: configured.failures,
+        window_ms: millis(configured.window),
+        start_deadline_ms: (!deadline.is_zero()).then(|| millis(deadline)),
+        for_ms: millis(configured.lasting),
+        for_max_ms: millis(configured.for_max),
+        percent: configured.percent,
+    })
 }
 
 fn lsf(configured: &config::Lsf) -> LsfOptions {

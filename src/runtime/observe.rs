@@ -124,6 +124,7 @@ pub(super) fn show_gauges(metrics: &Metrics, gauges: &Gauges) {
     metrics.pending_backoff.set(number(gauges.pending.backoff));
     metrics.pending_unschedulable.set(number(gauges.pending.unschedulable));
     metrics.pending_gated.set(number(gauges.pending.gate));
+    metrics.nodes_quarantined.set(number(gauges.quarantined));
     metrics.cache_nodes.set(number(gauges.nodes));
     metrics.cache_pods.set(number(gauges.pods));
     metrics.cache_assumed_pods.set(number(gauges.assumed));
@@ -143,6 +144,7 @@ pub(super) fn show_gauges(metrics: &Metrics, gauges: &Gauges) {
 /// Adds what the scheduler has counted since `before`.
 pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
     metrics.gang_partial_bind.inc_by(now.half_bound - before.half_bound);
+    metrics.run_limit_ends.inc_by(now.ended_by_limit - before.ended_by_limit);
     metrics.gang_rollback.inc_by(now.rolled_back - before.rolled_back);
     for (reason, count) in &now.refused {
         let counted = before.refused.get(reason).copied().unwrap_or(0);
@@ -161,9 +163,15 @@ pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
         metrics.plans.with_label_values(&[result]).inc_by(more);
     }
     metrics.drained_seconds.inc_by(now.drained_gpu_ms / 1000 - before.drained_gpu_ms / 1000);
-    for (result, count) in &now.plans_given_up {
-        let counted = before.plans_given_up.get(result).copied().unwrap_or(0);
-        metrics.plans.with_label_values(&[result]).inc_by(count - counted);
+    for (family, before, now) in [
+        (&metrics.plans, &before.plans_given_up, &now.plans_given_up),
+        (&metrics.quarantines, &before.quarantines, &now.quarantines),
+        (&metrics.failed_starts, &before.failed_starts, &now.failed_starts),
+    ] {
+        for (result, count) in now {
+            let counted = before.get(result).copied().unwrap_or(0);
+            family.with_label_values(&[result]).inc_by(count - counted);
+        }
     }
     let (old, new) = (&before.entered, &now.entered);
     for (queue, event, more) in [

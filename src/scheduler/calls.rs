@@ -19,8 +19,8 @@ pub struct PodRef {
     pub uid: Uid,
 }
 
-/// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete` or `Evict` is
-/// answered exactly once; nothing answers the others.
+/// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete`, `End` or
+/// `Evict` is answered exactly once; nothing answers the others.
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     /// Bind the members, in parallel.
@@ -37,6 +37,15 @@ pub enum ApiCall {
         /// Identity.
         call: CallId,
         /// The members.
+        pods: Vec<PodRef>,
+        /// Why, for the event on each pod.
+        note: Arc<str>,
+    },
+    /// Delete pods that have run for as long as they may.
+    End {
+        /// Identity.
+        call: CallId,
+        /// The pods.
         pods: Vec<PodRef>,
         /// Why, for the event on each pod.
         note: Arc<str>,
@@ -73,6 +82,15 @@ pub enum ApiCall {
         /// The pod.
         pod: PodRef,
         /// What is ignored, and what holds.
+        note: Arc<str>,
+    },
+    /// Write an event on a node that takes no new pods for a while, or takes them again.
+    TellNode {
+        /// The node.
+        node: Arc<str>,
+        /// Whether its quarantine begins, or ends.
+        quarantined: bool,
+        /// Why.
         note: Arc<str>,
     },
     /// Write how a queue stands into its status. A later one replaces an earlier one.
@@ -168,6 +186,8 @@ pub(super) struct InFlight {
     pub(super) group: GroupIndex,
     pub(super) outstanding: u32,
     pub(super) failed: u32,
+    /// the group goes on meanwhile
+    pub(super) ending: bool,
 }
 
 impl Calls {
@@ -175,8 +195,20 @@ impl Calls {
         self.last += 1;
         let id = CallId(self.last);
         let outstanding = u32::try_from(members).expect("groups are bounded");
-        self.in_flight.insert(id, InFlight { group, outstanding, failed: 0 });
+        let in_flight = InFlight { group, outstanding, failed: 0, ending: false };
+        self.in_flight.insert(id, in_flight);
         id
+    }
+
+    /// A call that ends some members of a group.
+    pub(super) fn begin_ending(&mut self, group: GroupIndex, members: usize) -> CallId {
+        let id = self.begin(group, members);
+        self.in_flight.get_mut(&id).expect("it has just begun").ending = true;
+        id
+    }
+
+    pub(super) fn is_ending(&self, call: CallId) -> bool {
+        self.in_flight.get(&call).is_some_and(|call| call.ending)
     }
 
     /// Counts an answer; the last one ends the call and returns it.
@@ -195,9 +227,9 @@ impl Calls {
         self.in_flight.len()
     }
 
-    /// The groups that calls in flight are about.
+    /// The groups that calls in flight hold up.
     pub(super) fn groups(&self) -> impl Iterator<Item = GroupIndex> {
-        self.in_flight.values().map(|call| call.group)
+        self.in_flight.values().filter(|call| !call.ending).map(|call| call.group)
     }
 
     pub(super) fn contains(&self, call: CallId) -> bool {

@@ -1,7 +1,6 @@
 //! Caps on how many gangs of a queue run and wait, and how large they may be.
 
 use super::Scheduler;
-use crate::cluster::is_gpu;
 use crate::fairshare::QueueIndex;
 use crate::model::Caps;
 use crate::queue::{GroupIndex, Home};
@@ -142,20 +141,5 @@ impl Scheduler {
             }
         }
         None
-    }
-
-    /// GPUs of the least demanding members that make the minimum.
-    fn gpus_needed(&self, index: GroupIndex) -> i64 {
-        let group = self.groups.get(index);
-        let members = group.members.iter().map(|member| self.pods.get(*member));
-        let mut gpus: Vec<i64> = members
-            .map(|pod| {
-                let requests = self.cluster.class(pod.class).requests.iter();
-                let name = |resource| self.cluster.resources().name(resource);
-                requests.filter(|(r, _)| is_gpu(name(*r))).map(|(_, amount)| *amount).sum()
-            })
-            .collect();
-        gpus.sort_unstable();
-        gpus.iter().take(group.min_member as usize).sum()
     }
 }

@@ -21,6 +21,11 @@ impl Scheduler {
             group.counts.settled() + placed >= group.min_member && placed > 0,
             "I2: a gang is committed below its minimum"
         );
+        if !group.tasks.is_empty() {
+            let placed = statement.assumed().map(|assignment| assignment.pod).collect();
+            assert!(self.tasks_met(index, placed), "I2: a task group is bound below its minimum");
+        }
+        let group = self.groups.get_mut(index);
         self.queue.move_to(index, group, Home::Committing);
         let profile = group.profile;
         let call = self.calls.begin(index, statement.len());
@@ -31,6 +36,8 @@ impl Scheduler {
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are bound");
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
+            self.await_start(assignment.pod);
+            self.promise_limit(assignment.pod);
             self.recharge(assignment.pod);
             let pod = self.pods.get(assignment.pod);
             members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });
@@ -110,6 +117,9 @@ impl Scheduler {
         uid: Uid,
         outcome: DeleteOutcome,
     ) {
+        if self.end_finished(call, uid, outcome) {
+            return;
+        }
         let failed = outcome == DeleteOutcome::Failed;
         if let Some(index) = self.pods.find(uid)
             && failed

@@ -4,7 +4,7 @@ use super::Scheduler;
 use super::narrowed::NarrowedGate;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex, ResourceId, Statement};
+use crate::cluster::{ClassId, NodeIndex, PodIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
@@ -43,6 +43,8 @@ impl Scheduler {
             (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
+        self.step_quarantine(now);
+        self.step_run_limits(now);
         self.step_drains(now);
         // a plan that ends has its gang looked at again: what it asks for counts at once
         while !self.dirty.is_empty() {
@@ -205,13 +207,13 @@ impl Scheduler {
         demands: &[Demand],
         bounds: (u32, u32),
     ) -> (Result<Statement, Failure>, Option<ResourceId>) {
-        let first = self.place_once(index, demands, bounds);
+        let first = self.place_within(index, demands, bounds);
         let open = self.open_drains(index);
         if first.0.is_ok() || open.is_empty() {
             return first;
         }
         self.lift_drains(&open, true);
-        let again = self.place_once(index, demands, bounds);
+        let again = self.place_within(index, demands, bounds);
         self.lift_drains(&open, false);
         again
     }
@@ -237,6 +239,22 @@ impl Scheduler {
         };
         let outcome = place_group(cluster, rankings, profile, demands, bounds, Some(&mut gate));
         (outcome, gate.refused)
+    }
+
+    fn place_within(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+        let first = self.place_once(index, demands, bounds);
+        let needed_by_tasks = self.groups.get(index).needed_by_tasks;
+        if first.0.is_ok() || needed_by_tasks == 0 || bounds.1 <= bounds.0 {
+            return first;
+        }
+        // members beyond the minima may have taken the room of a task group
+        let least = self.place_once(index, demands, (bounds.0, bounds.0));
+        if least.0.is_ok() { least } else { first }
     }
 
     /// How many members must and may be placed now, or what of a queue forbids the first.
@@ -330,16 +348,21 @@ impl Scheduler {
         attempt
     }
 
-    /// Pending members by class; within a class headers first, then the oldest, then by name.
+    /// Pending members by class; within a class those first without which nothing is placed, then
+    /// the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
         let mut pods: SmallVec<[_; 4]> = members.filter(waiting).collect();
+        let required = self.required(index);
+        let first = |at: &PodIndex, pod: &PodEntry| {
+            pod.header || !required.is_empty() && required.binary_search(at).is_ok()
+        };
         if pods.len() > 1 {
-            pods.sort_by(|a, b| {
-                let (a, b) = (self.pods.get(*a), self.pods.get(*b));
-                let key = |pod: &PodEntry| (pod.class, !pod.header, pod.created);
-                key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+            pods.sort_by(|at, bt| {
+                let (a, b) = (self.pods.get(*at), self.pods.get(*bt));
+                let key = |at: &_, pod: &PodEntry| (pod.class, !first(at, pod), pod.created);
+                key(at, a).cmp(&key(bt, b)).then_with(|| a.name.cmp(&b.name))
             });
         }
         let same = |a: &_, b: &_| self.pods.get(*a).class == self.pods.get(*b).class;
@@ -347,7 +370,7 @@ impl Scheduler {
         classes
             .map(|pods| Demand {
                 class: self.pods.get(pods[0]).class,
-                headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
+                headers: pods.iter().filter(|at| first(at, self.pods.get(**at))).count(),
                 pods: pods.into(),
             })
             .collect()

@@ -8,7 +8,7 @@
 //! and the next is twice as far off. LSF calls this a reservation.
 
 use super::Scheduler;
-use super::pods::PodState;
+use super::pods::{PodEntry, PodState};
 use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu};
 use crate::framework::Reads;
 use crate::model::Timestamp;
@@ -214,18 +214,23 @@ impl Scheduler {
         if pod.group.is_none() {
             return End::Unknown;
         }
-        let bound = pod.bound_at.map(|at| Timestamp(at.0.saturating_sub(self.wall_ahead_ms)));
-        let since = bound.unwrap_or(pod.bound_seen);
-        let limit = pod.run_limit_ms.map(|limit| since.plus_ms(limit + SLACK_MS));
+        let since = self.runs_since(pod);
+        let limit = self.gone_after(pod).map(|limit| since.plus_ms(limit));
         limit.map_or(End::Unknown, |end| End::At(end.max(self.now)))
     }
 
-    /// How long the waiting members of a group run at most, if all say so.
+    /// How long until the waiting members of a group, bound now, are gone, if that is known.
     pub(super) fn run_limit(&self, index: GroupIndex) -> Option<i64> {
         let members = self.groups.get(index).members.iter().map(|member| self.pods.get(*member));
         let waiting = members.filter(|pod| pod.state == PodState::Waiting);
-        let limits: Option<Vec<i64>> = waiting.map(|pod| pod.run_limit_ms).collect();
+        let limits: Option<Vec<i64>> = waiting.map(|pod| self.gone_after(pod)).collect();
         limits?.into_iter().max()
+    }
+
+    /// How long after its bind a pod is gone, if it runs for as long as it may.
+    fn gone_after(&self, pod: &PodEntry) -> Option<i64> {
+        let limit = self.limit_of(pod)?;
+        Some(limit.saturating_add(pod.termination_ms).saturating_add(SLACK_MS))
     }
 
     /// Drains whose seats do not hold up a group: its own, and those whose seat date comes after
@@ -234,7 +239,7 @@ impl Scheduler {
         if self.drains.is_empty() {
             return Vec::new();
         }
-        let gone = self.run_limit(index).map(|limit| self.now.plus_ms(limit + SLACK_MS));
+        let gone = self.run_limit(index).map(|limit| self.now.plus_ms(limit));
         let open = |(group, drain): &(&GroupIndex, &Drain)| {
             **group == index || gone.is_some_and(|gone| gone <= drain.until)
         };

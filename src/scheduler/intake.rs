@@ -89,6 +89,7 @@ impl Scheduler {
     pub(super) fn node_deleted(&mut self, name: &str) {
         self.nodes_listed.remove(name);
         if let Some(index) = self.cluster.delete_node(name) {
+            self.forget_suspect(index);
             self.capacity_changed = true;
             self.improved.remove(&index);
         }
@@ -136,13 +137,18 @@ impl Scheduler {
             offer: Offer::default(),
             holds_since: pod.created,
             run_limit_ms: pod.run_limit_ms,
+            promised_ms: None,
+            ends_at: None,
             termination_ms: pod.termination_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
+            asked: None,
+            started: pod.started,
             stuck: false,
             evicted: false,
             header: pod.header,
+            task: None,
             non_preemptible: pod.non_preemptible,
             priority: pod.priority,
             created: pod.created,
@@ -166,6 +172,7 @@ impl Scheduler {
 
     fn pod_modified(&mut self, now: Timestamp, index: PodIndex, mut pod: Pod) {
         let list = self.pods.list;
+        self.note_start(index, &pod);
         let entry = self.pods.get_mut(index);
         entry.listed = list;
         entry.told = pod.told;
@@ -242,6 +249,8 @@ impl Scheduler {
         if old == new {
             return;
         }
+        // it is awaited where it was sent to, and nowhere else
+        entry.asked = None;
         self.capacity_changed |= entry.group.is_none();
         if new.is_none() {
             self.await_replacement(index);
@@ -322,10 +331,12 @@ impl Scheduler {
         let max_member = spec.and_then(|spec| spec.max_member).unwrap_or(u32::MAX);
         let altered = entry.min_member != min_member
             || entry.max_member != max_member
-            || entry.priority != pod.priority;
+            || entry.priority != pod.priority
+            || entry.task != pod.task;
         entry.min_member = min_member;
         entry.max_member = max_member;
         entry.priority = pod.priority;
+        entry.task.clone_from(&pod.task);
         let profile = pod.profile.unwrap_or(0);
         if let Some(group) = current.filter(|_| same) {
             if altered {

@@ -17,7 +17,15 @@ impl Scheduler {
         self.check_states();
         self.check_members();
         self.check_ledger();
+        self.check_quarantine();
         self.queue.check(&self.groups);
+    }
+
+    /// N1: nodes are closed to new pods as long as they are in quarantine.
+    fn check_quarantine(&self) {
+        let nodes = self.cluster.live_nodes();
+        let closed = nodes.filter(|(_, entry)| entry.quarantined).map(|(node, _)| node);
+        assert!(closed.eq(self.quarantined()), "N1: a node is closed to pods for no reason");
     }
 
     /// I5: what queues are charged is the sum over their pods.

@@ -7,6 +7,7 @@
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
+use super::tasks::Tasks;
 use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering;
@@ -27,6 +28,7 @@ struct Look {
     /// the youngest bind of a bound member; `None` without any
     last_bound: Option<WallTime>,
     rolling_back: bool,
+    tasks: Tasks,
 }
 
 impl Scheduler {
@@ -35,7 +37,7 @@ impl Scheduler {
         if !self.groups.is_live(index) {
             return; // it ended after it was marked
         }
-        let look = self.look(index);
+        let mut look = self.look(index);
         let group = self.groups.get_mut(index);
         group.dirty = false;
         if group.members.is_empty() {
@@ -58,7 +60,7 @@ impl Scheduler {
         group.non_preemptible = look.non_preemptible;
         group.created = look.created;
         let home = group.home;
-        self.set_counts(index, look.counts);
+        self.set_counts(index, &mut look);
         if self.has_plan(index) {
             self.step_plan(now, index);
         } else if home != Home::Committing {
@@ -78,13 +80,24 @@ impl Scheduler {
 
     /// Brings the counts of a group up to date in the middle of a cycle.
     pub(super) fn count_now(&mut self, index: GroupIndex) {
-        self.set_counts(index, self.look(index).counts);
+        let mut look = self.look(index);
+        self.set_counts(index, &mut look);
         self.count_group(index);
         self.repend(index);
     }
 
-    fn set_counts(&mut self, index: GroupIndex, counts: Counts) {
-        self.groups.get_mut(index).counts = counts;
+    fn set_counts(&mut self, index: GroupIndex, look: &mut Look) {
+        let counts = look.counts;
+        let group = self.groups.get_mut(index);
+        group.counts = counts;
+        if !look.tasks.found.is_empty() || !group.tasks.is_empty() {
+            if counts.bound + counts.assumed + counts.nominated > 0 {
+                look.tasks.remember(&group.tasks);
+            }
+            look.tasks.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            group.tasks.clone_from(&look.tasks.found);
+            self.groups.get_mut(index).needed_by_tasks = self.needed_by_tasks(index);
+        }
         if counts.bound > 0 {
             self.holders.insert(index);
         } else {
@@ -105,6 +118,7 @@ impl Scheduler {
             conflict: None,
             last_bound: None,
             rolling_back: false,
+            tasks: Tasks::default(),
         };
         let mut controllers: SmallVec<[u64; 4]> = SmallVec::new();
         let mut first = true;
@@ -140,6 +154,8 @@ impl Scheduler {
                 look.non_preemptible = pod.non_preemptible;
             }
             look.note_conflict(pod);
+            let waiting = pod.state == PodState::Waiting;
+            look.tasks.count(pod, waiting, !waiting && pod.state != PodState::Gated);
         }
         let ended = group.members.iter().map(|member| self.pods.get(*member));
         let counts = |pod: &&PodEntry| {
@@ -147,7 +163,12 @@ impl Scheduler {
                 && (controllers.contains(&pod.controller)
                     || pod.finished.is_some_and(|finished| finished >= look.created))
         };
-        look.counts.succeeded = u32::try_from(ended.filter(counts).count()).expect("bounded");
+        for pod in ended.filter(counts) {
+            look.counts.succeeded += 1;
+            look.tasks.count(pod, false, true);
+        }
+        let tasks = look.tasks.conflict.take().or_else(|| look.tasks.too_many(look.max_member));
+        look.conflict = look.conflict.or(tasks);
         look
     }
 
@@ -158,7 +179,7 @@ impl Scheduler {
         let renewal = self.leadership.map_or(WallTime(i64::MIN), |lead| lead.previous_renewal);
         let deadline = self.options.partial_deadline_ms;
         let group = self.groups.get_mut(index);
-        let whole = look.counts.settled() >= group.min_member;
+        let whole = group.is_whole();
         if look.counts.evicting > 0 {
             // what is left of a gang that is evicted goes too
             return false;
@@ -200,6 +221,7 @@ impl Scheduler {
             min_member: look.min_member,
             countable: look.counts.settled() + look.counts.waiting,
             gated: look.counts.gated,
+            lacking: look.tasks.lacking(),
             conflict: look.conflict.as_deref(),
         };
         let first = self.pods.get(group.members[0]);
@@ -252,6 +274,9 @@ impl Scheduler {
         let leaf = group.leaf.expect("a group has a queue or a fault");
         if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
             return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
+        }
+        if let Some(reason) = self.held_by_run_limit(index) {
+            return Some(reason);
         }
         if let Some(closed) = self.out_of_window(index) {
             return Some(closed);

@@ -21,10 +21,13 @@ mod narrowed;
 mod pairs;
 mod plans;
 mod pods;
+mod quarantine;
 mod queues;
 mod report;
 mod room;
+mod run_limits;
 mod standing;
+mod tasks;
 mod tell;
 mod view;
 mod windows;
@@ -34,6 +37,7 @@ pub use calls::{
     Telling,
 };
 pub use drains::DrainOptions;
+pub use quarantine::QuarantineOptions;
 pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
@@ -56,6 +60,8 @@ use held_fast::HeldFast;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
+use quarantine::Quarantine;
+use run_limits::RunLimits;
 use rustc_hash::FxHashSet;
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,6 +212,8 @@ pub struct Options {
     pub capacity_hold_ms: i64,
     /// When room is drained for gangs that would wait for ever; `None`: never.
     pub drains: Option<DrainOptions>,
+    /// When nodes are quarantined; `None`: never.
+    pub quarantine: Option<QuarantineOptions>,
     /// What counts as usage, and how fast it fades.
     pub usage: UsageOptions,
     /// The parameters of the order `Lsf`.
@@ -235,6 +243,7 @@ impl Default for Options {
             queue_status_interval_ms: None,
             capacity_hold_ms: 60_000,
             drains: None,
+            quarantine: None,
             usage: UsageOptions::default(),
             lsf: LsfOptions::default(),
             root_order: Ordering::default(),
@@ -311,6 +320,8 @@ pub struct Scheduler {
     /// seats kept free, by the group they are kept for
     drains: BTreeMap<GroupIndex, Drain>,
     drains_metered: Timestamp,
+    quarantine: Quarantine,
+    run_limits: RunLimits,
     /// searches for room were left for the next cycle
     room_wanted: bool,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
@@ -386,6 +397,8 @@ impl Scheduler {
             plans: BTreeMap::new(),
             drains: BTreeMap::new(),
             drains_metered: Timestamp(0),
+            quarantine: Quarantine::default(),
+            run_limits: RunLimits::default(),
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
@@ -480,6 +493,8 @@ impl Scheduler {
             self.doors_due(),
             self.drain_deadline(),
             self.capacity_due(),
+            self.quarantine_due(),
+            self.run_limits_due(),
         ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }

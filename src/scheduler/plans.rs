@@ -57,6 +57,9 @@ impl Scheduler {
             group.counts.settled() as usize + seats.len() >= group.min_member as usize,
             "I6: victims are chosen for a gang that they do not seat"
         );
+        let seated = seats.iter().map(|seat| seat.pod).collect();
+        assert!(self.tasks_met(index, seated), "I6: a task group is seated below its minimum");
+        let group = self.groups.get_mut(index);
         self.queue.move_to(index, group, Home::Committing);
         let note = self.note_on_victims(index);
         let mut plan = Plan {
@@ -114,14 +117,18 @@ impl Scheduler {
     /// I6: a gang that loses members keeps its minimum, or loses all that run.
     fn assert_whole_units(&self, notices: &[Notice]) {
         let taken = notices.iter().filter(|notice| !notice.leaving).flat_map(|n| &n.pods);
-        let mut by_group: BTreeMap<GroupIndex, u32> = BTreeMap::new();
-        for group in taken.filter_map(|pod| self.pods.get(*pod).group) {
-            *by_group.entry(group).or_default() += 1;
+        let mut by_group: BTreeMap<GroupIndex, Vec<PodIndex>> = BTreeMap::new();
+        for pod in taken {
+            if let Some(group) = self.pods.get(*pod).group {
+                by_group.entry(group).or_default().push(*pod);
+            }
         }
-        for (index, taken) in by_group {
+        for (index, pods) in by_group {
             let group = self.groups.get(index);
+            let taken = u32::try_from(pods.len()).expect("groups are bounded");
+            let keeps = group.counts.settled() >= group.min_member + taken;
             assert!(
-                group.counts.settled() >= group.min_member + taken || group.counts.bound == taken,
+                group.counts.bound == taken || keeps && self.tasks_spare(index, &pods),
                 "I6: a gang is left between zero and its minimum"
             );
         }
@@ -238,6 +245,7 @@ impl Scheduler {
             let node = pod.node.expect("a nominated pod has a seat");
             let node: Arc<str> = (*self.cluster.node(node).name).into();
             members.push(BindMember { pod: self.reference(seat), node });
+            self.await_start(seat);
         }
         self.tallies.seated += 1;
         self.mark(index);

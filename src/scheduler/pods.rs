@@ -3,7 +3,7 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{Labels, PodKey, Timestamp, Uid, WallTime};
+use crate::model::{Labels, PodKey, Task, Timestamp, Uid, WallTime};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -60,7 +60,12 @@ pub(super) struct PodEntry {
     pub(super) offer: Offer,
     /// since when, as far as it is known
     pub(super) holds_since: WallTime,
+    /// what it says itself
     pub(super) run_limit_ms: Option<i64>,
+    /// by which it was let into drained room
+    pub(super) promised_ms: Option<i64>,
+    /// when it is ended, or looked at for that
+    pub(super) ends_at: Option<Timestamp>,
     pub(super) termination_ms: i64,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
@@ -68,11 +73,17 @@ pub(super) struct PodEntry {
     pub(super) protected_until: Timestamp,
     /// when its bind was seen
     pub(super) bound_seen: Timestamp,
+    /// when its bind was asked for by this process
+    pub(super) asked: Option<Timestamp>,
+    /// a container of it has run
+    pub(super) started: bool,
     /// it was evicted, or deleted, and did not go in time
     pub(super) stuck: bool,
     /// it was told to go by this process, and nobody else had done so before
     pub(super) evicted: bool,
     pub(super) header: bool,
+    /// the part of its gang to which it belongs
+    pub(super) task: Option<Box<Task>>,
     pub(super) non_preemptible: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,

@@ -89,6 +89,7 @@ impl Scheduler {
         self.held_fast.clear();
         self.awaited.clear();
         let capped = |spec: &QueueSpec| spec.caps != Caps::default();
+        self.renew_run_limits();
         self.counted.clear(self.good_specs.iter().any(capped));
         let groups: Vec<GroupIndex> = self.groups.iter().map(|(index, _)| index).collect();
         for index in groups {
@@ -193,6 +194,7 @@ impl Scheduler {
             pod.offer = offer;
             self.charge_pod(index, 1, false);
         }
+        self.note_end(index, leaf.is_some());
     }
 
     /// Takes a pod's charge back, as its class or group is about to change.
@@ -200,6 +202,7 @@ impl Scheduler {
         if self.pods.get(index).charged.is_some() {
             self.charge_pod(index, -1, false);
             self.pods.get_mut(index).charged = None;
+            self.note_end(index, false);
         }
     }
 
@@ -234,15 +237,18 @@ impl Scheduler {
         let mut pending = Amounts::new();
         let mut claim = Amounts::new();
         if counted {
-            let members = group.members.iter().map(|member| self.pods.get(*member));
-            let waiting = members.filter(|pod| pod.state == PodState::Waiting);
-            let mut waiting: SmallVec<[&PodEntry; 8]> = waiting.collect();
-            if waiting.iter().any(|pod| pod.class != waiting[0].class) {
+            let members = group.members.iter().map(|member| (*member, self.pods.get(*member)));
+            let waiting = members.filter(|(_, pod)| pod.state == PodState::Waiting);
+            let mut waiting: SmallVec<[(PodIndex, &PodEntry); 8]> = waiting.collect();
+            if waiting.iter().any(|(_, pod)| pod.class != waiting[0].1.class) {
                 // those that are placed first
+                let required = self.required(index);
                 let weight = |pod: &PodEntry| Reverse(weight(&self.cluster, pod.class));
-                waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));
+                waiting.sort_by_cached_key(|(at, pod)| {
+                    (!pod.header && required.binary_search(at).is_err(), weight(pod))
+                });
             }
-            for (place, pod) in waiting.into_iter().take(joinable).enumerate() {
+            for (place, (_, pod)) in waiting.into_iter().take(joinable).enumerate() {
                 let asked = self.cluster.asked(pod.class);
                 add(&mut pending, &asked);
                 if place < needed.max(1) {

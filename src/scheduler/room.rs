@@ -11,7 +11,7 @@ use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
 use crate::model::pod::digest;
-use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
+use crate::placement::{Candidate, Claim, RoomAnswer, TaskSpares, make_room};
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -317,6 +317,7 @@ impl Scheduler {
                     Some(Assignment { pod: *at, class: pod.class, node: pod.node? })
                 })
                 .collect(),
+            tasks: self.task_spares(index, &pods),
             rank: (queue_priority, group.priority, group.created.0.saturating_neg(), digest(name)),
         })
     }
@@ -364,6 +365,7 @@ impl Scheduler {
             whole: false,
             pods,
             kept: 0,
+            tasks: TaskSpares::default(),
             rank: (i32::MIN, i32::MIN, i64::MIN, 0),
         })
     }

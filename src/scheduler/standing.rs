@@ -224,7 +224,7 @@ impl Scheduler {
         let mut found: BTreeMap<QueueIndex, (u32, u32)> = BTreeMap::new();
         for (_, group) in self.groups.iter() {
             let Some(leaf) = group.leaf else { continue };
-            let runs = group.counts.bound >= group.min_member;
+            let runs = group.counts.bound >= group.min_member && group.is_whole();
             let waits = !runs && !matches!(group.home, Home::Gate | Home::Idle);
             if runs || waits {
                 for queue in self.fair.path(leaf) {

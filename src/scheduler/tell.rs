@@ -8,8 +8,16 @@ use crate::framework::GangProgress;
 use crate::model::ContractError;
 use crate::model::pod::digest;
 use crate::placement::Failure;
-use crate::queue::GroupIndex;
+use crate::queue::{GroupIndex, PodGroup};
 use std::sync::Arc;
+
+/// What task groups of a gang lack, as a sentence.
+fn lacking(group: &PodGroup) -> String {
+    let lacking = group.tasks.iter().filter(|task| task.needed() > 0);
+    let parts: Vec<String> =
+        lacking.map(|task| format!("{} {}", task.needed(), task.name)).collect();
+    if parts.is_empty() { String::new() } else { format!(" It needs {}.", parts.join(", ")) }
+}
 
 impl Scheduler {
     /// Says on each pending member why the group was not placed.
@@ -25,7 +33,7 @@ impl Scheduler {
                     min_member: group.min_member,
                 };
                 let why = &failure.diagnosis.message;
-                format!("{why} {}{kept}", progress.sentence(name)).into()
+                format!("{why} {}{}{kept}", progress.sentence(name), lacking(group)).into()
             }
         };
         self.tell_waiting(index, ConditionReason::Unschedulable, &message);

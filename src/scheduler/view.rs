@@ -30,6 +30,8 @@ pub struct Gauges {
     pub unschedulable_gangs: BTreeMap<&'static str, i64>,
     /// Gangs for which room is kept free.
     pub drains: usize,
+    /// Nodes in quarantine.
+    pub quarantined: usize,
     /// `(profile, plugin)`: unschedulable pods that the plugin rejected at their last attempt.
     pub rejected_pods: BTreeMap<(u8, &'static str), i64>,
 }
@@ -63,6 +65,12 @@ pub struct Tallies {
     pub victims: u64,
     /// Half-bound gangs that were rolled back.
     pub rolled_back: u64,
+    /// Pods that failed to start where they were bound, by how.
+    pub failed_starts: BTreeMap<&'static str, u64>,
+    /// Quarantines of nodes that were begun, ended, or not begun, by the word for it.
+    pub quarantines: BTreeMap<&'static str, u64>,
+    /// Pods ended as they had run for as long as their queue lets them.
+    pub ended_by_limit: u64,
     /// Pods refused, by the word for why.
     pub refused: BTreeMap<&'static str, u64>,
     /// Pending pods of groups that entered a home.
@@ -148,6 +156,7 @@ impl Scheduler {
             nodes: self.cluster.node_count(),
             calls: self.calls.len(),
             drains: self.drains.len(),
+            quarantined: self.quarantined().count(),
             gpus: gpus.collect(),
             ..Gauges::default()
         };
@@ -184,6 +193,11 @@ impl Scheduler {
     pub fn is_assumed(&self, pod: Uid) -> bool {
         let pod = self.pods.find(pod).map(|pod| self.pods.get(pod).state);
         matches!(pod, Some(PodState::Assumed(_)))
+    }
+
+    /// Names of the nodes in quarantine.
+    pub fn quarantined_nodes(&self) -> impl Iterator<Item = &str> {
+        self.quarantined().map(|node| &*self.cluster.node(node).name)
     }
 
     /// Nodes on which more is requested than allocatable.

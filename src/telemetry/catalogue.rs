@@ -163,6 +163,16 @@ pub static CATALOGUE: &[Family] = &[
          free for a gang, and not enough of it in time."),
     family("mss_drained_gpu_seconds_total", Kind::Counter, &[],
         "GPU-seconds that stood idle as room was kept free for gangs that wait for it."),
+    family("mss_nodes_quarantined", Kind::Gauge, &[],
+        "Nodes that take no new pods for a while, as pods failed to start there."),
+    family("mss_quarantines_total", Kind::Counter, &["result"],
+        "Quarantines of nodes: Begun; then ended as PodStarted or Expired. Not begun: TooMany, as \
+         enough nodes, or one by the word of the same user alone, are in quarantine."),
+    family("mss_failed_starts_total", Kind::Counter, &["result"],
+        "Pods that failed where they were bound before anything of them ran: Refused by the \
+         kubelet for a reason of the node, or NotStarted."),
+    family("mss_run_limit_ends_total", Kind::Counter, &[],
+        "Pods ended as they had run for as long as their queue lets them."),
     family("mss_queues_refused_total", Kind::Counter, &[],
         "Queue objects that were refused, so that what was in force before them stayed so."),
     family("mss_events_queued", Kind::Gauge, &[],

@@ -99,6 +99,14 @@ pub struct Metrics {
     pub evictions_failed: IntCounter,
     /// `mss_drained_gpu_seconds_total`
     pub drained_seconds: IntCounter,
+    /// `mss_nodes_quarantined`
+    pub nodes_quarantined: IntGauge,
+    /// `mss_quarantines_total`; the label is a closed set of the scheduler.
+    pub quarantines: IntCounterVec,
+    /// `mss_failed_starts_total`; likewise.
+    pub failed_starts: IntCounterVec,
+    /// `mss_run_limit_ends_total`
+    pub run_limit_ends: IntCounter,
     /// `mss_plans_total`; the label is a closed set of the scheduler.
     pub plans: IntCounterVec,
     /// `mss_queues_refused_total`
@@ -221,6 +229,10 @@ impl Metrics {
             evictions_protected,
             evictions_failed,
             drained_seconds: families.counter("mss_drained_gpu_seconds_total"),
+            nodes_quarantined: families.gauge("mss_nodes_quarantined"),
+            quarantines: families.counter_vec("mss_quarantines_total"),
+            failed_starts: families.counter_vec("mss_failed_starts_total"),
+            run_limit_ends: families.counter("mss_run_limit_ends_total"),
             plans: families.counter_vec("mss_plans_total"),
             queues_refused: families.counter("mss_queues_refused_total"),
             events_queued: families.gauge("mss_events_queued"),

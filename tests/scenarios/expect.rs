@@ -50,6 +50,10 @@ fn counted(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("binds", expect.binds.as_ref().map(calls).as_ref(), &done.binds);
     found.given("deletes", expect.deletes.as_ref().map(calls).as_ref(), &done.deletes);
+    let quarantined: Vec<String> = world.scheduler.quarantined_nodes().map(Into::into).collect();
+    let nodes = expect.quarantined.as_ref().map(sorted);
+    found.given("quarantined", nodes.as_ref(), &sorted(&quarantined));
+    found.given("node events", expect.node_events.as_ref(), &done.node_events);
     found.given("ignored", expect.ignored.as_ref(), &done.ignored);
     found.given("notes", expect.notes.as_ref(), &done.notes);
     found.given("attempts", expect.attempts.as_ref(), &done.attempts);

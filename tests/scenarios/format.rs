@@ -83,6 +83,12 @@ pub(crate) struct Step {
     pub(crate) end: Vec<String>,
     #[serde(default)]
     pub(crate) fail: Vec<String>,
+    /// Containers of pods run.
+    #[serde(default)]
+    pub(crate) start: Vec<String>,
+    /// Kubelets refuse pods, for this reason.
+    #[serde(default)]
+    pub(crate) reject: BTreeMap<String, String>,
     /// Pods get a deletion timestamp and stay for now.
     #[serde(default)]
     pub(crate) leave: Vec<String>,
@@ -137,6 +143,10 @@ pub(crate) struct OptionsSpec {
     /// Absent: no room is drained.
     pub(crate) drain_after: Option<String>,
     pub(crate) drain_for: Option<String>,
+    /// Failures that put a node in quarantine. Absent: nothing does.
+    pub(crate) quarantine_failures: Option<usize>,
+    /// 2 hours without it.
+    pub(crate) start_deadline: Option<String>,
     /// The order of the queues at the top.
     pub(crate) root_order: Option<OrderSpec>,
     /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
@@ -190,6 +200,8 @@ pub(crate) struct QueueEntry {
     pub(crate) grace: Option<String>,
     #[serde(default)]
     pub(crate) user_limit: BTreeMap<String, String>,
+    pub(crate) run_limit_default: Option<String>,
+    pub(crate) run_limit_maximum: Option<String>,
     pub(crate) running_gangs: Option<u32>,
     pub(crate) running_gangs_per_user: Option<u32>,
     pub(crate) pending_gangs: Option<u32>,
@@ -259,6 +271,8 @@ pub(crate) struct PodSpec {
     pub(crate) min_member: Option<String>,
     pub(crate) max_member: Option<String>,
     pub(crate) role: Option<String>,
+    pub(crate) task_group: Option<String>,
+    pub(crate) task_group_min: Option<String>,
     pub(crate) preemptible: Option<String>,
     pub(crate) queue: Option<String>,
     /// The label of the same key.
@@ -361,6 +375,10 @@ pub(crate) struct Expect {
     pub(crate) plans: Option<BTreeMap<String, u64>>,
     /// What is said on pods that are deleted.
     pub(crate) notes: Option<Vec<String>>,
+    /// Nodes in quarantine, ascending.
+    pub(crate) quarantined: Option<Vec<String>>,
+    /// Events on nodes: `n-0: text`.
+    pub(crate) node_events: Option<Vec<String>>,
     /// Events on pods whose edits are ignored: `pod: text`.
     pub(crate) ignored: Option<Vec<String>>,
     /// Groups that were tried.
@@ -384,6 +402,7 @@ impl Step {
             &self.ungate,
             &self.end,
             &self.fail,
+            &self.start,
             &self.leave,
             &self.delete,
             &self.release,
@@ -393,6 +412,7 @@ impl Step {
             && self.leader.is_none()
             && self.watch.is_none();
         let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
+        let quiet = quiet && self.reject.is_empty();
         let quiet = quiet && self.bind_elsewhere.is_empty() && self.rename_queue.is_empty();
         let quiet = quiet && self.budgets.is_empty() && self.budgets_gone.is_empty();
         let quiet = quiet && self.queues.is_empty() && self.queues_gone.is_empty();

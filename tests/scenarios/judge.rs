@@ -53,8 +53,28 @@ fn minimum(world: &World, members: &[BindMember]) {
         let runs = pod.node.is_some() && !pod.deleting && !pod.ended();
         of_it(pod) && (runs || pod.phase == Phase::Succeeded)
     };
-    let placed = world.pods.values().filter(counts).count() + members.len();
-    assert!(placed >= min as usize, "I2, G1: {name} is bound with {placed} of {min}");
+    let mut placed: Vec<&Pod> = world.pods.values().filter(counts).map(|t| &t.pod).collect();
+    placed.extend(members.iter().map(|member| pod(world, &member.pod)));
+    let count = placed.len();
+    assert!(count >= min as usize, "I2, G1: {name} is bound with {count} of {min}");
+    let live =
+        world.pods.values().map(|truth| &truth.pod).filter(|pod| of_it(pod) && !pod.deleting);
+    for task in live.filter(|pod| !pod.ended()).filter_map(|pod| pod.task.as_ref()) {
+        let count = placed.iter().filter(|pod| pod.task.as_ref() == Some(task)).count();
+        let (part, min) = (&task.name, task.min);
+        assert!(count >= min as usize, "I2, G1: {part} of {name} is bound with {count} of {min}");
+    }
+}
+
+/// Only pods of ours that run are ended, each when its time is over.
+pub(crate) fn end(world: &World, pods: &[PodRef]) {
+    for reference in pods.iter().filter(|_| world.watching) {
+        let pod = pod(world, reference);
+        assert!(pod.profile.is_some() && pod.node.is_some(), "S6: {} is ended", pod.key);
+        let ran = world.now - pod.bound_at.expect("what runs was bound").0;
+        let least = world.shortest_run_limit().expect("N2: a pod is ended, and no queue limits it");
+        assert!(ran >= least, "N2: {} is ended after {ran} ms", pod.key);
+    }
 }
 
 /// Every node that is asked for has room beside all that is on it or in flight to it.

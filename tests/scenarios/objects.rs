@@ -6,18 +6,18 @@ use crate::format::{
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
-    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, parse_group, parse_header, parse_non_preemptible,
-    parse_queue,
+    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, TASK_GROUP, TASK_GROUP_MIN, parse_group, parse_header,
+    parse_non_preemptible, parse_queue, parse_task,
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
     Budget, Caps, EvictionBudget, Labels, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass,
-    PodKey, QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime,
-    Windows, quantity,
+    PodKey, QueueSpec, Requirement, ResourceList, RunLimit, Taint, TaintEffect, Toleration, Uid,
+    WallTime, Windows, quantity,
 };
-use mss_scheduler::scheduler::{DrainOptions, Evictions, Options};
+use mss_scheduler::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions};
 use std::collections::BTreeMap;
 
 /// The limit of the default configuration.
@@ -66,6 +66,14 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
             after_ms: millis(after),
             for_ms: time(&spec.drain_for, 3_600_000),
             percent: 50,
+        }),
+        quarantine: spec.quarantine_failures.map(|failures| QuarantineOptions {
+            failures,
+            window_ms: 1_800_000,
+            start_deadline_ms: Some(time(&spec.start_deadline, 7_200_000)),
+            for_ms: 600_000,
+            for_max_ms: 1_800_000,
+            percent: 10,
         }),
         root_order: order(spec.root_order),
         lsf: lsf(&spec.lsf),
@@ -146,6 +154,10 @@ pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
             budget: entry
                 .eviction_budget
                 .map(|pods| EvictionBudget { pods, window_ms: time(&entry.eviction_window) }),
+        },
+        run_limit: RunLimit {
+            default_ms: entry.run_limit_default.as_deref().map(millis),
+            maximum_ms: entry.run_limit_maximum.as_deref().map(millis),
         },
         caps: Caps {
             running_gangs: entry.running_gangs,
@@ -272,12 +284,15 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         MIN_MEMBER => spec.min_member.as_deref(),
         MAX_MEMBER => spec.max_member.as_deref(),
         ROLE => spec.role.as_deref(),
+        TASK_GROUP => spec.task_group.as_deref(),
+        TASK_GROUP_MIN => spec.task_group_min.as_deref(),
         _ => None,
     };
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
     let queue = parse_queue(spec.queue.as_deref(), spec.queue_label.as_deref());
     let queue = queue.unwrap_or_else(|error| panic!("{error}"));
     let header = parse_header(annotation).unwrap_or_else(|error| panic!("{error}"));
+    let task = parse_task(annotation, MIN_MEMBER_MAX).unwrap_or_else(|error| panic!("{error}"));
     let pod = |name: String| Pod {
         key: PodKey {
             namespace: spec.namespace.as_deref().unwrap_or("default").into(),
@@ -299,6 +314,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         queue: queue.clone(),
         labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,
+        task: task.clone().map(Box::new),
         non_preemptible: parse_non_preemptible(spec.preemptible.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),
         class: class(spec, profile),

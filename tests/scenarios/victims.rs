@@ -120,6 +120,16 @@ impl World {
             let min = min as usize;
             let short = after > 0 && after + ended < min && before + ended >= min;
             assert!(!short, "I6: {name} is left with {after} of {before} members, needs {min}");
+            for task in members().filter_map(|pod| pod.task.as_deref()) {
+                let of_it = |pod: &&Pod| pod.task.as_deref() == Some(task);
+                let stay = |pod: &&Pod| stays(pod) || pod.phase == Phase::Succeeded;
+                let before = members().filter(of_it).filter(stay).count();
+                let left = members().filter(of_it).filter(stay);
+                let left = left.filter(|pod| !victims.contains(&pod.uid)).count();
+                let (part, min) = (&task.name, task.min as usize);
+                let short = after > 0 && left < min && before >= min;
+                assert!(!short, "I6: {part} of {name} is left with {left} of {min} members");
+            }
         }
     }
 

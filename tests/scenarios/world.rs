@@ -39,6 +39,7 @@ pub(crate) struct Done {
     pub(crate) deletes: Vec<Vec<String>>,
     pub(crate) notes: Vec<String>,
     pub(crate) ignored: Vec<String>,
+    pub(crate) node_events: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
@@ -65,6 +66,7 @@ pub(crate) struct World {
     budgets: BTreeMap<String, Budget>,
     terminating: BTreeSet<String>,
     uids: u128,
+    shortest_run_limit: Option<i64>,
 }
 
 /// The name that a scenario uses.
@@ -112,8 +114,10 @@ impl World {
             budgets: BTreeMap::new(),
             terminating: BTreeSet::new(),
             uids: 0,
+            shortest_run_limit: None,
         };
         for queue in scenario.queues.iter().flat_map(objects::queues) {
+            world.note_limits(&queue);
             world.queues.insert(queue.name.to_string(), queue);
         }
         for node in scenario.nodes.iter().flat_map(objects::nodes) {
@@ -166,6 +170,7 @@ impl World {
 
     fn change_queues(&mut self, step: &Step) {
         for queue in step.queues.iter().flat_map(objects::queues) {
+            self.note_limits(&queue);
             self.queues.insert(queue.name.to_string(), queue.clone());
             self.news(Event::QueueApplied(Box::new(queue)));
         }
@@ -223,11 +228,31 @@ impl World {
         names(&step.ungate).iter().for_each(|name| self.modify(name, |pod| pod.gated = false));
         names(&step.end).iter().for_each(|name| self.modify(name, ended(Phase::Succeeded)));
         names(&step.fail).iter().for_each(|name| self.modify(name, ended(Phase::Failed)));
+        names(&step.start).iter().for_each(|name| self.modify(name, |pod| pod.started = true));
+        for (name, reason) in &step.reject {
+            for name in expand(name) {
+                self.modify(&name, |pod| {
+                    ended(Phase::Failed)(pod);
+                    pod.failed_as = Some(reason.as_str().into());
+                });
+            }
+        }
         names(&step.leave).iter().for_each(|name| self.modify(name, |pod| pod.deleting = true));
         for (name, node) in &step.bind_elsewhere {
             self.modify(name, |pod| pod.node = Some(node.as_str().into()));
         }
         names(&step.delete).iter().for_each(|name| self.remove(name));
+    }
+
+    /// Of all limits that a queue has or had.
+    pub(crate) fn shortest_run_limit(&self) -> Option<i64> {
+        self.shortest_run_limit
+    }
+
+    fn note_limits(&mut self, queue: &QueueSpec) {
+        let said = queue.run_limit;
+        let limits = [said.default_ms, said.maximum_ms, self.shortest_run_limit];
+        self.shortest_run_limit = limits.into_iter().flatten().min();
     }
 
     fn create(&mut self, spec: &PodSpec) {
@@ -293,6 +318,7 @@ impl World {
             uid: Uid(self.uids),
             node: None,
             bound_at: None,
+            started: false,
             deleting: false,
             told: 0,
             created: WallTime(self.now),
@@ -407,6 +433,12 @@ impl World {
                 self.done.notes.push(note.to_string());
                 pods.iter().for_each(|pod| self.answer_delete(call, pod));
             }
+            ApiCall::End { call, pods, note } => {
+                judge::end(self, &pods);
+                self.done.deletes.push(pods.iter().map(shown).collect());
+                self.done.notes.push(note.to_string());
+                pods.iter().for_each(|pod| self.answer_delete(call, pod));
+            }
             ApiCall::Tell { pods, telling, first } => {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }
@@ -414,6 +446,9 @@ impl World {
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));
+            }
+            ApiCall::TellNode { node, note, .. } => {
+                self.done.node_events.push(format!("{node}: {note}"));
             }
             ApiCall::ShowQueue(_) => {}
         }

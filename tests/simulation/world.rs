@@ -214,11 +214,11 @@ impl World {
                 ApiCall::Evict { call, pods } => {
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Evict(call, pod.uid)));
                 }
-                ApiCall::Delete { call, pods, .. } => {
+                ApiCall::Delete { call, pods, .. } | ApiCall::End { call, pods, .. } => {
                     self.tally.rollbacks += 1;
                     self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
                 }
-                ApiCall::NoteIgnored { .. } => {}
+                ApiCall::NoteIgnored { .. } | ApiCall::TellNode { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");

@@ -15,12 +15,12 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-use super::objects::{Meta, NodeObject, PodObject, PodStatus, TolerationObject};
+use super::objects::{ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject};
 use crate::model::contract::{self, ContractError, GroupSpec};
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::{
-    HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Toleration, Uid,
-    WallTime,
+    HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task, Toleration,
+    Uid, WallTime,
 };
 
 /// The scheduler name of pods that give none.
@@ -61,6 +61,8 @@ impl Converter {
         let node = spec.node_name.clone().filter(|node| !node.is_empty());
         let (class, refused) = class(profile, node.is_some(), object);
         let phase = phase(status);
+        let started = started(status);
+        let failed_as = status.reason.as_deref().filter(|_| phase == Phase::Failed && !started);
         let said = profile.map(|_| self.contract(&object.meta, refused)).unwrap_or_default();
         Pod {
             key: key(&object.meta),
@@ -68,6 +70,8 @@ impl Converter {
             profile,
             node,
             phase,
+            started,
+            failed_as: failed_as.map(contract::cut),
             deleting: object.meta.deleting,
             gated: spec.scheduling_gates.0,
             priority: spec.priority.unwrap_or(0),
@@ -81,6 +85,7 @@ impl Converter {
             queue: said.queue,
             labels: profile.map(|_| labels(&object.meta)).unwrap_or_default(),
             header: said.header,
+            task: said.task,
             non_preemptible: said.non_preemptible,
             told: told(status),
             class,
@@ -124,10 +129,11 @@ impl Converter {
         let annotation = |key: &str| meta.annotation(key);
         let group = contract::parse_group(annotation, self.min_member_max)?;
         let header = contract::parse_header(annotation)?;
+        let task = contract::parse_task(annotation, self.min_member_max)?.map(Box::new);
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
         let non_preemptible = contract::parse_non_preemptible(annotation(contract::PREEMPTIBLE))?;
-        Ok(Said { group: group.map(Ok), queue, header, non_preemptible })
+        Ok(Said { group: group.map(Ok), queue, header, task, non_preemptible })
     }
 }
 
@@ -137,6 +143,7 @@ struct Said {
     group: Option<Result<GroupSpec, ContractError>>,
     queue: Option<Box<str>>,
     header: bool,
+    task: Option<Box<Task>>,
     non_preemptible: bool,
 }
 
@@ -269,6 +276,23 @@ fn phase(status: &PodStatus) -> Phase {
         Some("Failed") => Phase::Failed,
         _ => Phase::Live,
     }
+}
+
+/// Reasons of containers that ended without having run: the runtime could not start them, or the
+/// kubelet knows of none.
+const NEVER_RAN: [&str; 4] =
+    ["StartError", "ContainerCannotRun", "CreateContainerError", "ContainerStatusUnknown"];
+
+/// Whether any container has run. A pod whose image is pulled, or whose volume is awaited, has not.
+fn started(status: &PodStatus) -> bool {
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let ran = |state: &ContainerState| {
+        let ended = state.terminated.finished_at.0.is_some();
+        let reason = state.terminated.reason.as_deref().unwrap_or_default();
+        state.running.0 || ended && !NEVER_RAN.contains(&reason)
+    };
+    matches!(status.phase.as_deref(), Some("Running" | "Succeeded"))
+        || containers.into_iter().any(|container| ran(&container.state))
 }
 
 fn bound_at(status: &PodStatus) -> Option<WallTime> {

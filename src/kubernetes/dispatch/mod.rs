@@ -12,7 +12,7 @@ mod victims;
 use super::bind::Binder;
 use super::client::Connection;
 use super::lease::Fence;
-use super::tell::{EventText, Note, QueueStatus, Teller, Write};
+use super::tell::{About, EventText, Note, QueueStatus, Teller, Write};
 use crate::model::Uid;
 use crate::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, PodRef, Telling,
@@ -192,26 +192,40 @@ impl Dispatcher {
                 }
             }
             ApiCall::Delete { call, pods, note } => {
-                for pod in pods {
-                    self.queue_event(
-                        &pod,
-                        true,
-                        "GangRolledBack",
-                        "Binding",
-                        Note::Text(note.clone()),
-                    );
-                    self.deletes.push_back((call, pod));
-                }
+                self.delete(call, pods, &note, ("GangRolledBack", "Binding"));
+            }
+            ApiCall::End { call, pods, note } => {
+                self.delete(call, pods, &note, ("RunLimitExceeded", "Ending"));
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
             ApiCall::Evict { call, pods } => self.evict(call, pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
             }
+            ApiCall::TellNode { node, quarantined, note } => self.push_event(EventText {
+                about: About::Node(node),
+                warning: quarantined,
+                reason: if quarantined { "NodeQuarantined" } else { "NodeQuarantineEnded" },
+                action: "Quarantine",
+                note: Note::Text(note),
+            }),
             ApiCall::ShowQueue(standing) => self.standings.take_in(*standing),
             ApiCall::Tell { pods, telling, first } => {
                 pods.into_iter().for_each(|pod| self.tell(pod, &telling, first));
             }
+        }
+    }
+
+    fn delete(
+        &mut self,
+        call: CallId,
+        pods: Vec<PodRef>,
+        note: &Arc<str>,
+        (reason, action): (&'static str, &'static str),
+    ) {
+        for pod in pods {
+            self.queue_event(&pod, true, reason, action, Note::Text(note.clone()));
+            self.deletes.push_back((call, pod));
         }
     }
 
@@ -239,11 +253,16 @@ impl Dispatcher {
         action: &'static str,
         note: Note,
     ) {
+        let about = About::Pod(pod.clone());
+        self.push_event(EventText { about, warning, reason, action, note });
+    }
+
+    fn push_event(&mut self, event: EventText) {
         if self.events.len() >= self.limits.events_queued {
             self.events.pop_front();
             self.observer.events_dropped(1);
         }
-        self.events.push_back(EventText { pod: pod.clone(), warning, reason, action, note });
+        self.events.push_back(event);
     }
 
     /// Starts what may be started.

@@ -232,6 +232,8 @@ pub struct TopologySpread {
 pub struct PodStatus {
     /// Phase.
     pub phase: Option<Box<str>>,
+    /// Why it failed as a whole, one word.
+    pub reason: Option<Box<str>>,
     /// Conditions.
     #[serde(default, deserialize_with = "or_default")]
     pub conditions: Vec<Condition>,
@@ -289,6 +291,9 @@ pub struct ContainerStatus {
 /// How a container is.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ContainerState {
+    /// That it runs.
+    #[serde(default)]
+    pub running: Present,
     /// How it ended.
     #[serde(default, deserialize_with = "or_default")]
     pub terminated: Terminated,
@@ -301,4 +306,6 @@ pub struct Terminated {
     /// When.
     #[serde(default)]
     pub finished_at: Time,
+    /// Why, one word.
+    pub reason: Option<Box<str>>,
 }

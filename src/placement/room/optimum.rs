@@ -28,7 +28,8 @@ struct Choice {
     members: SmallVec<[(usize, usize); 8]>,
 }
 
-/// Single members of one candidate, of one class, on one node: one is as good as another.
+/// Single members of one candidate, of one class and task group, on one node: one is as good as
+/// another.
 struct Kind {
     place: usize,
     class: ClassId,
@@ -132,6 +133,7 @@ impl Search<'_> {
             let pods = (0..self.taken[place].len()).map(|pod| (place, pod));
             self.units[at].pods = pods.collect();
             self.spare[place] = self.candidates[place].spare;
+            self.task_spare[place].clone_from(&self.candidates[place].tasks.spare);
         }
         let ended: Vec<Unit> = self.units.iter().map(|taken| taken.unit).collect();
         self.units.retain(|taken| match taken.unit {
@@ -227,12 +229,18 @@ impl Search<'_> {
             let candidate = &self.candidates[*place];
             if at + candidate.kept >= candidate.pods.len()
                 || self.taken[*place][*at]
-                || self.spare[*place] == 0
+                || self.left(*place, *at) == 0
             {
                 continue;
             }
             let class = candidate.pods[*at].class;
-            match kinds.iter_mut().find(|kind| kind.place == *place && kind.class == class) {
+            let task = candidate.tasks.of.get(*at);
+            let same = |kind: &&mut Kind| {
+                let tasks = &self.candidates[kind.place].tasks;
+                let alike = kind.place == *place && kind.class == class;
+                alike && tasks.of.get(kind.members[0]) == task
+            };
+            match kinds.iter_mut().find(same) {
                 Some(kind) => kind.members.push(*at),
                 None => {
                     let members = SmallVec::from_slice(&[*at]);
@@ -267,7 +275,7 @@ impl Search<'_> {
             return Ok(());
         };
         self.list_on(o, list, others)?;
-        let most = kind.members.len().min(self.spare[kind.place] as usize);
+        let most = kind.members.len().min(self.left(kind.place, kind.members[0]) as usize);
         for at in &kind.members[..most] {
             o.spend(1)?;
             self.take(Unit::Elastic(kind.place, *at));
@@ -318,7 +326,7 @@ impl Search<'_> {
             let start = o.taken.len();
             let mut is_admissible = true;
             for member in o.choices[node][choice].members.clone() {
-                is_admissible = is_admissible && self.spare[member.0] > 0;
+                is_admissible = is_admissible && self.left(member.0, member.1) > 0;
                 if is_admissible {
                     o.spend(1)?;
                     let taken = self.take(single(member).unit);

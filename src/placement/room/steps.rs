@@ -48,7 +48,7 @@ impl Search<'_> {
         let mut lacking = self.lacking(node).filter(|lacking| !lacking.is_empty())?;
         let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
         let here = self.on_node.get(&node)?.clone();
-        let mut spare: FxHashMap<usize, u32> = FxHashMap::default();
+        let mut used: FxHashMap<(usize, Option<usize>), u32> = FxHashMap::default();
         let mut elastic = Vec::new();
         for (place, at) in &here {
             let candidate = &self.candidates[*place];
@@ -61,9 +61,15 @@ impl Search<'_> {
         }
         elastic.sort_unstable();
         for (_, _, _, place, at) in elastic {
-            let left = spare.entry(place).or_insert(self.spare[place]);
-            if *left > 0 && self.reduce(&mut lacking, self.candidates[place].pods[at].class) {
-                *left -= 1;
+            let task = self.candidates[place].tasks.of.get(at).copied();
+            let used_of = |part| used.get(&(place, part)).copied().unwrap_or(0);
+            let is_left = used_of(None) < self.spare[place]
+                && task.is_none_or(|part| used_of(task) < self.task_spare[place][part]);
+            if is_left && self.reduce(&mut lacking, self.candidates[place].pods[at].class) {
+                *used.entry((place, None)).or_default() += 1;
+                if task.is_some() {
+                    *used.entry((place, task)).or_default() += 1;
+                }
                 units.push(Unit::Elastic(place, at));
             }
         }

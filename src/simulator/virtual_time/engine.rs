@@ -261,7 +261,7 @@ impl Engine<'_> {
                     self.after(time, Happening::Evicts { call, pod });
                 }
             }
-            ApiCall::Delete { call, pods, .. } => {
+            ApiCall::Delete { call, pods, .. } | ApiCall::End { call, pods, .. } => {
                 self.totals.rollbacks += 1;
                 for pod in pods.iter().map(|pod| pod_of(pod.uid)) {
                     let time = self.about(api, pod, 3);
@@ -271,6 +271,7 @@ impl Engine<'_> {
             ApiCall::Warn { .. }
             | ApiCall::Tell { .. }
             | ApiCall::NoteIgnored { .. }
+            | ApiCall::TellNode { .. }
             | ApiCall::ShowQueue(_) => {}
         }
     }

@@ -24,6 +24,7 @@ const FIELDS: &[&str] = &[
     "namespaces",
     "open",
     "windows",
+    "runLimit",
     "caps",
     "preemption",
 ];

@@ -15,7 +15,7 @@ use crate::model::contract::{cut, is_object_name};
 use crate::model::narrowed::{NarrowedName, base};
 use crate::model::queue::{Ageing, Ordering, Preemption, WEIGHT_MAX};
 use crate::model::windows::{self, WINDOWS_MAX, Week};
-use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, Windows, quantity};
+use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, RunLimit, Windows, quantity};
 use crate::scheduler::{Remembered, USERS_SHOWN};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -136,6 +136,7 @@ fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
         namespaces: fields.namespaces()?,
         open: fields.flag("open")?.unwrap_or(true),
         windows: windows(fields.get("windows"))?,
+        run_limit: run_limit(fields.get("runLimit"))?,
         caps: caps(fields.get("caps"))?,
         preemption: preemption(fields.get("preemption"))?,
     })
@@ -154,6 +155,25 @@ fn preemption(value: &Value) -> Result<Preemption, Wrong> {
         grace_ms: fields.millis("grace")?.unwrap_or(default.grace_ms),
         budget: budget(fields.get("evictionBudget"))?,
     })
+}
+
+fn run_limit(value: &Value) -> Result<RunLimit, Wrong> {
+    let fields = Fields::of("spec.runLimit", value)?;
+    let limit = |name| {
+        let limit = fields.millis(name)?;
+        let expected = "a duration of at least 1s";
+        match limit.is_none_or(|limit| limit >= 1000) {
+            true => Ok(limit),
+            false => Err(wrong(fields.path(name), fields.get(name), expected)),
+        }
+    };
+    let read = RunLimit { default_ms: limit("default")?, maximum_ms: limit("maximum")? };
+    let too_long = read.default_ms.zip(read.maximum_ms).is_some_and(|(one, most)| one > most);
+    if too_long {
+        let expected = format!("at most the maximum, {}", fields.get("maximum"));
+        return Err(wrong(fields.path("default"), fields.get("default"), expected));
+    }
+    Ok(read)
 }
 
 fn caps(value: &Value) -> Result<Caps, Wrong> {

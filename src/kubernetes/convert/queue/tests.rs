@@ -5,7 +5,7 @@ use crate::fairshare::Used;
 use crate::kubernetes::objects::QueueObject;
 use crate::model::queue::{Ageing, Ordering, Preemption};
 use crate::model::windows::{Week, zone};
-use crate::model::{Caps, EvictionBudget, QueueSpec, Windows};
+use crate::model::{Caps, EvictionBudget, QueueSpec, RunLimit, Windows};
 use crate::scheduler::Remembered;
 use serde_json::{Value, json};
 
@@ -42,6 +42,7 @@ fn every_field_is_read_in_the_units_of_pods() {
         "windows": {
             "timeZone": "Asia/Tokyo", "run": ["20:00-6:00"], "dispatch": ["1:8:00-5:18:00", "9-10"],
         },
+        "runLimit": { "default": "8h", "maximum": "24h" },
         "caps": {
             "runningGangs": 1, "runningGangsPerUser": 2, "pendingGangs": 3, "gangGpus": 4,
         },
@@ -58,6 +59,7 @@ fn every_field_is_read_in_the_units_of_pods() {
         lend_limit: list(&[("cpu", 1)]),
         borrow_limit: list(&[("ephemeral-storage", 1000)]),
         user_limit: list(&[("cpu", 250), ("cpu@zone=", 1000)]),
+        run_limit: RunLimit { default_ms: Some(28_800_000), maximum_ms: Some(86_400_000) },
         caps: Caps {
             running_gangs: Some(1),
             running_gangs_per_user: Some(2),
@@ -84,6 +86,24 @@ fn every_field_is_read_in_the_units_of_pods() {
         },
     };
     assert_eq!(read("team.a-1", &spec), Ok(expected));
+}
+
+#[test]
+fn a_run_limit_is_a_time_and_its_default_no_longer_than_its_maximum() {
+    for (limit, wrong) in [
+        (json!("8h"), "spec.runLimit is \"8h\": expected an object"),
+        (
+            json!({ "maximum": "0s" }),
+            "spec.runLimit.maximum is \"0s\": expected a duration of at least 1s",
+        ),
+        (
+            json!({ "default": "2h", "maximum": "1h" }),
+            "spec.runLimit.default is \"2h\": expected at most the maximum, \"1h\"",
+        ),
+    ] {
+        let read = read("a", &json!({ "runLimit": limit }));
+        assert_eq!(read, Err(format!("queue a: {wrong}")));
+    }
 }
 
 #[test]
