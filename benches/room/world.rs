@@ -1,0 +1,141 @@
+//! A scheduler that leads a full cluster.
+
+use mss_scheduler::model::{
+    GroupSpec, Node, Pod, PodClass, PodKey, QueueSpec, Timestamp, Uid, WallTime,
+};
+use mss_scheduler::plugins::default_profile;
+use mss_scheduler::scheduler::{ApiCall, Event, Kind, Leadership, Options, Scheduler};
+
+pub(crate) const GPU: &str = "nvidia.com/gpu";
+const NOW: Timestamp = Timestamp(0);
+
+pub(crate) struct World {
+    pub(crate) scheduler: Scheduler,
+    pods: u128,
+}
+
+/// Members of a gang, alike.
+#[derive(Clone)]
+pub(crate) struct Gang<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: String,
+    pub(crate) minimum: usize,
+    pub(crate) gpus: i64,
+    pub(crate) priority: i32,
+}
+
+/// What a cycle decided.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(crate) struct Decided {
+    pub(crate) placed: usize,
+    pub(crate) victims: usize,
+}
+
+pub(crate) fn queue(name: &str) -> QueueSpec {
+    QueueSpec { name: name.into(), namespaces: vec![name.into()], ..QueueSpec::default() }
+}
+
+impl World {
+    pub(crate) fn new(nodes: usize, gpus: i64, queues: Vec<QueueSpec>) -> Self {
+        let options = Options { queues_watched: true, ..Options::default() };
+        let mut scheduler = Scheduler::new(options, vec![default_profile("mss-scheduler")]);
+        for kind in [Kind::Queue, Kind::Node, Kind::Pod, Kind::Namespace] {
+            scheduler.handle(NOW, Event::ListStarted(kind));
+            if kind == Kind::Queue {
+                let queues = queues.iter().cloned().map(Box::new);
+                queues.for_each(|queue| scheduler.handle(NOW, Event::QueueApplied(queue)));
+            }
+            if kind == Kind::Node {
+                let node = |index| Event::NodeApplied(Box::new(node(index, gpus)));
+                (0..nodes).for_each(|index| scheduler.handle(NOW, node(index)));
+            }
+            scheduler.handle(NOW, Event::ListEnded(kind));
+        }
+        let leadership = Leadership { previous_renewal: WallTime(0), wall: WallTime(NOW.0) };
+        scheduler.handle(NOW, Event::Leading(leadership));
+        Self { scheduler, pods: 0 }
+    }
+
+    /// A gang comes; `nodes`: where its members run already.
+    pub(crate) fn gang(&mut self, gang: &Gang<'_>, members: usize, nodes: &[usize]) {
+        for event in self.members(gang, members, nodes) {
+            self.scheduler.handle(NOW, event);
+        }
+    }
+
+    /// The events by which a gang comes.
+    pub(crate) fn members(
+        &mut self,
+        gang: &Gang<'_>,
+        members: usize,
+        nodes: &[usize],
+    ) -> Vec<Event> {
+        let spec = GroupSpec {
+            name: gang.name.as_str().into(),
+            min_member: u32::try_from(gang.minimum).expect("small"),
+            max_member: None,
+        };
+        let requests = vec![("cpu".into(), 1000), (GPU.into(), gang.gpus)];
+        let counted = [1000, 0];
+        let class = PodClass {
+            profile: Some(0),
+            requests,
+            non_zero: counted,
+            non_zero_asked: counted,
+            ..PodClass::default()
+        };
+        let member = |number: usize| {
+            let pod = Pod {
+                key: PodKey {
+                    namespace: gang.namespace.into(),
+                    name: format!("{}-{number}", gang.name).into(),
+                },
+                uid: Uid(self.pods + number as u128 + 1),
+                profile: Some(0),
+                node: nodes.get(number).map(|node| name(*node).into()),
+                bound_at: nodes.get(number).map(|_| WallTime(0)),
+                priority: gang.priority,
+                created: WallTime(i64::try_from(self.pods).expect("few")),
+                group: (gang.minimum > 0).then(|| Ok(spec.clone())),
+                class: class.clone(),
+                ..Pod::default()
+            };
+            Event::PodApplied(Box::new(pod))
+        };
+        let events = (0..members).map(member).collect();
+        self.pods += members as u128;
+        events
+    }
+
+    /// Takes in what happens and decides, until nothing is left to decide.
+    pub(crate) fn decide(&mut self, events: Vec<Event>) -> Decided {
+        for event in events {
+            self.scheduler.handle(NOW, event);
+        }
+        let mut decided = Decided::default();
+        while self.scheduler.has_work() {
+            for call in self.scheduler.cycle(NOW).calls {
+                match call {
+                    ApiCall::Bind { members, .. } => decided.placed += members.len(),
+                    ApiCall::Evict { pods, .. } => decided.victims += pods.len(),
+                    _ => {}
+                }
+            }
+        }
+        decided
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("node-{index:06}")
+}
+
+fn node(index: usize, gpus: i64) -> Node {
+    let allocatable = vec![
+        ("cpu".into(), 256_000),
+        ("memory".into(), 1 << 40),
+        (GPU.into(), gpus),
+        ("pods".into(), 110),
+    ];
+    Node { name: name(index).into(), allocatable, ..Node::default() }
+}
