@@ -6,6 +6,7 @@
 //! every unit that can be spared, the dearest first, so that the victim set is inclusion-minimal:
 //! none of it can be left out. The columns are as before when it returns.
 
+mod bound;
 mod narrowed;
 mod optimum;
 mod shares;
@@ -300,8 +301,10 @@ impl<'a> Search<'a> {
             self.move_off(*pod, true);
             self.less_by(*leaf, *pod, 1);
         }
-        self.is_bound = self.must_give();
-        let seats = self.run(rankings, demands);
+        let is_hopeless = demands.iter().any(|demand| self.is_hopeless(demand));
+        self.is_proved |= is_hopeless && self.closed.is_empty();
+        self.is_bound = !is_hopeless && self.must_give();
+        let seats = if is_hopeless { None } else { self.run(rankings, demands) };
         let overdrawn = seats.as_ref().and_then(|seats| self.overdrawn(seats));
         let answer = match seats {
             Some(seats) => RoomAnswer::Placed(RoomPlan { victims: self.victims(), seats }),

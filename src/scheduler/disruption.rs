@@ -122,12 +122,13 @@ impl Scheduler {
     }
 
     /// Where pods count; empty: nowhere.
-    pub(super) fn disruption_places(&self, pods: &[(PodIndex, &PodEntry)]) -> Vec<Option<u32>> {
-        let mut places = Vec::new();
-        if pods.iter().any(|(_, pod)| self.disruption.by_namespace.contains_key(&*pod.namespace)) {
-            places.extend(pods.iter().map(|(_, pod)| self.disruption.place(pod)));
+    pub(super) fn disruption_places(&self, pods: &[PodIndex]) -> Vec<Option<u32>> {
+        if self.disruption.by_namespace.is_empty() {
+            return Vec::new();
         }
-        places
+        let pods = pods.iter().map(|pod| self.disruption.place(self.pods.get(*pod)));
+        let places: Vec<Option<u32>> = pods.collect();
+        if places.iter().all(Option::is_none) { Vec::new() } else { places }
     }
 
     /// How many pods of each place may be evicted, beside those that plans in force will evict.

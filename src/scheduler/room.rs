@@ -7,13 +7,14 @@
 use super::plans::{Notice, Plan};
 use super::pods::{PodEntry, PodState};
 use super::{Evictions, Scheduler};
-use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
+use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
-use crate::model::Timestamp;
 use crate::model::pod::digest;
+use crate::model::{Timestamp, WallTime};
 use crate::placement::{Candidate, Claim, RoomAnswer, TaskSpares, make_room};
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -28,6 +29,19 @@ struct Rights {
     own_only: bool,
     /// from whom the pair rule lets it take nothing, and until when
     spared: Vec<(u64, Timestamp)>,
+}
+
+/// A member that may go: those that go first, first.
+type Member = (bool, Reverse<WallTime>, PodIndex, ClassId, NodeIndex);
+
+/// What a claimant may do to the gangs of one leaf.
+#[derive(Clone, Copy)]
+struct Stance {
+    /// they give what the claimant's own queue holds beyond its share, those of lower priority
+    may_give: bool,
+    /// they are reclaimed from
+    is_open: bool,
+    grace_ms: i64,
 }
 
 impl Scheduler {
@@ -221,47 +235,62 @@ impl Scheduler {
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
-        let holders = self.holders.iter().copied();
-        let holders: Vec<GroupIndex> = holders.filter(|index| !self.is_held_fast(*index)).collect();
-        let mut spent = FxHashMap::default();
-        for index in holders {
-            let Some(leaf) = self.groups.get(index).leaf else { continue };
-            if *spent.entry(leaf).or_insert_with(|| self.is_spent(leaf)) {
+        let mut known: FxHashMap<QueueIndex, Stance> = FxHashMap::default();
+        // taken out for as long as it is walked through
+        let holders = std::mem::take(&mut self.holders);
+        for index in holders.iter().copied() {
+            let group = self.groups.get(index);
+            let Some(leaf) = group.leaf else { continue };
+            let priority = group.priority;
+            let stance = match known.get(&leaf) {
+                Some(stance) => *stance,
+                None => {
+                    let stance = self.stance(rights, leaf, &asked, reach);
+                    known.insert(leaf, stance);
+                    stance
+                }
+            };
+            let lower = priority < rights.priority;
+            let equal = priority == rights.priority && leaf == rights.leaf;
+            let given = stance.may_give && (lower || equal);
+            let whole = if given { lower } else { stance.is_open };
+            if !(given || stance.is_open) || self.is_held_fast(index) {
                 continue;
             }
-            let group = self.groups.get(index);
-            let settings = self.fair.spec(leaf).preemption;
-            let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
-            let lower = group.priority < rights.priority;
-            let equal = group.priority == rights.priority;
-            let given = rights.own_only
-                && own
-                && settings.preemptible
-                && (lower || equal && leaf == rights.leaf);
-            let (elastic, whole) = if given {
-                (true, lower)
-            } else {
-                let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
-                let open = leaf != rights.leaf
-                    && settings.reclaimable
-                    && reach.contains(&ancestor)
-                    && self.fair.is_above(leaf, &asked, &[]);
-                (open, open)
-            };
-            if elastic || whole {
-                if let Some(until) = self.spared_until(index, &rights.spared) {
-                    self.tallies.pairs_spared += 1;
-                    self.retry_room_at(until);
-                    continue;
-                }
-                self.note_protection(index);
-                candidates.extend(self.candidate(index, leaf, given, whole));
-                grace.resize(candidates.len(), settings.grace_ms);
+            if let Some(until) = self.spared_until(index, &rights.spared) {
+                self.tallies.pairs_spared += 1;
+                self.retry_room_at(until);
+                continue;
             }
+            candidates.extend(self.candidate(index, leaf, given, whole));
+            grace.resize(candidates.len(), stance.grace_ms);
         }
+        self.holders = holders;
         candidates.extend(self.leaving_candidate(rights.leaf));
         grace.resize(candidates.len(), 0);
         (candidates, grace)
+    }
+
+    /// What a claimant may do to the gangs of a leaf.
+    fn stance(
+        &mut self,
+        rights: &Rights,
+        leaf: QueueIndex,
+        asked: &[ResourceId],
+        reach: &[QueueIndex],
+    ) -> Stance {
+        let settings = self.fair.spec(leaf).preemption;
+        let grace_ms = settings.grace_ms;
+        if self.is_spent(leaf) {
+            return Stance { may_give: false, is_open: false, grace_ms };
+        }
+        let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
+        let is_open = leaf != rights.leaf
+            && settings.reclaimable
+            && reach.contains(&self.fair.common_ancestor(leaf, rights.leaf))
+            && self.fair.is_above(leaf, asked, &[]);
+        let may_give = rights.own_only && own && settings.preemptible;
+        Stance { may_give, is_open, grace_ms }
     }
 
     /// Ancestors below which the claimant is within its share everywhere: from anywhere under them
@@ -279,31 +308,51 @@ impl Scheduler {
         reach
     }
 
+    /// What a gang may lose. The search is made again when the protection of a member ends.
     fn candidate(
-        &self,
+        &mut self,
         index: GroupIndex,
         leaf: QueueIndex,
         given: bool,
         whole: bool,
     ) -> Option<Candidate> {
+        let spec = self.fair.spec(leaf);
+        let (queue_priority, runtime_ms) = (spec.priority, spec.preemption.min_runtime_ms);
         let group = self.groups.get(index);
-        let members = group.members.iter().map(|member| (*member, self.pods.get(*member)));
-        let held = |pod: &PodEntry| {
-            pod.state == PodState::Bound && !pod.deleting && pod.victim_of.is_none()
-        };
-        let mut pods: Vec<(PodIndex, &PodEntry)> = members.filter(|(_, pod)| held(pod)).collect();
-        let young = |pod: &PodEntry| self.safe_until(pod, leaf) > self.now;
-        let kept = |pod: &PodEntry| pod.header || young(pod);
+        let mut next_end: Option<Timestamp> = None;
+        let mut is_young = false;
+        let mut members: SmallVec<[Member; 16]> = SmallVec::new();
+        for member in group.members.iter().copied() {
+            let pod = self.pods.get(member);
+            let (PodState::Bound, Some(node)) = (pod.state, pod.node) else { continue };
+            let end = self.safe_until(pod, runtime_ms);
+            let young = end > self.now;
+            if young {
+                next_end = Some(next_end.map_or(end, |next| next.min(end)));
+            }
+            if !pod.deleting && pod.victim_of.is_none() {
+                is_young |= young;
+                let kept = pod.header || young;
+                members.push((kept, Reverse(pod.created), member, pod.class, node));
+            }
+        }
         // the youngest go first, headers and protected pods not at all before the others
-        pods.sort_by_key(|(at, pod)| (kept(pod), Reverse(pod.created), *at));
-        let protected = pods.iter().any(|(_, pod)| young(pod));
+        members.sort_unstable();
+        let single = members.iter().filter(|(kept, ..)| !kept).count();
         let spare = group.counts.settled().saturating_sub(group.min_member);
-        let single = pods.iter().filter(|(_, pod)| !kept(pod)).count();
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
-        let whole = whole && !protected && group.counts.assumed == 0;
-        let queue_priority = self.fair.spec(leaf).priority;
+        let whole = whole && !is_young && group.counts.assumed == 0;
         let name = group.name.as_ref().map_or("", |(_, name)| name);
-        (!pods.is_empty() && (spare > 0 || whole)).then(|| Candidate {
+        let rank = (queue_priority, group.priority, group.created.0.saturating_neg(), digest(name));
+        if let Some(end) = next_end {
+            self.retry_room_at(end);
+        }
+        if members.is_empty() || spare == 0 && !whole {
+            return None;
+        }
+        let pods: Vec<PodIndex> = members.iter().map(|(_, _, pod, ..)| *pod).collect();
+        let assignments = members.iter();
+        Some(Candidate {
             leaf,
             given,
             leaving: false,
@@ -311,36 +360,24 @@ impl Scheduler {
             spare,
             whole,
             kept: pods.len() - single,
-            pods: pods
-                .iter()
-                .filter_map(|(at, pod)| {
-                    Some(Assignment { pod: *at, class: pod.class, node: pod.node? })
+            pods: assignments
+                .map(|(_, _, pod, class, node)| Assignment {
+                    pod: *pod,
+                    class: *class,
+                    node: *node,
                 })
                 .collect(),
             tasks: self.task_spares(index, &pods),
-            rank: (queue_priority, group.priority, group.created.0.saturating_neg(), digest(name)),
+            rank,
         })
     }
 
     /// Until when a pod is not evicted: it has not run for long enough, or a disruption budget
     /// protected it.
-    fn safe_until(&self, pod: &PodEntry, leaf: QueueIndex) -> Timestamp {
+    fn safe_until(&self, pod: &PodEntry, runtime_ms: i64) -> Timestamp {
         let bound = pod.bound_at.map(|at| Timestamp(at.0.saturating_sub(self.wall_ahead_ms)));
         let since = bound.map_or(pod.bound_seen, |bound| bound.min(pod.bound_seen));
-        let runtime = self.fair.spec(leaf).preemption.min_runtime_ms;
-        pod.protected_until.max(since.plus_ms(runtime))
-    }
-
-    /// Has the search made again when the protection of a member ends.
-    fn note_protection(&mut self, index: GroupIndex) {
-        let group = self.groups.get(index);
-        let Some(leaf) = group.leaf else { return };
-        let members = group.members.iter().map(|member| self.pods.get(*member));
-        let bound = members.filter(|pod| pod.state == PodState::Bound);
-        let ends = bound.map(|pod| self.safe_until(pod, leaf)).filter(|end| *end > self.now);
-        if let Some(end) = ends.min() {
-            self.retry_room_at(end);
-        }
+        pod.protected_until.max(since.plus_ms(runtime_ms))
     }
 
     /// Pods that are on their way out anyway: their room costs nothing but the wait. Those that

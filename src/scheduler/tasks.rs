@@ -106,11 +106,7 @@ impl Scheduler {
     }
 
     /// What may go singly of each part of a gang, and to which each of `pods` belongs.
-    pub(super) fn task_spares(
-        &self,
-        index: GroupIndex,
-        pods: &[(PodIndex, &PodEntry)],
-    ) -> TaskSpares {
+    pub(super) fn task_spares(&self, index: GroupIndex, pods: &[PodIndex]) -> TaskSpares {
         let group = self.groups.get(index);
         if group.tasks.is_empty() {
             return TaskSpares::default();
@@ -119,7 +115,8 @@ impl Scheduler {
         // the last is of those that belong to no part
         let spare = group.tasks.iter().map(above).chain([u32::MAX]).collect();
         let place = |pod: &PodEntry| pod.task.as_ref().and_then(|task| group.task(&task.name));
-        let of = pods.iter().map(|(_, pod)| place(pod).unwrap_or(group.tasks.len())).collect();
+        let pods = pods.iter().map(|pod| self.pods.get(*pod));
+        let of = pods.map(|pod| place(pod).unwrap_or(group.tasks.len())).collect();
         TaskSpares { spare, of }
     }
 
