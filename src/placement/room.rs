@@ -20,7 +20,7 @@ use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::narrowed::base;
 use rustc_hash::FxHashMap;
-use shares::Bound;
+use shares::{Bound, Less};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 
@@ -146,7 +146,7 @@ struct Search<'a> {
     taken: Vec<Vec<bool>>,
     on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>>,
     /// what is taken from queues on paper
-    less: FxHashMap<QueueIndex, SmallVec<[(ResourceId, i64); 5]>>,
+    less: Less,
     statement: Statement,
     class: ClassId,
     slots: Vec<u32>,
@@ -270,7 +270,7 @@ impl<'a> Search<'a> {
             total: 0,
             needed: 0,
             units: Vec::new(),
-            less: FxHashMap::default(),
+            less: Less::default(),
             statement: Statement::default(),
             class: claim.demands[0].class,
             cluster,
@@ -465,7 +465,7 @@ impl Search<'_> {
                 *spare -= 1;
             }
         }
-        taken.pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, true));
+        self.move_pods(&taken, true);
         taken
     }
 
@@ -476,7 +476,7 @@ impl Search<'_> {
                 *spare += 1;
             }
         }
-        taken.pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, false));
+        self.move_pods(taken, false);
     }
 
     fn task_spare_of(&mut self, place: usize, at: usize) -> Option<&mut u32> {
@@ -491,6 +491,19 @@ impl Search<'_> {
         self.spare[place].min(of_task)
     }
 
+    fn move_pods(&mut self, taken: &Taken, off: bool) {
+        let candidates = self.candidates;
+        let node = |(place, at): &(usize, usize)| candidates[*place].pods[*at].node;
+        for (number, (place, at)) in taken.pods.iter().enumerate() {
+            self.move_pod(*place, *at, off);
+            // one count for neighbours on one node
+            let next = taken.pods.get(number + 1).map(node);
+            if next != Some(node(&(*place, *at))) {
+                self.recount(node(&(*place, *at)));
+            }
+        }
+    }
+
     fn move_pod(&mut self, place: usize, at: usize, off: bool) {
         let candidate = &self.candidates[place];
         let pod = candidate.pods[at];
@@ -503,7 +516,6 @@ impl Search<'_> {
                 self.allowed[*budget as usize] -= if off { 1 } else { -1 };
             }
         }
-        self.recount(pod.node);
     }
 
     /// Takes a pod off its node on paper, or puts it back.
@@ -520,12 +532,14 @@ impl Search<'_> {
     /// Counts how many pods of the class fit on a node now.
     fn recount(&mut self, node: NodeIndex) {
         let class = self.cluster.class(self.class);
-        let fits = self.cluster.node(node).node.is_some()
+        let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
+        let room = self.cluster.room_for(class, node, most);
+        let fits = room > 0
+            && self.cluster.node(node).node.is_some()
             && !self.is_closed(node)
             && self.profile.passes(Reads::Usage, self.cluster, class, node)
             && self.profile.passes(Reads::Facts, self.cluster, class, node);
-        let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
-        let slots = if fits { self.cluster.room_for(class, node, most) } else { 0 };
+        let slots = if fits { room } else { 0 };
         let old = std::mem::replace(&mut self.slots[node.index()], slots);
         self.total = self.total - old + slots;
     }

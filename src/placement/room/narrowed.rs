@@ -80,7 +80,7 @@ impl Search<'_> {
         let held = self.narrowed_of(seats.iter().copied());
         held.into_iter().map(|amount| (amount.0, [amount])).find_map(|(resource, amount)| {
             let Self { fair, less, .. } = self;
-            let less = |queue| less.get(&queue).map_or(&[][..], |less| less);
+            let less = |queue| less.of(queue);
             let path: Vec<QueueIndex> = fair.path(self.claimant).collect();
             let mut queues = path.iter().copied();
             let within = queues.all(|queue| fair.is_within_ceiling(queue, &amount, less(queue)));

@@ -3,7 +3,34 @@
 use super::{Search, Unit};
 use crate::cluster::{Assignment, ResourceId};
 use crate::fairshare::QueueIndex;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
+
+/// What is taken from queues on paper.
+#[derive(Default)]
+pub(super) struct Less {
+    /// `[queue or leaf]`
+    by_queue: Vec<SmallVec<[(ResourceId, i64); 5]>>,
+}
+
+impl Less {
+    pub(super) fn of(&self, queue: QueueIndex) -> &[(ResourceId, i64)] {
+        self.by_queue.get(queue.index()).map_or(&[], |less| less)
+    }
+
+    fn add(&mut self, queue: QueueIndex, amounts: &[(ResourceId, i64)], sign: i64) {
+        if self.by_queue.len() <= queue.index() {
+            self.by_queue.resize_with(queue.index() + 1, SmallVec::new);
+        }
+        let less = &mut self.by_queue[queue.index()];
+        for (resource, amount) in amounts {
+            match less.iter_mut().find(|(known, _)| known == resource) {
+                Some((_, sum)) => *sum += sign * amount,
+                None => less.push((*resource, sign * amount)),
+            }
+        }
+    }
+}
 
 /// What a queue of the claimant must stay within.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +55,7 @@ impl Search<'_> {
         let ancestor = self.fair.common_ancestor(leaf, self.claimant);
         let mut queue = leaf;
         while queue != ancestor {
-            let less = self.less.get(&queue).map_or(&[][..], |less| less);
+            let less = self.less.of(queue);
             if !self.fair.is_above(queue, contested, less) {
                 return false;
             }
@@ -42,20 +69,14 @@ impl Search<'_> {
         let charges = self.cluster.charges(pod.class, self.cluster.offer(pod.node));
         let mut queue = Some(leaf);
         while let Some(at) = queue {
-            let less = self.less.entry(at).or_default();
-            for (resource, amount) in charges.iter() {
-                match less.iter_mut().find(|(known, _)| known == resource) {
-                    Some((_, sum)) => *sum += sign * amount,
-                    None => less.push((*resource, sign * amount)),
-                }
-            }
+            self.less.add(at, &charges, sign);
             queue = self.fair.parent(at);
         }
     }
 
     /// Whether the claimant would stay within a bound at one queue.
     fn is_within(&mut self, queue: QueueIndex, bound: Bound) -> bool {
-        let less = self.less.get(&queue).map_or(&[][..], |less| less);
+        let less = self.less.of(queue);
         match bound {
             Bound::Ceiling => self.fair.is_within_ceiling(queue, self.extra, less),
             Bound::Deserved => self.fair.is_entitled_less(queue, self.extra, less),
@@ -99,7 +120,7 @@ impl Search<'_> {
         let within = queues.into_iter().all(|queue| self.is_within(queue, Bound::Ceiling));
         let others: Vec<QueueIndex> = self.givers().collect();
         let Self { fair, less, .. } = self;
-        let less = |queue| less.get(&queue).map_or(&[][..], |less| less);
+        let less = |queue| less.of(queue);
         within
             && fair.withheld_by(self.claimant, self.extra, less).is_none()
             && others.into_iter().all(|leaf| self.may_reach(leaf))
