@@ -324,8 +324,10 @@ impl Search<'_> {
             if self.seat_class(demand).is_some() {
                 self.give_back();
             }
-            self.is_proved |= !self.is_bound && self.improve();
-            self.give_back();
+            if !self.is_bound && self.is_small() {
+                self.is_proved |= self.improve();
+                self.give_back();
+            }
             if self.total < self.needed || !self.is_settled() {
                 return None;
             }

@@ -61,13 +61,15 @@ struct Optimum {
 struct Spent;
 
 impl Search<'_> {
+    /// Whether every choice can be looked at.
+    pub(super) fn is_small(&self) -> bool {
+        self.on_node.len() <= NODES_MAX
+    }
+
     /// Replaces the units taken by the cheapest that seat the class, or finds some where the steps
     /// found none. Whether every choice was looked at: then what is known now is the best.
     pub(super) fn improve(&mut self) -> bool {
         let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
-        if nodes.len() > NODES_MAX {
-            return false;
-        }
         nodes.sort_unstable();
         let seats = self.total >= self.needed;
         self.unite();
