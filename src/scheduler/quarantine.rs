@@ -134,6 +134,9 @@ impl Scheduler {
     fn node_fails(&mut self, index: PodIndex, node: NodeIndex, reason: &str, refused: bool) {
         let (Some(options), now) = (self.options.quarantine, self.now) else { return };
         let Some(asked) = self.pods.get_mut(index).asked.take() else { return };
+        if self.cluster.node(node).node.is_none() {
+            return; // with the node everything ends that was on it
+        }
         let pod = self.pods.get(index);
         let group = pod.group.and_then(|group| self.groups.get(group).name.as_ref());
         let user = pod.namespace.clone();

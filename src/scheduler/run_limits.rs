@@ -82,23 +82,36 @@ impl Scheduler {
 
     /// Brings up to date when a pod that holds room is ended; `holds`: whether it does.
     pub(super) fn note_end(&mut self, index: PodIndex, holds: bool) {
-        if let Some(at) = self.pods.get_mut(index).ends_at.take() {
-            self.run_limits.ends.remove(&(at, index));
-        }
-        if holds && let Some(end) = self.end_by_queue(self.pods.get(index)) {
-            self.end_at(index, end);
-        }
+        let end = if holds { self.end_by_queue(self.pods.get(index)) } else { None };
+        self.set_end(index, end);
     }
 
-    fn end_at(&mut self, index: PodIndex, at: Timestamp) {
-        self.pods.get_mut(index).ends_at = Some(at);
-        self.run_limits.ends.insert((at, index));
+    fn set_end(&mut self, index: PodIndex, at: Option<Timestamp>) {
+        let ends = &mut self.run_limits.ends;
+        if let Some(old) = std::mem::replace(&mut self.pods.get_mut(index).ends_at, at) {
+            ends.remove(&(old, index));
+        }
+        ends.extend(at.map(|at| (at, index)));
+    }
+
+    /// N2: the pods to be ended are those that hold room and say so.
+    pub(super) fn check_run_limits(&self) {
+        let ends = self.pods.iter().filter_map(|(index, pod)| Some((pod.ends_at?, index, pod)));
+        let mut found = 0;
+        for (at, index, pod) in ends {
+            assert!(self.run_limits.ends.contains(&(at, index)), "N2: the end of a pod is lost");
+            assert!(pod.charged.is_some(), "N2: a pod is to be ended that holds no room");
+            found += 1;
+        }
+        assert_eq!(found, self.run_limits.ends.len(), "N2: a pod is to be ended twice");
     }
 
     /// When the time of a pod is over that its own deadline does not end before.
     fn end_by_queue(&self, pod: &PodEntry) -> Option<Timestamp> {
-        let in_use = self.run_limits.in_use || pod.promised_ms.is_some();
-        let limit = self.limit_of(pod).filter(|_| in_use)?;
+        if !self.run_limits.in_use && pod.promised_ms.is_none() {
+            return None;
+        }
+        let limit = self.limit_of(pod)?;
         let longer = pod.run_limit_ms.is_none_or(|own| own > limit);
         let is_bound = matches!(pod.state, PodState::Bound | PodState::RollingBack(_));
         // what is not bound yet is looked at again when it would be over
@@ -133,8 +146,8 @@ impl Scheduler {
             let Some(end) = self.end_by_queue(self.pods.get(index)) else { continue };
             match self.pods.get(index).group {
                 Some(group) if free && end <= now => over.entry(group).or_default().push(index),
-                _ if free => self.end_at(index, end),
-                _ => self.end_at(index, end.max(now.plus_ms(AGAIN_MS))),
+                _ if free => self.set_end(index, Some(end)),
+                _ => self.set_end(index, Some(end.max(now.plus_ms(AGAIN_MS)))),
             }
         }
         over.into_iter().for_each(|(group, pods)| self.end_pods(group, &pods));
@@ -169,7 +182,8 @@ impl Scheduler {
             && self.pods.get(index).state == PodState::RollingBack(call)
         {
             self.set_state(index, PodState::Bound);
-            self.end_at(index, self.now.plus_ms(AGAIN_MS));
+            let holds = self.pods.get(index).charged.is_some();
+            self.set_end(index, holds.then(|| self.now.plus_ms(AGAIN_MS)));
         }
         true
     }

@@ -18,7 +18,7 @@ fn exposed(metrics: &Metrics) -> String {
     metrics.contract_errors.of("quantity").inc();
     metrics.plans.with_label_values(&["Begun"]).inc();
     metrics.quarantines.with_label_values(&["Begun"]).inc();
-    metrics.failed_starts.with_label_values(&["NotStarted"]).inc();
+    metrics.failed_starts.with_label_values(&["Refused"]).inc();
     metrics.profile(0).unschedulable_pods("NodeResourcesFit").set(1);
     metrics.encode()
 }

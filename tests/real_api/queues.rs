@@ -164,6 +164,7 @@ fn refused() -> Vec<(Value, &'static str)> {
         (json!({ "ordering": "Random" }), "spec.ordering"),
         (json!({ "ageing": { "points": 1 } }), "spec.ageing.every"),
         (json!({ "ageing": { "points": 0, "every": "1h" } }), "spec.ageing.points"),
+        (json!({ "runLimit": { "maximum": "long" } }), "spec.runLimit.maximum"),
         (json!({ "windows": { "run": [] } }), "spec.windows.run"),
         (json!({ "windows": { "dispatch": ["8:00"] } }), "spec.windows.dispatch[0]"),
         (json!({ "windows": { "dispatch": ["8:00-5:9:00"] } }), "spec.windows.dispatch[0]"),
@@ -245,7 +246,7 @@ async fn heard_changes(heard: &mut Heard, seen: &Seen, client: &kube::Client) {
         "parent": "research", "weight": 3, "overQuotaWeight": 5, "priority": -1,
         "quota": { "cpu": "1500m", "memory": "1Gi", "nvidia.com/gpu": 2 },
         "limit": { "nvidia.com/gpu": 4, "amd.com/gpu": 0 }, "ordering": "Lsf", "open": false,
-        "ageing": { "points": 10, "every": "1h" },
+        "ageing": { "points": 10, "every": "1h" }, "runLimit": { "default": "8h" },
         "windows": { "timeZone": "Europe/Berlin", "run": ["5:19:00-1:8:30", "20-6"] },
         "preemption": { "grace": "1m30s", "mayEvict": false },
     });
@@ -255,6 +256,7 @@ async fn heard_changes(heard: &mut Heard, seen: &Seen, client: &kube::Client) {
     assert_eq!(team.quota, quota.map(|(name, amount)| (name.into(), amount)));
     assert_eq!(team.limit, [("amd.com/gpu".into(), 0), ("nvidia.com/gpu".into(), 4)]);
     assert_eq!(team.ageing.map(|ageing| ageing.points), Some(10));
+    assert_eq!(team.run_limit.default_ms, Some(28_800_000));
     let windows = team.windows.as_ref().map(|windows| windows.run_text());
     assert_eq!(windows.as_deref(), Some("5:19:00-1:8:30 20-6 Europe/Berlin"));
     assert_eq!((team.weight, team.over_quota_weight, team.priority), (3, Some(5), -1));

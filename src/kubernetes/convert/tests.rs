@@ -257,3 +257,44 @@ fn no_mutation_of_a_pod_panics() {
     }
     assert!(read > 300 && refused > 100, "{read} read, {refused} refused");
 }
+
+#[test]
+fn tells_whether_anything_of_a_pod_ran_and_why_it_failed_before() {
+    let state = |state: &Value| json!([{ "name": "a", "state": state }]);
+    let ended = |reason: &str| {
+        state(&json!({ "terminated": {
+            "exitCode": 128, "reason": reason, "finishedAt": "2026-01-02T03:05:00Z",
+        } }))
+    };
+    let waiting = state(&json!({ "waiting": { "reason": "ImagePullBackOff" } }));
+    let running = state(&json!({ "running": { "startedAt": "2026-01-02T03:05:00Z" } }));
+    let refused = json!({ "phase": "Failed", "reason": "UnexpectedAdmissionError" });
+    for (status, started, failed_as) in [
+        (json!({ "phase": "Pending" }), false, None),
+        (json!({ "phase": "Pending", "containerStatuses": waiting }), false, None),
+        (json!({ "phase": "Pending", "initContainerStatuses": running }), true, None),
+        (json!({ "phase": "Running" }), true, None),
+        (json!({ "phase": "Failed", "containerStatuses": ended("Error") }), true, None),
+        (json!({ "phase": "Failed", "containerStatuses": ended("StartError") }), false, None),
+        (refused, false, Some("UnexpectedAdmissionError")),
+        (json!({ "phase": "Running", "reason": "NodeLost" }), true, None),
+    ] {
+        let mut value = pod(&json!({ "nodeName": "n" }), &json!({}));
+        value["status"] = status;
+        let pod = convert(&value);
+        assert_eq!((pod.started, pod.failed_as.as_deref()), (started, failed_as), "{value}");
+    }
+}
+
+#[test]
+fn reads_the_task_group_of_a_member() {
+    let read = |annotations: Value| convert(&pod(&json!({}), &annotations));
+    let member = read(json!({
+        "mss-scheduler.io/pod-group": "g", "mss-scheduler.io/min-member": "2",
+        "mss-scheduler.io/task-group": "worker", "mss-scheduler.io/task-group-min": "2",
+    }));
+    let task = member.task.expect("a task group");
+    assert_eq!((&*task.name, task.min), ("worker", 2));
+    let lone = read(json!({ "mss-scheduler.io/task-group": "worker" }));
+    assert!(matches!(lone.group, Some(Err(ContractError::Annotation { .. }))), "{lone:?}");
+}
