@@ -4,57 +4,113 @@
 //!
 //! A failure names its seed; `MSS_SEED=n cargo test --test simulation` runs that one alone.
 
+mod api;
 mod checks;
+mod history;
 mod random;
+mod shrink;
 mod tally;
 mod tenants;
+mod watches;
 mod world;
 
-use world::World;
+use history::History;
+use shrink::{guarded, shrink};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use world::{START_MS, World};
 
 /// Worlds per run, and steps of each.
-const SEEDS: u64 = 600;
-const STEPS: usize = 400;
+const SEEDS: u64 = 2_000;
+const STEPS: u64 = 400;
+const THREADS: usize = 2;
 
-fn run(seed: u64) -> tally::Tally {
-    let mut world = World::new(seed);
-    for _ in 0..STEPS {
-        world.step();
-        world.scheduler.check_invariants();
-        checks::truth(&world);
+fn run(history: &History) -> World {
+    let mut world = World::new(history);
+    for step in &history.steps {
+        world.step(*step);
+        world.check();
     }
     world.settle();
     checks::settled(&world);
-    world.tally
+    world.tally.millis = world.now - START_MS;
+    world
+}
+
+fn whole(seed: u64) -> History {
+    History { seed, steps: (0..STEPS).collect(), without: Vec::new() }
+}
+
+/// What a world comes to, or how it fails.
+fn outcome(history: &History) -> Result<tally::Tally, String> {
+    guarded(|| run(history).tally)
+}
+
+/// The first failure of some seeds, or what happened in them.
+fn explore(seeds: std::ops::Range<u64>) -> Result<tally::Tally, (u64, String)> {
+    let next = AtomicU64::new(seeds.start);
+    let total = Mutex::new(tally::Tally::default());
+    let failed = Mutex::new(None);
+    let work = || {
+        while failed.lock().expect("no thread panics").is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            match outcome(&whole(seed)) {
+                Ok(tally) => total.lock().expect("no thread panics").add(&tally),
+                Err(why) => *failed.lock().expect("no thread panics") = Some((seed, why)),
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| _ = scope.spawn(work)));
+    let total = total.into_inner().expect("no thread panics");
+    failed.into_inner().expect("no thread panics").map_or(Ok(total), Err)
 }
 
 #[test]
 fn random_worlds_keep_every_invariant() {
-    let only = std::env::var("MSS_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let mut total = tally::Tally::default();
-    for seed in seeds {
-        let outcome = std::panic::catch_unwind(|| run(seed));
-        match outcome {
-            Ok(tally) => total.add(&tally),
-            Err(_) => panic!("failed: MSS_SEED={seed} cargo test --test simulation"),
+    let only: Option<u64> = std::env::var("MSS_SEED").ok().map(|n| n.parse().expect("a number"));
+    match explore(only.map_or(0..SEEDS, |seed| seed..seed + 1)) {
+        Ok(total) if only.is_none() => total.assert_reached(),
+        Ok(_) => {}
+        Err((seed, why)) => {
+            let (short, last) = shrink(whole(seed), why.clone(), |h| outcome(h).err());
+            panic!(
+                "{why}\n  again: MSS_SEED={seed} cargo test --test simulation\n  \
+                shrunk to {} steps: {last}\n  {short:?}\n{}",
+                short.steps.len(),
+                story(&short)
+            );
         }
     }
-    eprintln!("simulation: {total:?}");
-    if only.is_none() {
-        total.assert_reached();
-    }
+}
+
+/// What is asked of the world in a history, up to its failure.
+fn story(history: &History) -> String {
+    let log = std::cell::RefCell::new(Vec::new());
+    let _ = guarded(|| {
+        let mut world = World::new(history);
+        for step in &history.steps {
+            let before = world.log.len();
+            let told = guarded(|| {
+                world.step(*step);
+                world.check();
+            });
+            let calls = &world.log[before.min(world.log.len())..];
+            let calls = calls.iter().filter(|call| !call.contains("ShowQueue"));
+            log.borrow_mut().push(format!("  step {step}, time {}:", world.now));
+            log.borrow_mut().extend(calls.map(|call| format!("    {call}")));
+            told.expect("a broken world goes no further");
+        }
+    });
+    log.into_inner().join("\n")
 }
 
 #[test]
 fn the_same_seed_gives_the_same_calls() {
     for seed in 0..20 {
-        let log = |seed| {
-            let mut world = World::new(seed);
-            (0..STEPS).for_each(|_| world.step());
-            world.settle();
-            world.log
-        };
+        let log = |seed| run(&whole(seed)).log;
         assert_eq!(log(seed), log(seed), "I8: seed {seed}");
     }
 }

@@ -1,11 +1,22 @@
 //! Tenants of a world: queues that are edited, gangs that are evicted.
 
-use crate::world::{GPU, GangKey, Truth, World};
+use crate::history::Fault;
+use crate::world::{GPU, GangKey, Truth, World, gang_of};
 use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid};
-use mss_scheduler::scheduler::{Event, EvictOutcome, PodRef};
+use mss_scheduler::scheduler::{BindMember, Event, PodRef};
 use std::collections::BTreeMap;
 
 const NAMESPACES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// The declared queue of a namespace.
+pub(crate) fn queue_of(namespace: &str) -> &'static str {
+    match namespace {
+        "a" => "vision",
+        "b" => "training",
+        "c" => "serving",
+        _ => "default",
+    }
+}
 
 impl World {
     pub(crate) fn finish_some_deletions(&mut self) {
@@ -50,7 +61,7 @@ impl World {
 
     /// Weights, guarantees, limits and protections change; some edits are refused.
     pub(crate) fn edit_queue(&mut self) {
-        if self.queues.is_empty() {
+        if self.queues.is_empty() || self.is_off(Fault::QueueEdits) {
             return;
         }
         self.tally.queue_edits += 1;
@@ -100,26 +111,36 @@ impl World {
         }
         for (name, taken) in gangs {
             let left = self.bound(&name).saturating_sub(taken);
+            if let Some(gang) = self.gangs.get_mut(&name) {
+                gang.lost = if left > 0 { gang.lost + taken } else { 0 };
+            }
             self.tally.shrunk += u64::from(left > 0);
             self.tally.ended_whole += u64::from(left == 0);
         }
     }
 
-    /// What the Eviction API does.
-    pub(crate) fn evict(&mut self, uid: Uid) -> EvictOutcome {
-        if self.faults && self.random.below(12) == 0 {
-            self.tally.protected += 1;
-            return EvictOutcome::Protected("the disruption budget needs 3 healthy pods".into());
-        }
-        if self.faults && self.random.below(20) == 0 {
-            return EvictOutcome::Failed;
-        }
-        if self.pods.get(&uid).is_some_and(|truth| !truth.pod.deleting) {
-            self.tally.evicted += 1;
-            self.replace(uid);
-            self.modify(uid, |pod| pod.deleting = true);
-        }
-        EvictOutcome::Evicted
+    /// What a plan does to the queues: room across queues is reclaimed, within one preempted.
+    pub(crate) fn note_plan(&mut self, note: &str, victims: &[PodRef]) {
+        let named = note.strip_prefix("evicted to make room for ").expect("a note says for whom");
+        let (_, who) = named.split_once(' ').expect("a gang, or a pod");
+        let (namespace, _) = who.split_once('/').expect("namespace and name");
+        let across = |pod: &PodRef| queue_of(&pod.key.namespace) != queue_of(namespace);
+        let own = victims.iter().any(|pod| !across(pod));
+        let others = victims.iter().any(across);
+        self.tally.preempts += u64::from(own && !self.queues.is_empty());
+        self.tally.reclaims += u64::from(others);
+        self.warned.extend(victims.iter().map(|pod| pod.uid));
+    }
+
+    /// Members that join a gang that had its minimum and lost some to others.
+    pub(crate) fn note_growth(&mut self, members: &[BindMember]) {
+        let first = members.first().and_then(|member| self.pods.get(&member.pod.uid));
+        let Some(name) = first.and_then(|truth| gang_of(&truth.pod)) else { return };
+        let bound = self.bound(&name);
+        let Some(gang) = self.gangs.get_mut(&name).filter(|gang| bound >= gang.min) else { return };
+        let back = gang.lost.min(u32::try_from(members.len()).expect("small"));
+        gang.lost -= back;
+        self.tally.regrown += u64::from(back > 0);
     }
 
     /// Adds up what a process counted, as it ends.
