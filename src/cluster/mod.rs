@@ -177,6 +177,12 @@ impl Cluster {
         })
     }
 
+    /// What is requested of a resource on all nodes, those that are gone included. O(nodes).
+    #[must_use]
+    pub fn requested_anywhere(&self, resource: ResourceId) -> i64 {
+        self.requested[resource.index()].iter().sum()
+    }
+
     /// Takes in a node as the API server shows it.
     pub fn apply_node(&mut self, node: Node) -> NodeApplied {
         let index = self.intern_node(&node.name);

@@ -6,6 +6,7 @@ mod room;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use place::weight;
 pub use place::{Demand, Failure, place_group};
 pub use ranking::Rankings;
 pub use room::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, make_room};

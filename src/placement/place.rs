@@ -61,7 +61,7 @@ pub fn place_group(
 }
 
 /// How demanding a class is: GPUs, then CPU, then memory; the spec breaks ties.
-pub(super) fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
+pub(crate) fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
     let class_id = class;
     let class = cluster.class(class);
     let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));

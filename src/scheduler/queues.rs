@@ -1,13 +1,15 @@
 //! Queues: the declared tree, which group belongs where, what it is charged, and whose turn it is.
 
 use super::Scheduler;
-use super::pods::PodState;
+use super::pods::{PodEntry, PodState};
 use crate::cluster::{PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::queue::Ordering as QueueOrdering;
 use crate::model::{Caps, QueueSpec, Timestamp};
+use crate::placement::weight;
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey, Stage};
-use std::cmp::Ordering;
+use smallvec::SmallVec;
+use std::cmp::{Ordering, Reverse};
 
 /// A leaf's, then a subtree's, best group on the way up the tree.
 #[derive(Clone, Copy)]
@@ -169,7 +171,13 @@ impl Scheduler {
         if counted {
             let members = group.members.iter().map(|member| self.pods.get(*member));
             let waiting = members.filter(|pod| pod.state == PodState::Waiting);
-            for (place, pod) in waiting.take(joinable).enumerate() {
+            let mut waiting: SmallVec<[&PodEntry; 8]> = waiting.collect();
+            if waiting.iter().any(|pod| pod.class != waiting[0].class) {
+                // those that are placed first
+                let weight = |pod: &PodEntry| Reverse(weight(&self.cluster, pod.class));
+                waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));
+            }
+            for (place, pod) in waiting.into_iter().take(joinable).enumerate() {
                 let requests = &self.cluster.class(pod.class).requests;
                 add(&mut pending, requests);
                 if place < needed.max(1) {
@@ -204,7 +212,9 @@ impl Scheduler {
         }
         self.fair.bind_resources(self.cluster.resources());
         for resource in self.cluster.resources().iter() {
-            let (offered, requested) = self.cluster.totals(resource);
+            let (offered, _) = self.cluster.totals(resource);
+            // on nodes that are gone too, as what is allocated counts what is left there
+            let requested = self.cluster.requested_anywhere(resource);
             let foreign = (requested - self.fair.allocated(QueueIndex::ROOT, resource)).max(0);
             self.fair.set_capacity(resource, (offered - foreign).max(0));
         }

@@ -39,6 +39,8 @@ pub(super) struct Queue {
     pub(super) limit: Option<i64>,
     pub(super) lend: Option<i64>,
     pub(super) borrow: Option<i64>,
+    /// of each of its users
+    pub(super) user_limit: Option<i64>,
     pub(super) priority: i32,
 }
 
@@ -87,12 +89,14 @@ impl World {
             left.push(quota);
             let mut maybe = |most: i64| dice.one_in(4).then(|| dice.below(most) * unit);
             let (limit, lend, borrow) = (maybe(50), maybe(30), maybe(40));
+            let user_limit = maybe(20);
             world.queues.push(Queue {
                 weight: dice.of(&[1, 1, 1, 2, 3, 5, 20, 60, 999_983, 1_000_000]) as u32,
                 surplus_weight: dice.one_in(4).then(|| dice.of(&[1, 2, 7, 1_000_000])),
                 limit: limit.map(|limit| quota + limit),
                 lend,
                 borrow,
+                user_limit,
                 priority: dice.of(&[0, 0, 0, -1, 7]),
                 ..queue(&format!("q{index}"), parent, 1, quota)
             });
@@ -119,6 +123,7 @@ impl World {
             limit: cpu(queue.limit).into_iter().collect(),
             lend_limit: cpu(queue.lend).into_iter().collect(),
             borrow_limit: cpu(queue.borrow).into_iter().collect(),
+            user_limit: cpu(queue.user_limit).into_iter().collect(),
             priority: queue.priority,
             ..QueueSpec::default()
         };
@@ -175,7 +180,11 @@ impl World {
     pub(super) fn terms(&self, place: Place) -> Queue {
         match place {
             Place::Queue(queue) => self.queues[queue].clone(),
-            _ => queue("", None, 1, 0),
+            Place::User(user) => {
+                let limit = self.queues[self.users[user].queue].user_limit;
+                Queue { limit, ..queue("", None, 1, 0) }
+            }
+            Place::Root => queue("", None, 1, 0),
         }
     }
 

@@ -78,6 +78,7 @@ impl World {
 
     pub(crate) fn tell(&mut self, event: Event) {
         self.tally.events += 1;
+        self.shadow.hear(self.now, &event);
         self.scheduler.handle(Timestamp(self.now), event);
     }
 

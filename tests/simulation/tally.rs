@@ -24,7 +24,7 @@ tally! {
     relists nodes_lost told warned evicted plans seated given_up shrunk ended_whole queue_edits
     shown firm_bound firm_evicted budget_stops reclaims preempts regrown pdb_refusals
     restarts_in_plan too_many_requests timeouts lost_replies doubled slow_watches dropped_news
-    events
+    events judged unjudged shares_checked
 }
 
 impl Tally {
@@ -65,6 +65,8 @@ impl Tally {
             ("rollbacks", self.rollbacks, 500),
             ("gangs half bound at a restart", self.half_bound_at_restart, 1_000),
             ("plans", self.plans, 5_000),
+            ("times that all shares were recomputed", self.shares_checked, 50_000),
+            ("plans judged", self.judged, 5_000),
             ("plans seated", self.seated, 2_000),
             ("plans given up", self.given_up, 1_000),
             ("pods evicted", self.evicted, 5_000),

@@ -1,12 +1,24 @@
 //! Tenants of a world: queues that are edited, gangs that are evicted.
 
 use crate::history::Fault;
+use crate::judge::{Plan, judge};
+use crate::scene::{Role, gang};
 use crate::world::{GPU, GangKey, Truth, World, gang_of};
 use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid};
 use mss_scheduler::scheduler::{BindMember, Event, PodRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const NAMESPACES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// For whom room is made: namespace, and name of the gang or the pod.
+fn claimant(note: &str) -> GangKey {
+    let named = note.strip_prefix("evicted to make room for ").expect("a note says for whom");
+    let (who, _) = named.split_once(" of queue ").expect("a note names the queue");
+    let (_, who) = who.split_once(' ').expect("a gang, or a pod");
+    let (namespace, name) = who.split_once('/').expect("namespace and name");
+    (namespace.into(), name.into())
+}
 
 /// The declared queue of a namespace.
 pub(crate) fn queue_of(namespace: &str) -> &'static str {
@@ -119,11 +131,57 @@ impl World {
         }
     }
 
+    /// Judges the plans of a cycle, in the order in which they were made.
+    pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>) {
+        let seated = self.seated_now();
+        let before = std::mem::replace(&mut self.seated, seated);
+        if !notices.is_empty() || self.random.below(4) == 0 {
+            self.check_shares();
+        }
+        if notices.is_empty() {
+            return;
+        }
+        let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
+        // a plan that only waits for those that leave anyway is not announced
+        let silent = self.seated.iter().any(|gang| !before.contains(gang) && !begun.contains(gang));
+        let mut scene = self.scene(&begun);
+        for (note, victims) in notices {
+            let claimant = claimant(&note);
+            let members: Vec<Uid> = scene.members(&claimant).map(|(uid, _)| *uid).collect();
+            let waits = |uid: &Uid| scene.pods[uid].role == Role::Waiting;
+            let seats = members.into_iter().filter(waits);
+            let seats = seats.filter_map(|uid| Some((uid, self.scheduler.node_of(uid)?.into())));
+            let plan = Plan {
+                claimant: claimant.clone(),
+                victims: victims.iter().map(|pod| pod.uid).collect(),
+                seats: seats.collect(),
+            };
+            self.note_plan(&claimant.0, &victims);
+            if silent || self.shadow.counts_are_vague() {
+                self.tally.unjudged += 1;
+            } else {
+                self.tally.judged += 1;
+                if let Err(why) = judge(&scene, &plan) {
+                    panic!("{why}; plan {plan:?}");
+                }
+            }
+            for (uid, node) in &plan.seats {
+                let known = scene.pods.get_mut(uid).expect("it is a member");
+                (known.role, known.node) = (Role::Placed, Some(node.clone()));
+            }
+            for uid in &plan.victims {
+                scene.pods.get_mut(uid).expect("it was judged").role = Role::Going;
+                let loser = gang(&scene.pods[uid].pod);
+                scene.pairs.insert((loser, claimant.clone()));
+            }
+            scene.awaited.extend(&plan.victims);
+            let victims: Vec<Uid> = plan.victims.into_iter().collect();
+            self.shadow.planned(self.now, &claimant, &victims);
+        }
+    }
+
     /// What a plan does to the queues: room across queues is reclaimed, within one preempted.
-    pub(crate) fn note_plan(&mut self, note: &str, victims: &[PodRef]) {
-        let named = note.strip_prefix("evicted to make room for ").expect("a note says for whom");
-        let (_, who) = named.split_once(' ').expect("a gang, or a pod");
-        let (namespace, _) = who.split_once('/').expect("namespace and name");
+    fn note_plan(&mut self, namespace: &str, victims: &[PodRef]) {
         let across = |pod: &PodRef| queue_of(&pod.key.namespace) != queue_of(namespace);
         let own = victims.iter().any(|pod| !across(pod));
         let others = victims.iter().any(across);

@@ -3,6 +3,8 @@
 use crate::api::{Task, What};
 use crate::history::{Fault, History};
 use crate::random::Random;
+use crate::scene;
+use crate::shadow::Shadow;
 use crate::tally::Tally;
 use crate::watches::Watches;
 use mss_scheduler::model::pod::digest;
@@ -64,6 +66,8 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     /// every call, for comparing runs
     pub(crate) log: Vec<String>,
+    /// calls that matter, for people
+    pub(crate) story: Vec<String>,
     /// foreign pods and shrunk nodes may oversubscribe; then only our own binds are judged
     pub(crate) watches: Watches,
     pub(crate) tasks: Vec<Task>,
@@ -71,6 +75,9 @@ pub(crate) struct World {
     pub(crate) warned: BTreeSet<Uid>,
     serial: u64,
     pub(crate) history: History,
+    pub(crate) shadow: Shadow,
+    /// gangs that a plan had seated after the last cycle
+    pub(crate) seated: BTreeSet<scene::Gang>,
     options: Options,
     pub(crate) faults: bool,
 }
@@ -95,10 +102,13 @@ impl World {
             queues: BTreeMap::new(),
             tally: Tally::default(),
             log: Vec::new(),
+            story: Vec::new(),
             watches: Watches::default(),
             tasks: Vec::new(),
             warned: BTreeSet::new(),
             history: history.clone(),
+            shadow: Shadow::default(),
+            seated: BTreeSet::new(),
             serial: 0,
             faults: true,
         };
@@ -118,6 +128,8 @@ impl World {
         self.watches = Watches::default();
         self.tasks.clear();
         self.warned.clear();
+        self.seated.clear();
+        self.shadow = Shadow::default();
         self.relist();
         let previous_renewal = WallTime(self.now);
         self.send(Event::Leading(Leadership { previous_renewal, wall: WallTime(self.now) }));
@@ -193,25 +205,31 @@ impl World {
 
     fn decide(&mut self) {
         let report = self.scheduler.cycle(Timestamp(self.now));
-        let mut plans: BTreeMap<Arc<str>, Vec<PodRef>> = BTreeMap::new();
+        let mut plans: Vec<(Arc<str>, Vec<PodRef>)> = Vec::new();
         for call in report.calls {
             self.log.push(format!("{} {call:?}", self.now));
+            self.story.extend(short(&call).map(|call| format!("{} {call}", self.now)));
             match call {
                 ApiCall::Bind { call, members, .. } => {
                     self.note_growth(&members);
+                    self.shadow.asked(call, &uids(members.iter().map(|m| &m.pod)), false);
                     for member in members {
                         self.ask(call, member.pod.uid, What::Bind((*member.node).into()));
                     }
                 }
                 ApiCall::Warn { pods, note, .. } => {
                     self.note_victims(&pods);
-                    plans.entry(note).or_default().extend(pods);
+                    match plans.iter_mut().find(|(known, _)| *known == note) {
+                        Some((_, victims)) => victims.extend(pods),
+                        None => plans.push((note, pods)),
+                    }
                 }
                 ApiCall::Evict { call, pods } => {
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Evict));
                 }
                 ApiCall::Delete { call, pods, .. } => {
                     self.tally.rollbacks += 1;
+                    self.shadow.asked(call, &uids(&pods), true);
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
                 ApiCall::ShowQueue(standing) => {
@@ -227,7 +245,7 @@ impl World {
                 }
             }
         }
-        plans.iter().for_each(|(note, victims)| self.note_plan(note, victims));
+        self.judge(plans);
     }
 
     pub(crate) fn modify(&mut self, uid: Uid, change: impl FnOnce(&mut Pod)) {
@@ -462,11 +480,35 @@ impl World {
     }
 }
 
+fn short(call: &ApiCall) -> Option<String> {
+    let names =
+        |pods: &[PodRef]| -> Vec<String> { pods.iter().map(|pod| pod.key.to_string()).collect() };
+    match call {
+        ApiCall::Bind { members, .. } => {
+            let seats = members.iter().map(|m| format!("{} to {}", m.pod.key, m.node));
+            Some(format!("bind {}", seats.collect::<Vec<_>>().join(", ")))
+        }
+        ApiCall::Warn { pods, note, .. } => Some(format!("{}: {note}", names(pods).join(", "))),
+        ApiCall::Evict { pods, .. } => Some(format!("evict {}", names(pods).join(", "))),
+        ApiCall::Delete { pods, .. } => Some(format!("delete {}", names(pods).join(", "))),
+        ApiCall::Tell { .. } | ApiCall::ShowQueue(_) => None,
+    }
+}
+
+fn uids<'a>(pods: impl IntoIterator<Item = &'a PodRef>) -> Vec<Uid> {
+    pods.into_iter().map(|pod| pod.uid).collect()
+}
+
 fn options(random: &mut Random) -> Options {
     // in a third of the worlds the whole cluster has a budget of evictions
     let budget = EvictionBudget { pods: 2, window_ms: 20_000 };
     let eviction_budget = (random.below(3) == 0).then_some(budget);
-    Options { queue_status_interval_ms: Some(2_000), eviction_budget, ..Options::default() }
+    Options {
+        queue_status_interval_ms: Some(2_000),
+        queues_watched: true,
+        eviction_budget,
+        ..Options::default()
+    }
 }
 
 fn scheduler(options: &Options) -> Scheduler {

@@ -1,0 +1,247 @@
+//! What this process was told, kept in the plainest way, and the scene that it makes.
+
+use crate::reference::Place;
+use crate::scene::{Gang, Known, Role, SHARED, Scene, gang};
+use crate::world::World;
+use mss_scheduler::model::{Caps, Node, Pod, QueueSpec, Uid};
+use mss_scheduler::scheduler::{
+    BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Kind, QueueShare,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Not chosen again for this long after a disruption budget protected it.
+const PROTECTED_MS: i64 = 60_000;
+/// The pair rule.
+const PAIR_MS: i64 = 600_000;
+
+#[derive(Default)]
+pub(crate) struct Shadow {
+    pods: BTreeMap<Uid, Pod>,
+    nodes: BTreeMap<Box<str>, Node>,
+    queues: BTreeMap<Box<str>, QueueSpec>,
+    in_force: Vec<QueueSpec>,
+    leads: bool,
+    listed: [BTreeSet<String>; 3],
+    /// answered as bound
+    bound: BTreeSet<Uid>,
+    /// answered as gone, and not heard of since
+    gone: BTreeSet<Uid>,
+    rolling_back: BTreeSet<Uid>,
+    /// gangs of binds and deletions in flight
+    calls: BTreeMap<CallId, (Gang, usize)>,
+    protected: BTreeMap<Uid, i64>,
+    /// victims by whom they make room for
+    plans: BTreeMap<Gang, BTreeSet<Uid>>,
+    /// victim, taker, when
+    pairs: Vec<(Gang, Gang, i64)>,
+}
+
+fn place(kind: Kind) -> Option<usize> {
+    [Kind::Pod, Kind::Node, Kind::Queue].iter().position(|known| *known == kind)
+}
+
+impl Shadow {
+    pub(crate) fn hear(&mut self, now: i64, event: &Event) {
+        match event {
+            Event::ListStarted(kind) => {
+                place(*kind).into_iter().for_each(|at| self.listed[at].clear());
+            }
+            Event::ListEnded(Kind::Pod) => {
+                let listed = std::mem::take(&mut self.listed[0]);
+                self.pods.retain(|uid, _| listed.contains(&uid.to_string()));
+            }
+            Event::ListEnded(Kind::Node) => {
+                let listed = std::mem::take(&mut self.listed[1]);
+                self.nodes.retain(|name, _| listed.contains(&**name));
+            }
+            Event::ListEnded(Kind::Queue) => {
+                let listed = std::mem::take(&mut self.listed[2]);
+                self.queues.retain(|name, _| listed.contains(&**name));
+            }
+            Event::PodApplied(pod) => {
+                self.listed[0].insert(pod.uid.to_string());
+                self.gone.remove(&pod.uid);
+                let before = self.pods.insert(pod.uid, (**pod).clone());
+                let entry = self.pods.get_mut(&pod.uid).expect("it was put there");
+                // a node is never taken back, nor when it was given
+                if let Some(before) = before {
+                    entry.node = entry.node.take().or(before.node);
+                    entry.bound_at = entry.bound_at.or(before.bound_at);
+                }
+            }
+            Event::PodDeleted(uid) => {
+                self.pods.remove(uid);
+            }
+            Event::NodeApplied(node) => {
+                self.listed[1].insert((*node.name).to_owned());
+                self.nodes.insert(node.name.clone(), (**node).clone());
+            }
+            Event::NodeDeleted(name) => {
+                self.listed[1].remove(&**name);
+                self.nodes.remove(name);
+            }
+            Event::QueueApplied(spec) => {
+                self.listed[2].insert((*spec.name).to_owned());
+                self.queues.insert(spec.name.clone(), (**spec).clone());
+            }
+            Event::Leading(_) => self.leads = true,
+            Event::BindFinished { call, pod, outcome } => {
+                match outcome {
+                    BindOutcome::Bound => _ = self.bound.insert(*pod),
+                    BindOutcome::Gone => _ = self.gone.insert(*pod),
+                    _ => {}
+                }
+                self.answered(*call);
+            }
+            Event::DeleteFinished { call, pod, outcome } => {
+                if *outcome == DeleteOutcome::Failed {
+                    self.rolling_back.remove(pod);
+                }
+                self.answered(*call);
+            }
+            Event::EvictFinished { pod, outcome, .. } if *outcome != EvictOutcome::Evicted => {
+                self.protected.insert(*pod, now + PROTECTED_MS);
+                self.plans.retain(|_, victims| !victims.contains(pod));
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, call: CallId) {
+        if let Some((_, left)) = self.calls.get_mut(&call) {
+            *left -= 1;
+            if *left == 0 {
+                self.calls.remove(&call);
+            }
+        }
+    }
+
+    /// Binds or deletions are asked for.
+    pub(crate) fn asked(&mut self, call: CallId, pods: &[Uid], deletes: bool) {
+        let first = pods.first().and_then(|uid| self.pods.get(uid));
+        if let Some(first) = first {
+            self.calls.insert(call, (gang(first), pods.len()));
+        }
+        if deletes {
+            self.rolling_back.extend(pods);
+        }
+    }
+
+    /// A plan is in force from now on.
+    pub(crate) fn planned(&mut self, now: i64, taker: &Gang, victims: &[Uid]) {
+        self.plans.insert(taker.clone(), victims.iter().copied().collect());
+        let losers: BTreeSet<Gang> =
+            victims.iter().filter_map(|uid| self.pods.get(uid)).map(gang).collect();
+        self.pairs.retain(|(_, _, at)| at + PAIR_MS > now);
+        self.pairs.extend(losers.into_iter().map(|loser| (loser, taker.clone(), now)));
+    }
+
+    /// Whether something holds gangs in the gate in an order that is not retraced here.
+    pub(crate) fn counts_are_vague(&self) -> bool {
+        let holds = |caps: &Caps| caps.pending_gangs.is_some() || caps.gang_gpus.is_some();
+        self.in_force.iter().any(|spec| holds(&spec.caps))
+    }
+}
+
+impl World {
+    /// Gangs with seats that are not free yet.
+    pub(crate) fn seated_now(&mut self) -> BTreeSet<Gang> {
+        let scheduler = &self.scheduler;
+        let shadow = &mut self.shadow;
+        let decides = shadow.leads && scheduler.is_synced();
+        let is_new = !shadow.in_force.iter().eq(shadow.queues.values());
+        if decides && is_new && scheduler.tree_faults().is_empty() {
+            shadow.in_force = shadow.queues.values().cloned().collect();
+        }
+        let seated = self.shadow.pods.iter().filter(|(uid, pod)| {
+            let bound = pod.node.is_some() || self.shadow.bound.contains(uid);
+            let ours = pod.profile.is_some() && !pod.ended();
+            ours && !bound && scheduler.node_of(**uid).is_some() && !scheduler.is_assumed(**uid)
+        });
+        let seated: BTreeSet<Gang> = seated.map(|(_, pod)| gang(pod)).collect();
+        self.shadow.plans.retain(|taker, _| seated.contains(taker));
+        seated
+    }
+
+    /// The scene after a cycle, but for plans that were made in it: `begun`.
+    pub(crate) fn scene(&mut self, begun: &BTreeSet<Gang>) -> Scene {
+        let shadow = &self.shadow;
+        let mut scene = Scene {
+            now: self.now,
+            queues: shadow.in_force.clone(),
+            nodes: shadow.nodes.clone(),
+            ..Scene::default()
+        };
+        if !scene.queues.iter().any(|spec| &*spec.name == "default") {
+            scene.queues.push(QueueSpec::default());
+        }
+        for (uid, pod) in &shadow.pods {
+            let mut node: Option<Box<str>> = self.scheduler.node_of(*uid).map(Into::into);
+            let bound = pod.node.is_some() || shadow.bound.contains(uid);
+            let assumed = self.scheduler.is_assumed(*uid);
+            let role = match pod {
+                pod if pod.profile.is_none() => Role::Foreign,
+                pod if pod.ended() => Role::Ended,
+                _ if shadow.rolling_back.contains(uid) && node.is_some() => Role::Going,
+                _ if bound && !assumed && pod.deleting => Role::Going,
+                _ if bound && !assumed && node.is_some() => Role::Bound,
+                _ if assumed => Role::Placed,
+                pod if node.is_some() && begun.contains(&gang(pod)) => {
+                    node = None;
+                    Role::Waiting
+                }
+                _ if node.is_some() => Role::Placed,
+                pod if pod.deleting || shadow.gone.contains(uid) => Role::Ended,
+                _ => Role::Waiting,
+            };
+            let protected_until = shadow.protected.get(uid).copied().unwrap_or(i64::MIN);
+            let known = Known { pod: pod.clone(), role, node, protected_until };
+            scene.pods.insert(*uid, known);
+        }
+        for uid in shadow.plans.values().flatten() {
+            let Some(known) = scene.pods.get_mut(uid).filter(|known| known.node.is_some()) else {
+                continue;
+            };
+            known.role = Role::Going;
+            scene.awaited.insert(*uid);
+        }
+        let seated = self.seated.iter().filter(|gang| !begun.contains(*gang));
+        let committing = shadow.calls.values().map(|(gang, _)| gang).chain(seated);
+        scene.counted = committing.cloned().collect();
+        let waiting = scene.pods.values().filter(|known| known.role == Role::Waiting);
+        let waiting: BTreeSet<Gang> = waiting.map(|known| gang(&known.pod)).collect();
+        let passing = waiting.into_iter().filter(|gang| scene.passes_gate(gang));
+        let passing: Vec<Gang> = passing.collect();
+        scene.counted.extend(passing);
+        let now = self.now;
+        let pairs = shadow.pairs.iter().filter(|(_, _, at)| at + PAIR_MS > now);
+        scene.pairs = pairs.map(|(victim, taker, _)| (victim.clone(), taker.clone())).collect();
+        scene
+    }
+
+    /// I5, F1: what everybody holds and deserves, recomputed from nothing.
+    pub(crate) fn check_shares(&mut self) {
+        let decides = self.shadow.leads && self.scheduler.is_synced();
+        if self.shadow.counts_are_vague() || !decides {
+            return;
+        }
+        let scene = self.scene(&BTreeSet::new());
+        let shares = scene.shares();
+        let believed = self.scheduler.shares();
+        for place in shares.places() {
+            let name = shares.name(place);
+            let held = scene.held(place, &shares, |_| true);
+            for (at, resource) in SHARED.iter().enumerate() {
+                let same =
+                    |share: &&QueueShare| share.queue == name && *share.resource == **resource;
+                let Some(share) = believed.iter().find(same) else { continue };
+                let deserved = shares.deserved(place, at);
+                let (i, f) = (share.allocated, share.deserved_milli);
+                let root = place == Place::Root;
+                assert!(root || i == held[at], "I5: {name} holds {} {resource}, not {i}", held[at]);
+                assert!(f == deserved, "F1: {name} deserves {deserved} of {resource}, not {f}");
+            }
+        }
+        self.tally.shares_checked += 1;
+    }
+}
