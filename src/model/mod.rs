@@ -4,6 +4,7 @@
 //! sees a Kubernetes type.
 
 pub mod contract;
+pub mod fault;
 pub mod node;
 pub mod pod;
 pub mod quantity;

@@ -16,6 +16,7 @@ use crate::cluster::{
 };
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
+use crate::model::fault::{Fault, is_made};
 use rustc_hash::FxHashMap;
 use shares::Bound;
 use smallvec::SmallVec;
@@ -411,6 +412,9 @@ impl Search<'_> {
     /// Gives back every unit without which it is still `enough`: whole gangs first, the highest
     /// rank first.
     fn give_back_while(&mut self, mut enough: impl FnMut(&mut Self) -> bool) {
+        if is_made(Fault::NothingSpared) {
+            return;
+        }
         let mut units = std::mem::take(&mut self.units);
         units.sort_by_key(|taken| {
             let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;

@@ -7,6 +7,7 @@ use crate::cluster::{ClassId, NodeIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
+use crate::model::fault::{Fault, is_made};
 use crate::placement::{Demand, place_group};
 use crate::queue::{Amounts, GroupIndex, Home};
 use rustc_hash::FxHashSet;
@@ -156,6 +157,7 @@ impl Scheduler {
             && self.beyond(index, &group.pending).is_none()
             && self.fair.withheld_by(leaf, &group.pending, |_| &[]).is_none();
         let group = self.groups.get(index);
+        let needed = needed - u32::from(needed > 1 && is_made(Fault::OneTooFew));
         Ok((needed, if all { group.joinable() } else { needed.max(1) }))
     }
 

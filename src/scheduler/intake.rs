@@ -3,6 +3,7 @@
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
 use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
 
@@ -20,7 +21,8 @@ impl Scheduler {
         match kind {
             Kind::Pod => {
                 let list = self.pods.list;
-                let gone = self.pods.iter().filter(|(_, pod)| pod.listed != list);
+                let kept = is_made(Fault::ListForgetsNothing);
+                let gone = self.pods.iter().filter(|(_, pod)| pod.listed != list && !kept);
                 let gone: Vec<Uid> = gone.map(|(_, pod)| pod.uid).collect();
                 gone.into_iter().for_each(|uid| self.pod_deleted(uid));
                 self.synced.pods = true;
@@ -99,6 +101,7 @@ impl Scheduler {
     }
 
     fn pod_added(&mut self, now: Timestamp, mut pod: Pod) {
+        let lost = is_made(Fault::BindForgotten) && pod.profile.is_some() && !pod.ended();
         let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
         let namespace = self.pods.namespace(&pod.key.namespace);
         let index = self.pods.insert(PodEntry {
@@ -129,10 +132,10 @@ impl Scheduler {
             deleting: pod.deleting,
             listed: self.pods.list,
         });
-        if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended()) {
+        if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended() && !lost) {
             self.move_room(index, Some(node));
         }
-        let state = state_of(&pod, None);
+        let state = if lost { PodState::Waiting } else { state_of(&pod, None) };
         self.set_state(index, state);
         self.join_group(now, index, &pod);
         self.note_leaving(index);
@@ -207,7 +210,7 @@ impl Scheduler {
         if old == new {
             return;
         }
-        self.capacity_changed |= entry.group.is_none();
+        self.capacity_changed |= entry.group.is_none() && !is_made(Fault::StaleCapacity);
         if let Some(new) = new {
             self.cluster.place(class, new);
         }

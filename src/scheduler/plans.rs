@@ -11,6 +11,7 @@ use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef};
 use super::pods::PodState;
 use crate::cluster::{Assignment, NodeIndex, PodIndex, ResourceId};
 use crate::framework::Reads;
+use crate::model::fault::{Fault, is_made};
 use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,7 +94,9 @@ impl Scheduler {
             let pod = self.pods.get_mut(seat.pod);
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are seated");
             (pod.state, pod.node) = (PodState::Nominated, Some(seat.node));
-            self.cluster.place(seat.class, seat.node);
+            if !is_made(Fault::SeatNotEarmarked) {
+                self.cluster.place(seat.class, seat.node);
+            }
             self.recharge(seat.pod);
         }
         self.tallies.plans += 1;
@@ -301,7 +304,9 @@ impl Scheduler {
             return;
         };
         let entry = self.pods.get_mut(pod);
-        entry.protected_until = now.plus_ms(self.options.protected_ms);
+        if !is_made(Fault::ProtectionForgotten) {
+            entry.protected_until = now.plus_ms(self.options.protected_ms);
+        }
         if let Some(index) = entry.victim_of
             && let Some(plan) = self.plans.remove(&index)
         {

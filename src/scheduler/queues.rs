@@ -4,6 +4,7 @@ use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use crate::cluster::{PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
+use crate::model::fault::{Fault, is_made};
 use crate::model::queue::Ordering as QueueOrdering;
 use crate::model::{Caps, QueueSpec, Timestamp};
 use crate::placement::weight;
@@ -172,7 +173,8 @@ impl Scheduler {
             let members = group.members.iter().map(|member| self.pods.get(*member));
             let waiting = members.filter(|pod| pod.state == PodState::Waiting);
             let mut waiting: SmallVec<[&PodEntry; 8]> = waiting.collect();
-            if waiting.iter().any(|pod| pod.class != waiting[0].class) {
+            let is_mixed = waiting.iter().any(|pod| pod.class != waiting[0].class);
+            if is_mixed && !is_made(Fault::ClaimOfTheFirst) {
                 // those that are placed first
                 let weight = |pod: &PodEntry| Reverse(weight(&self.cluster, pod.class));
                 waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));

@@ -10,6 +10,7 @@ use super::{Evictions, Scheduler};
 use crate::cluster::{Assignment, ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
 use crate::queue::{Amounts, GroupIndex, Home};
@@ -198,7 +199,7 @@ impl Scheduler {
                 && settings.preemptible
                 && (lower || equal && leaf == rights.leaf);
             let (elastic, whole) = if given {
-                (true, lower)
+                (true, lower || is_made(Fault::EqualTaken))
             } else {
                 let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
                 let open = leaf != rights.leaf
@@ -252,11 +253,12 @@ impl Scheduler {
         };
         let mut pods: Vec<(PodIndex, &PodEntry)> = members.filter(|(_, pod)| held(pod)).collect();
         let young = |pod: &PodEntry| self.safe_until(pod, leaf) > self.now;
-        let kept = |pod: &PodEntry| pod.header || young(pod);
+        let kept = |pod: &PodEntry| pod.header && !is_made(Fault::HeaderFirst) || young(pod);
         // the youngest go first, headers and protected pods not at all before the others
         pods.sort_by_key(|(at, pod)| (kept(pod), Reverse(pod.created), *at));
         let protected = pods.iter().any(|(_, pod)| young(pod));
-        let spare = group.counts.settled().saturating_sub(group.min_member);
+        let min = if is_made(Fault::MinimumIgnored) { 0 } else { group.min_member };
+        let spare = group.counts.settled().saturating_sub(min);
         let single = pods.iter().filter(|(_, pod)| !kept(pod)).count();
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
         let whole = whole && !protected && group.counts.assumed == 0;
@@ -285,6 +287,7 @@ impl Scheduler {
         let bound = pod.bound_at.map(|at| Timestamp(at.0.saturating_sub(self.wall_ahead_ms)));
         let since = bound.map_or(pod.bound_seen, |bound| bound.min(pod.bound_seen));
         let runtime = self.fair.spec(leaf).preemption.min_runtime_ms;
+        let runtime = if is_made(Fault::YoungTaken) { 0 } else { runtime };
         pod.protected_until.max(since.plus_ms(runtime))
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct History {
     pub(crate) steps: Vec<u64>,
     /// faults that do not happen
     pub(crate) without: Vec<Fault>,
+    /// a fault of the code itself
+    pub(crate) made: Option<mss_scheduler::model::fault::Fault>,
 }
 
 impl World {

@@ -2,7 +2,7 @@
 //! it. Everything is recomputed, the slow way.
 
 use crate::reference::Place;
-use crate::scene::{Amounts, Gang, Known, Role, SHARED, Scene, Shares, gang, plus, requests};
+use crate::scene::{Amounts, Gang, Gone, Known, Role, SHARED, Scene, Shares, gang, plus, requests};
 use mss_scheduler::model::Uid;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,6 +84,7 @@ impl Judge<'_> {
         for (uid, node) in &self.plan.seats {
             nodes.entry(node).or_default().push(uid);
         }
+        let gone = Gone { victims: &self.plan.victims, leaving: true };
         for (name, uids) in nodes {
             let node = self.scene.nodes.get(name).ok_or(format!("E1: {name} is no node"))?;
             for (resource, _) in &node.allocatable {
@@ -95,13 +96,13 @@ impl Judge<'_> {
                     }
                 };
                 let asked: i64 = uids.iter().map(asked).sum();
-                let free = self.scene.free(node, &self.plan.victims, resource);
+                let free = self.scene.free(node, &gone, resource);
                 check(asked <= free, || {
                     format!("E1, E6: {name} will have {free} {resource}, seats ask for {asked}")
                 })?;
             }
             for uid in uids {
-                let slots = self.scene.slots(node, &self.scene.pods[uid].pod, &self.plan.victims);
+                let slots = self.scene.slots(node, &self.scene.pods[uid].pod, &gone);
                 check(slots > 0, || format!("E1: {uid} does not fit {name}"))?;
             }
         }
@@ -333,7 +334,8 @@ impl Judge<'_> {
     }
 
     /// E1: without any one of the units the gang is not seated, or not by right. Gangs of several
-    /// classes are not judged: whether they fit is a puzzle of its own.
+    /// classes are not judged: whether they fit is a puzzle of its own. That one would do with
+    /// the room of pods that leave anyway is not asked: it is not known which of them may be stuck.
     fn minimal(&self, units: &[Unit]) -> Result<(), String> {
         let mut classes = self.plan.seats.keys().map(|uid| &self.scene.pods[uid].pod);
         let first = classes.next().expect("somebody is seated");
@@ -343,9 +345,10 @@ impl Judge<'_> {
         let needed = u32::try_from(self.plan.seats.len()).expect("small");
         for (at, unit) in units.iter().enumerate() {
             let fewer: BTreeSet<Uid> = self.plan.victims.difference(&unit.pods).copied().collect();
+            let gone = Gone { victims: &fewer, leaving: false };
             let nodes = self.scene.nodes.values();
             let slots: u32 =
-                nodes.map(|node| self.scene.slots(node, first, &fewer).min(needed)).sum();
+                nodes.map(|node| self.scene.slots(node, first, &gone).min(needed)).sum();
             let without = |(other, _): &(usize, &Unit)| *other != at;
             let rest = units.iter().enumerate().filter(without).map(|(_, unit)| Unit {
                 gang: unit.gang.clone(),

@@ -21,7 +21,8 @@ mod watches;
 mod world;
 
 use history::History;
-use shrink::{guarded, shrink};
+use mss_scheduler::model::fault::{self, Fault};
+use shrink::{guarded, name, shrink};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::{START_MS, World};
@@ -44,16 +45,26 @@ fn run(history: &History) -> World {
 }
 
 fn whole(seed: u64) -> History {
-    History { seed, steps: (0..STEPS).collect(), without: Vec::new() }
+    History { seed, steps: (0..STEPS).collect(), without: Vec::new(), made: None }
 }
 
 /// What a world comes to, or how it fails.
 fn outcome(history: &History) -> Result<tally::Tally, String> {
-    guarded(|| run(history).tally)
+    fault::make(history.made);
+    let outcome = guarded(|| run(history).tally);
+    fault::make(None);
+    outcome
 }
 
 /// The first failure of some seeds, or what happened in them.
 fn explore(seeds: std::ops::Range<u64>) -> Result<tally::Tally, (u64, String)> {
+    explore_with(seeds, None)
+}
+
+fn explore_with(
+    seeds: std::ops::Range<u64>,
+    made: Option<Fault>,
+) -> Result<tally::Tally, (u64, String)> {
     let next = AtomicU64::new(seeds.start);
     let total = Mutex::new(tally::Tally::default());
     let failed = Mutex::new(None);
@@ -63,7 +74,7 @@ fn explore(seeds: std::ops::Range<u64>) -> Result<tally::Tally, (u64, String)> {
             if seed >= seeds.end {
                 return;
             }
-            match outcome(&whole(seed)) {
+            match outcome(&History { made, ..whole(seed) }) {
                 Ok(tally) => total.lock().expect("no thread panics").add(&tally),
                 Err(why) => *failed.lock().expect("no thread panics") = Some((seed, why)),
             }
@@ -116,6 +127,48 @@ fn story(history: &History) -> String {
         }
     });
     log.into_inner().join("\n")
+}
+
+/// Each deliberate fault with the numbers of the invariants that it breaks.
+const MADE: [(Fault, &[&str]); 18] = [
+    (Fault::AboveOrEqual, &["E2"]),
+    (Fault::EntitledByOne, &["E2"]),
+    (Fault::SkippedAncestor, &["E2"]),
+    (Fault::StaleCapacity, &["F1"]),
+    (Fault::ClaimOfTheFirst, &["E2", "F2"]),
+    (Fault::OneTooFew, &["I2"]),
+    (Fault::MinimumIgnored, &["I6"]),
+    (Fault::HeaderFirst, &["E3"]),
+    (Fault::YoungTaken, &["E7"]),
+    (Fault::FirmTaken, &["E7"]),
+    (Fault::ProtectionForgotten, &["E7"]),
+    (Fault::EqualTaken, &["E2"]),
+    (Fault::NothingSpared, &["E1"]),
+    (Fault::BudgetNotCharged, &["E7"]),
+    (Fault::SeatNotEarmarked, &["I5", "E6"]),
+    (Fault::PairsForgotten, &["E7"]),
+    (Fault::BindForgotten, &["I3", "I4", "I5"]),
+    (Fault::ListForgetsNothing, &["I5", "I9"]),
+];
+
+/// A check that has never failed is doubted: each fault is found by seeds of the run above.
+#[test]
+fn every_deliberate_fault_is_found_under_its_number() {
+    let mut problems = Vec::new();
+    for (made, numbers) in MADE {
+        let found = explore_with(0..SEEDS, Some(made));
+        let problem = match found {
+            Ok(_) => "is not found".to_owned(),
+            Err((seed, why)) => {
+                let start: String = why.chars().take(100).collect();
+                eprintln!("simulation: {made:?} is found by seed {seed}: {start}");
+                let right = numbers.iter().any(|number| name(&why).contains(number));
+                if right { continue } else { start }
+            }
+        };
+        problems.push(format!("{made:?}, wanted {numbers:?}: {problem}"));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]

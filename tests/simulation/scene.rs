@@ -10,6 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Resources that queues share.
 pub(crate) const SHARED: [&str; 2] = ["cpu", GPU];
 
+/// Whose room is taken to be free: victims of plans in force, these, and those that leave anyway.
+pub(crate) struct Gone<'a> {
+    pub(crate) victims: &'a BTreeSet<Uid>,
+    pub(crate) leaving: bool,
+}
+
 /// CPU and GPUs.
 pub(crate) type Amounts = [i64; 2];
 
@@ -129,6 +135,14 @@ impl Scene {
         waiting > 0 && settled + waiting >= min && !(losing && settled < min)
     }
 
+    /// Whether members leave a gang that lacks some to its minimum, and that waits.
+    pub(crate) fn some_gang_loses_members(&self) -> bool {
+        let leaving = self.pods.values().filter(|k| k.role == Role::Going && k.pod.deleting);
+        leaving.map(|known| gang(&known.pod)).any(|gang| {
+            self.settled(&gang) < self.min(&gang) && self.waiting(&gang).next().is_some()
+        })
+    }
+
     /// The queue of a namespace; the default one if that is not in force.
     pub(crate) fn spec(&self, namespace: &str) -> &QueueSpec {
         &self.queues[self.queue(namespace)]
@@ -140,14 +154,14 @@ impl Scene {
         own.or_else(|| place("default")).expect("the default queue is there")
     }
 
-    /// Room of each node that is free once some have gone, but for what is promised.
-    pub(crate) fn free(&self, node: &Node, gone: &BTreeSet<Uid>, resource: &str) -> i64 {
+    /// Room of a node that is free once some have gone, but for what is promised.
+    pub(crate) fn free(&self, node: &Node, gone: &Gone<'_>, resource: &str) -> i64 {
         let stays = |(uid, known): &(&Uid, &Known)| {
             known.node.as_ref() == Some(&node.name)
                 && known.role != Role::Ended
-                && !gone.contains(uid)
+                && !gone.victims.contains(uid)
                 && !self.awaited.contains(uid)
-                && !known.pod.deleting
+                && !(known.pod.deleting && gone.leaving)
         };
         let used = self.pods.iter().filter(stays).map(|(_, known)| match resource {
             "pods" => 1,
@@ -157,7 +171,7 @@ impl Scene {
     }
 
     /// How many pods like this one a node takes once some have gone.
-    pub(crate) fn slots(&self, node: &Node, pod: &Pod, gone: &BTreeSet<Uid>) -> u32 {
+    pub(crate) fn slots(&self, node: &Node, pod: &Pod, gone: &Gone<'_>) -> u32 {
         if node.unschedulable || !node.taints.is_empty() {
             return 0;
         }
@@ -176,9 +190,9 @@ impl Scene {
             known.node.as_ref() == Some(&node.name)
                 && known.role != Role::Ended
                 && !known.pod.class.host_ports.is_empty()
-                && !gone.contains(uid)
+                && !gone.victims.contains(uid)
                 && !self.awaited.contains(uid)
-                && !known.pod.deleting
+                && !(known.pod.deleting && gone.leaving)
         };
         if self.pods.iter().any(port) { 0 } else { room.min(1) }
     }

@@ -3,7 +3,7 @@
 use crate::reference::Place;
 use crate::scene::{Gang, Known, Role, SHARED, Scene, gang};
 use crate::world::World;
-use mss_scheduler::model::{Caps, Node, Pod, QueueSpec, Uid};
+use mss_scheduler::model::{Caps, EvictionBudget, Node, Pod, QueueSpec, Uid};
 use mss_scheduler::scheduler::{
     BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Kind, QueueShare,
 };
@@ -32,6 +32,9 @@ pub(crate) struct Shadow {
     protected: BTreeMap<Uid, i64>,
     /// victims by whom they make room for
     plans: BTreeMap<Gang, BTreeSet<Uid>>,
+    /// pods evicted of late, by what is left of it times the window, and since when
+    taken: i64,
+    taken_at: i64,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }
@@ -127,6 +130,17 @@ impl Shadow {
         }
     }
 
+    /// E7: the budget of the whole cluster admits a plan, and is charged for it.
+    pub(crate) fn charge(&mut self, now: i64, budget: EvictionBudget, pods: i64) -> bool {
+        let (size, back) = (i64::from(budget.pods), i64::from(budget.pods));
+        self.taken = (self.taken - (now - self.taken_at) * back).max(0);
+        self.taken_at = now;
+        let admitted = self.taken + pods * budget.window_ms <= size * budget.window_ms;
+        let full = self.taken == 0;
+        self.taken += pods * budget.window_ms;
+        admitted || full
+    }
+
     /// A plan is in force from now on.
     pub(crate) fn planned(&mut self, now: i64, taker: &Gang, victims: &[Uid]) {
         self.plans.insert(taker.clone(), victims.iter().copied().collect());
@@ -134,12 +148,6 @@ impl Shadow {
             victims.iter().filter_map(|uid| self.pods.get(uid)).map(gang).collect();
         self.pairs.retain(|(_, _, at)| at + PAIR_MS > now);
         self.pairs.extend(losers.into_iter().map(|loser| (loser, taker.clone(), now)));
-    }
-
-    /// Whether something holds gangs in the gate in an order that is not retraced here.
-    pub(crate) fn counts_are_vague(&self) -> bool {
-        let holds = |caps: &Caps| caps.pending_gangs.is_some() || caps.gang_gpus.is_some();
-        self.in_force.iter().any(|spec| holds(&spec.caps))
     }
 }
 
@@ -161,6 +169,17 @@ impl World {
         let seated: BTreeSet<Gang> = seated.map(|(_, pod)| gang(pod)).collect();
         self.shadow.plans.retain(|taker, _| seated.contains(taker));
         seated
+    }
+
+    /// Whether what is counted as demand cannot be retraced here: caps hold gangs in the gate in
+    /// the order in which they came, or a plan waits for pods that leave anyway, which it does not
+    /// announce, and that holds their gang in the gate.
+    pub(crate) fn is_vague(&self, scene: &Scene, begun: &BTreeSet<Gang>) -> bool {
+        let holds = |caps: &Caps| caps.pending_gangs.is_some() || caps.gang_gpus.is_some();
+        let known = |gang: &Gang| begun.contains(gang) || self.shadow.plans.contains_key(gang);
+        self.shadow.in_force.iter().any(|spec| holds(&spec.caps))
+            || !self.seated.iter().all(known)
+            || !self.seated.is_empty() && scene.some_gang_loses_members()
     }
 
     /// The scene after a cycle, but for plans that were made in it: `begun`.
@@ -220,12 +239,12 @@ impl World {
     }
 
     /// I5, F1: what everybody holds and deserves, recomputed from nothing.
-    pub(crate) fn check_shares(&mut self) {
+    pub(crate) fn check_shares(&mut self, begun: &BTreeSet<Gang>) {
         let decides = self.shadow.leads && self.scheduler.is_synced();
-        if self.shadow.counts_are_vague() || !decides {
+        let scene = self.scene(&BTreeSet::new());
+        if self.is_vague(&scene, begun) || !decides {
             return;
         }
-        let scene = self.scene(&BTreeSet::new());
         let shares = scene.shares();
         let believed = self.scheduler.shares();
         for place in shares.places() {

@@ -133,18 +133,16 @@ impl World {
 
     /// Judges the plans of a cycle, in the order in which they were made.
     pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>) {
-        let seated = self.seated_now();
-        let before = std::mem::replace(&mut self.seated, seated);
+        self.seated = self.seated_now();
+        let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
         if !notices.is_empty() || self.random.below(4) == 0 {
-            self.check_shares();
+            self.check_shares(&begun);
         }
         if notices.is_empty() {
             return;
         }
-        let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
-        // a plan that only waits for those that leave anyway is not announced
-        let silent = self.seated.iter().any(|gang| !before.contains(gang) && !begun.contains(gang));
         let mut scene = self.scene(&begun);
+        let vague = self.is_vague(&scene, &begun);
         for (note, victims) in notices {
             let claimant = claimant(&note);
             let members: Vec<Uid> = scene.members(&claimant).map(|(uid, _)| *uid).collect();
@@ -157,7 +155,11 @@ impl World {
                 seats: seats.collect(),
             };
             self.note_plan(&claimant.0, &victims);
-            if silent || self.shadow.counts_are_vague() {
+            let pods = i64::try_from(victims.len()).expect("small");
+            let budget = self.options.eviction_budget;
+            let admitted = budget.is_none_or(|budget| self.shadow.charge(self.now, budget, pods));
+            assert!(admitted, "E7: the budget of the cluster has not room for {pods} evictions");
+            if vague {
                 self.tally.unjudged += 1;
             } else {
                 self.tally.judged += 1;

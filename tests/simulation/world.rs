@@ -78,7 +78,8 @@ pub(crate) struct World {
     pub(crate) shadow: Shadow,
     /// gangs that a plan had seated after the last cycle
     pub(crate) seated: BTreeSet<scene::Gang>,
-    options: Options,
+    pub(crate) options: Options,
+    next_is_header: bool,
     pub(crate) faults: bool,
 }
 
@@ -107,6 +108,7 @@ impl World {
             tasks: Vec::new(),
             warned: BTreeSet::new(),
             history: history.clone(),
+            next_is_header: false,
             shadow: Shadow::default(),
             seated: BTreeSet::new(),
             serial: 0,
@@ -289,6 +291,7 @@ impl World {
         let non_preemptible = !self.queues.is_empty() && group.as_ref().is_some_and(one_in_eight);
         let pod = Pod {
             non_preemptible,
+            header: std::mem::take(&mut self.next_is_header),
             key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
             uid,
             priority,
@@ -328,6 +331,8 @@ impl World {
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
+            let is_header = member == 0 && digest(&name).is_multiple_of(3);
+            self.next_is_header = is_header;
             self.add_pod(class, Some(group), None, (namespace, priority));
         }
     }

@@ -3,6 +3,7 @@
 use super::{Search, Unit};
 use crate::cluster::ClassId;
 use crate::fairshare::QueueIndex;
+use crate::model::fault::{Fault, is_made};
 use std::cmp::Reverse;
 
 /// What a queue of the claimant must stay within.
@@ -26,6 +27,9 @@ impl Search<'_> {
                 return false;
             }
             queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
+            if is_made(Fault::SkippedAncestor) {
+                break;
+            }
         }
         true
     }
