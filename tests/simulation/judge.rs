@@ -59,7 +59,7 @@ pub(crate) fn judge(scene: &Scene, plan: &Plan) -> Result<(), String> {
     check(!firm || judge.firm_is_guaranteed(&judge.claim.namespace, extra), || {
         "E7: it takes room that is not guaranteed, for ever".into()
     })?;
-    judge.rights(&units, &plan.victims)?;
+    judge.rights(&units, &plan.victims, true)?;
     judge.minimal(&units)
 }
 
@@ -130,8 +130,9 @@ impl Judge<'_> {
             })?;
             let header = members().any(|(uid, known)| known.pod.header && pods.contains(uid));
             check(whole || !header, || format!("E3: {gang:?} loses its header first"))?;
-            // all of a gang that may shrink to nothing went one by one
-            let single = keeps && (!whole || settled > bound);
+            // all that run of a gang whose other members make its minimum may go either way
+            let equal = self.is_given(&gang, false) && !self.is_given(&gang, true);
+            let single = keeps && (!whole || equal);
             let pieces: Vec<BTreeSet<Uid>> = match single {
                 true => pods.iter().map(|uid| BTreeSet::from([*uid])).collect(),
                 false => vec![pods],
@@ -223,12 +224,13 @@ impl Judge<'_> {
     }
 
     /// E2: the claimant is entitled to what it takes from others, and they hold more than theirs.
-    fn rights(&self, units: &[Unit], victims: &BTreeSet<Uid>) -> Result<(), String> {
+    fn rights(&self, units: &[Unit], victims: &BTreeSet<Uid>, leaving: bool) -> Result<(), String> {
         let (scene, claim) = (self.scene, &self.claim);
         check(scene.spec(&claim.namespace).preemption.may_evict, || "E2: it may not evict".into())?;
-        // what leaves anyway may or may not be counted: the claimant has the benefit
+        // what leaves anyway may or may not be counted: the plan has the benefit
         let leaves = |uid: &Uid| {
-            scene.awaited.contains(uid) || scene.pods[uid].pod.deleting || victims.contains(uid)
+            let leaves = leaving && scene.pods[uid].pod.deleting;
+            scene.awaited.contains(uid) || leaves || victims.contains(uid)
         };
         let left: BTreeSet<Uid> = scene.pods.keys().copied().filter(leaves).collect();
         for place in self.shares.path(&claim.namespace) {
@@ -356,7 +358,7 @@ impl Judge<'_> {
                 ..*unit
             });
             let rest: Vec<Unit> = rest.collect();
-            let spared = slots >= needed && self.rights(&rest, &fewer).is_ok();
+            let spared = slots >= needed && self.rights(&rest, &fewer, false).is_ok();
             check(!spared, || {
                 let what = if unit.whole { "all" } else { "a member" };
                 format!("E1: {what} of {:?} could be spared", unit.gang)

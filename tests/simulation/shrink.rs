@@ -34,6 +34,7 @@ pub(crate) fn guarded<T>(action: impl FnOnce() -> T) -> Result<T, String> {
 
 /// What a failure is called: the numbers of invariants, or the first words.
 pub(crate) fn name(failure: &str) -> &str {
+    let failure = failure.strip_prefix("assertion `left == right` failed: ").unwrap_or(failure);
     failure.split(':').next().unwrap_or_default()
 }
 
