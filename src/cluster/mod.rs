@@ -180,7 +180,7 @@ impl Cluster {
     /// What is requested of a resource on all nodes, those that are gone included. O(nodes).
     #[must_use]
     pub fn requested_anywhere(&self, resource: ResourceId) -> i64 {
-        self.requested[resource.index()].iter().sum()
+        self.requested.get(resource.index()).map_or(0, |column| column.iter().sum())
     }
 
     /// Takes in a node as the API server shows it.

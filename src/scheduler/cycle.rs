@@ -38,8 +38,11 @@ impl Scheduler {
             (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
-        for index in std::mem::take(&mut self.dirty) {
-            self.look_at(now, index);
+        // a plan that ends has its gang looked at again: what it asks for counts at once
+        while !self.dirty.is_empty() {
+            for index in std::mem::take(&mut self.dirty) {
+                self.look_at(now, index);
+            }
         }
         self.wake_limited();
         self.wake_helped(now);

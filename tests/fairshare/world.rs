@@ -89,14 +89,12 @@ impl World {
             left.push(quota);
             let mut maybe = |most: i64| dice.one_in(4).then(|| dice.below(most) * unit);
             let (limit, lend, borrow) = (maybe(50), maybe(30), maybe(40));
-            let user_limit = maybe(20);
             world.queues.push(Queue {
                 weight: dice.of(&[1, 1, 1, 2, 3, 5, 20, 60, 999_983, 1_000_000]) as u32,
                 surplus_weight: dice.one_in(4).then(|| dice.of(&[1, 2, 7, 1_000_000])),
                 limit: limit.map(|limit| quota + limit),
                 lend,
                 borrow,
-                user_limit,
                 priority: dice.of(&[0, 0, 0, -1, 7]),
                 ..queue(&format!("q{index}"), parent, 1, quota)
             });

@@ -253,7 +253,7 @@ impl Judge<'_> {
                 })?;
             }
         }
-        check(self.order_exists(units, &others), || {
+        check(self.order_exists(&others), || {
             let from: Vec<&Gang> = others.iter().map(|unit| &unit.gang).collect();
             format!("E2: of {from:?} one holds no more than its share when it is taken")
         })
@@ -283,20 +283,18 @@ impl Judge<'_> {
     }
 
     /// Whether the units of others can be taken one after the other so that every queue on their
-    /// path holds more than its share each time.
-    fn order_exists(&self, units: &[Unit], others: &[&Unit]) -> bool {
+    /// path holds more than its share each time. What its own queue gives may go after them.
+    fn order_exists(&self, others: &[&Unit]) -> bool {
         let claim = &self.claim;
         let paths: Vec<Vec<Place>> = others
             .iter()
             .map(|unit| self.shares.below_common(&unit.gang.0, &claim.namespace))
             .collect();
         let places: BTreeSet<Place> = paths.iter().flatten().copied().collect();
-        let own: BTreeSet<Uid> =
-            units.iter().filter(|unit| unit.given).flat_map(|unit| unit.pods.clone()).collect();
         let held: BTreeMap<Place, Amounts> = places
             .iter()
             .map(|place| {
-                let counts = |uid: &Uid| !self.scene.awaited.contains(uid) && !own.contains(uid);
+                let counts = |uid: &Uid| !self.scene.awaited.contains(uid);
                 (*place, self.scene.held(*place, &self.shares, counts))
             })
             .collect();
