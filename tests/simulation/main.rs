@@ -21,8 +21,12 @@ mod watches;
 mod world;
 
 use history::History;
+use judge::{Plan, judge};
+use mss_scheduler::model::Uid;
 use mss_scheduler::model::fault::{self, Fault};
+use scene::Role;
 use shrink::{guarded, name, shrink};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::{START_MS, World};
@@ -169,6 +173,48 @@ fn every_deliberate_fault_is_found_under_its_number() {
         problems.push(format!("{made:?}, wanted {numbers:?}: {problem}"));
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// The judge rejects what was decided with one victim more, less, or another.
+#[test]
+fn the_judge_rejects_plans_that_differ_by_one_victim() {
+    let (mut more, mut less, mut other) = ((0, 0), (0, 0), (0, 0));
+    for seed in 0..40 {
+        let mut world = World::new(&whole(seed));
+        world.keep = Some(Vec::new());
+        (0..STEPS).for_each(|step| world.step(step));
+        for (scene, plan) in world.keep.unwrap_or_default() {
+            let classes: Vec<_> = plan.seats.keys().map(|uid| &scene.pods[uid].pod.class).collect();
+            let alike = classes.iter().all(|class| *class == classes[0]);
+            if !alike || scene.pods.values().any(|known| known.pod.deleting) {
+                continue; // what is not judged to be minimal
+            }
+            let rejects = |count: &mut (u64, u64), victims: BTreeSet<Uid>| {
+                let rejected = judge(&scene, &Plan { victims, ..plan.clone() }).is_err();
+                *count = (count.0 + 1, count.1 + u64::from(rejected));
+            };
+            let bound = scene.pods.iter().filter(|(_, known)| known.role == Role::Bound);
+            let spared = bound.map(|(uid, _)| *uid).filter(|uid| !plan.victims.contains(uid));
+            let spared: Vec<Uid> = spared.collect();
+            for victim in &plan.victims {
+                let mut fewer = plan.victims.clone();
+                fewer.remove(victim);
+                rejects(&mut less, fewer.clone());
+                for another in &spared {
+                    let with = fewer.iter().chain([another]).copied().collect();
+                    rejects(&mut other, with);
+                }
+            }
+            for another in &spared {
+                rejects(&mut more, plan.victims.iter().chain([another]).copied().collect());
+            }
+        }
+    }
+    eprintln!("simulation: the judge rejects {more:?} more, {less:?} less, {other:?} other");
+    assert!(more.0 > 1_000 && more.0 == more.1, "one victim more: {more:?}");
+    assert!(less.0 > 200 && less.0 == less.1, "one victim less: {less:?}");
+    // a member may be as good as another
+    assert!(other.0 > 1_000 && other.1 * 100 > other.0 * 90, "another victim: {other:?}");
 }
 
 #[test]

@@ -166,6 +166,7 @@ impl World {
                 if let Err(why) = judge(&scene, &plan) {
                     panic!("{why}; plan {plan:?}");
                 }
+                self.keep.iter_mut().for_each(|keep| keep.push((scene.clone(), plan.clone())));
             }
             for (uid, node) in &plan.seats {
                 let known = scene.pods.get_mut(uid).expect("it is a member");

@@ -2,6 +2,7 @@
 
 use crate::api::{Task, What};
 use crate::history::{Fault, History};
+use crate::judge::Plan;
 use crate::random::Random;
 use crate::scene;
 use crate::shadow::Shadow;
@@ -76,6 +77,8 @@ pub(crate) struct World {
     serial: u64,
     pub(crate) history: History,
     pub(crate) shadow: Shadow,
+    /// plans that were judged, if they are to be kept
+    pub(crate) keep: Option<Vec<(scene::Scene, Plan)>>,
     /// gangs that a plan had seated after the last cycle
     pub(crate) seated: BTreeSet<scene::Gang>,
     pub(crate) options: Options,
@@ -110,6 +113,7 @@ impl World {
             history: history.clone(),
             next_is_header: false,
             shadow: Shadow::default(),
+            keep: None,
             seated: BTreeSet::new(),
             serial: 0,
             faults: true,
