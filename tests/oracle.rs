@@ -191,7 +191,7 @@ fn compare_scores(
             let feasible: BTreeSet<&str> = scores.iter().map(|score| &*score.node).collect();
             let raw = feasible.iter().map(|node| {
                 let node = cluster.find_node(node).expect("a node of the case");
-                score.score(cluster, class, node)
+                score.score(cluster, class, node, &score.terms(cluster, class))
             });
             let raw: BTreeSet<i64> = raw.collect();
             tally.check("scores that are left out", (raw.len(), 1), || {
@@ -202,7 +202,7 @@ fn compare_scores(
             let score = plugins::score(plugin, &arguments).expect("a plugin of ours");
             let raw = theirs.iter().map(|theirs| {
                 let node = cluster.find_node(&theirs.node).expect("a node of the case");
-                score.score(cluster, class, node)
+                score.score(cluster, class, node, &score.terms(cluster, class))
             });
             let raw: Vec<i64> = raw.collect();
             let mut normalised = raw.clone();

@@ -14,6 +14,8 @@ mod faults;
 mod identity;
 #[path = "real_api/neighbours.rs"]
 mod neighbours;
+#[path = "real_api/queue_file.rs"]
+mod queue_file;
 #[path = "real_api/queues.rs"]
 mod queues;
 #[path = "real_api/shares.rs"]

@@ -3,15 +3,14 @@
 use super::queue_import;
 use crate::config::Configuration;
 use crate::kubernetes::client::configure;
-use crate::kubernetes::convert::queue;
-use crate::kubernetes::objects::QueueObject;
+use crate::kubernetes::convert::queue::file;
 use crate::model::{QueueSpec, ResourceList};
 use crate::runtime::preview::{Cluster, Outcome, evicts};
 use crate::scheduler::{Amount, Facts};
 use anyhow::{Context as _, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Options of the subcommand.
@@ -78,10 +77,16 @@ async fn preview(args: Preview) -> anyhow::Result<ExitCode> {
         Some(path) => Configuration::load(path)?,
         None => Configuration::default(),
     };
-    let edited = read(&args.file)?;
+    let edited = file::read(&args.file)?;
+    if edited.is_empty() {
+        bail!("{} declares no queue", args.file.display());
+    }
     let cluster = configure(args.kubeconfig.as_deref()).await?;
     let client = kube::Client::try_from(cluster).context("cannot connect to the cluster")?;
-    let cluster = Cluster::list(client, &configuration).await?;
+    let mut cluster = Cluster::list(client, &configuration).await?;
+    if let Some(path) = &configuration.queues.file {
+        cluster.set_specs(file::read_tree(path)?);
+    }
     let mut specs = cluster.specs().clone();
     if args.replace {
         specs.clear();
@@ -95,28 +100,6 @@ async fn preview(args: Preview) -> anyhow::Result<ExitCode> {
     }
     let refused = after.queues.values().any(|(_, facts)| facts.fault.is_some());
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// The queues that a file declares.
-fn read(path: &Path) -> anyhow::Result<Vec<QueueSpec>> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("read {shown}"))?;
-    let objects: Vec<serde_json::Value> =
-        serde_saphyr::from_multiple(&text).with_context(|| format!("parse {shown}"))?;
-    let mut specs = Vec::new();
-    for object in objects {
-        let kind = object["kind"].as_str().unwrap_or("nothing");
-        if kind != "Queue" {
-            bail!("{shown} holds an object of kind {kind}: expected Queue alone");
-        }
-        let object: QueueObject =
-            serde_json::from_value(object).with_context(|| format!("read a queue of {shown}"))?;
-        specs.push(queue::queue(&object).with_context(|| format!("read {shown}"))?);
-    }
-    if specs.is_empty() {
-        bail!("{shown} declares no queue");
-    }
-    Ok(specs)
 }
 
 /// The table of queues, the faults, and who gives room back.

@@ -19,16 +19,20 @@ pub(super) struct Args {
     /// Kubeconfig file; without it KUBECONFIG, then the credentials of the pod this runs in.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// File with the tree of queues; it takes the place of `queues.file` of the configuration.
+    #[arg(long, value_name = "FILE")]
+    queues: Option<PathBuf>,
     #[command(flatten)]
     logs: logs::Args,
 }
 
 pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
     logs::init(&args.logs)?;
-    let configuration = match &args.config {
+    let mut configuration = match &args.config {
         Some(path) => Configuration::load(path)?,
         None => Configuration::default(),
     };
+    configuration.queues.file = args.queues.or(configuration.queues.file);
     let threads =
         tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let end = threads.block_on(async {

@@ -6,18 +6,21 @@
 
 mod changes;
 mod classes;
+mod narrowed;
 mod nodes;
 mod resources;
 mod statement;
 
 pub use changes::{Change, ChangeLog};
 pub use classes::{Class, ClassId};
+pub use narrowed::{Narrowed, Offer};
 pub use nodes::{NodeEntry, NodeIndex, TaintId};
 pub use resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, ResourceId, ResourceTable, is_gpu};
 pub use statement::{Assignment, Checkpoint, Statement};
 
 use crate::model::{HostPort, Node, PodClass, Taint};
 use classes::ClassTable;
+use narrowed::NarrowedTable;
 use nodes::NodeTable;
 use rustc_hash::FxHashMap;
 
@@ -39,6 +42,7 @@ pub struct Cluster {
     resources: ResourceTable,
     nodes: NodeTable,
     classes: ClassTable,
+    narrowed: NarrowedTable,
     /// `[resource][node]`
     allocatable: Vec<Vec<i64>>,
     /// `[resource][node]`, pods of all schedulers, assumed ones included
@@ -206,6 +210,8 @@ impl Cluster {
                 self.allocatable[resource.index()][index.index()] = *amount;
             }
         }
+        let offer = self.narrowed.offer(&node);
+        self.narrowed.set(index, offer);
         self.nodes.set(index, node);
         self.changes.record(index, Change::Facts);
         if grown { NodeApplied::NewResources } else { NodeApplied::Changed }
@@ -226,8 +232,13 @@ impl Cluster {
 
     /// The index of a node name, made if it is new: a pod may name a node before it is seen.
     pub fn intern_node(&mut self, name: &str) -> NodeIndex {
+        if let Some(index) = self.nodes.find(name) {
+            return index;
+        }
         let index = self.nodes.intern(name);
         self.grow_columns();
+        // the slot may have been another's
+        self.narrowed.set(index, Offer::default());
         index
     }
 
@@ -237,6 +248,7 @@ impl Cluster {
             columns.resize_with(self.resources.len(), Vec::new);
             columns.iter_mut().for_each(|column| column.resize(slots, 0));
         }
+        self.narrowed.grow(slots);
         self.scored_cpu.resize(slots, 0);
         self.scored_memory.resize(slots, 0);
     }

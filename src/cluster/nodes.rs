@@ -4,6 +4,7 @@ use crate::model::pod::digest;
 use crate::model::{Node, Taint};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Dense index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +32,7 @@ pub struct TaintId(u32);
 #[derive(Debug, Default)]
 pub struct NodeEntry {
     /// Name, kept while anything refers to the slot.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// The node, if it exists.
     pub node: Option<Node>,
     /// Its taints, interned, in the node's order.
@@ -45,7 +46,7 @@ pub struct NodeEntry {
 #[derive(Debug, Default)]
 pub(super) struct NodeTable {
     entries: Vec<NodeEntry>,
-    by_name: FxHashMap<Box<str>, NodeIndex>,
+    by_name: FxHashMap<Arc<str>, NodeIndex>,
     free: Vec<NodeIndex>,
     live: usize,
     taints: Vec<Taint>,
@@ -89,7 +90,8 @@ impl NodeTable {
         let hash = digest(name);
         #[allow(clippy::cast_possible_truncation)] // folding 64 bits to 32 is the point
         let tie = (hash ^ (hash >> 32)) as u32;
-        let entry = NodeEntry { name: name.into(), tie, ..NodeEntry::default() };
+        let name: Arc<str> = name.into();
+        let entry = NodeEntry { name: name.clone(), tie, ..NodeEntry::default() };
         let index = match self.free.pop() {
             Some(index) => {
                 self.entries[index.index()] = entry;
@@ -100,7 +102,7 @@ impl NodeTable {
                 NodeIndex::at(self.entries.len() - 1)
             }
         };
-        self.by_name.insert(name.into(), index);
+        self.by_name.insert(name, index);
         index
     }
 

@@ -1,5 +1,6 @@
 //! Resource names as small numbers.
 
+use crate::model::NarrowedName;
 use rustc_hash::FxHashMap;
 
 /// A known resource.
@@ -17,9 +18,11 @@ pub const PODS: ResourceId = ResourceId(3);
 
 const FIXED: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pods"];
 
-/// Most resource names kept. Names come from nodes, never from pods, so a tenant cannot fill it; a
-/// node that offers more is believed to offer none of the excess.
-pub(super) const RESOURCES_MAX: usize = 256;
+/// Most resource names kept. Names come from nodes and queues, never from pods, so a tenant cannot
+/// fill it; a node that offers more is believed to offer none of the excess.
+pub(super) const RESOURCES_MAX: usize = 512;
+/// Of these, names of narrowed resources: a queue that names more is not held to the excess.
+pub(super) const NARROWED_MAX: usize = 256;
 
 impl ResourceId {
     /// Index of the resource's column.
@@ -33,12 +36,13 @@ impl ResourceId {
 #[derive(Debug)]
 pub struct ResourceTable {
     names: Vec<Box<str>>,
+    narrowed: usize,
     ids: FxHashMap<Box<str>, ResourceId>,
 }
 
 impl Default for ResourceTable {
     fn default() -> Self {
-        let mut table = Self { names: Vec::new(), ids: FxHashMap::default() };
+        let mut table = Self { names: Vec::new(), narrowed: 0, ids: FxHashMap::default() };
         FIXED.iter().for_each(|name| table.intern(name));
         table
     }
@@ -47,11 +51,17 @@ impl Default for ResourceTable {
 impl ResourceTable {
     /// Makes a name known.
     pub(super) fn intern(&mut self, name: &str) {
-        if !self.ids.contains_key(name) && self.names.len() < RESOURCES_MAX {
-            let id = u16::try_from(self.names.len()).expect("RESOURCES_MAX fits a u16");
-            self.names.push(name.into());
-            self.ids.insert(name.into(), ResourceId(id));
+        if self.ids.contains_key(name) || self.names.len() >= RESOURCES_MAX {
+            return;
         }
+        let is_narrowed = NarrowedName::parse(name).is_some();
+        if is_narrowed && self.narrowed >= NARROWED_MAX {
+            return;
+        }
+        self.narrowed += usize::from(is_narrowed);
+        let id = u16::try_from(self.names.len()).expect("RESOURCES_MAX fits a u16");
+        self.names.push(name.into());
+        self.ids.insert(name.into(), ResourceId(id));
     }
 
     /// The id of a known name.

@@ -4,6 +4,7 @@ use super::Problem;
 use super::fields::{self, Field, Form, Kind};
 use super::tree::{Node, Value};
 use super::{duration, plugins};
+use crate::model::narrowed::base;
 
 /// A place in the file: `schema` is its path in the table, `shown` its path for people.
 struct Place<'a> {
@@ -64,7 +65,24 @@ fn value(node: &Node, field: &Field, shown: &str, problems: &mut Vec<Problem>) {
             }
             _ => problems.push(ill_typed(node, &place, "a whole number")),
         },
+        Kind::Decimal(min, max) => match number(&node.value) {
+            Some(number) if (min as f64..=max as f64).contains(&number) => {}
+            Some(number) => {
+                let message = format!("\"{shown}\" must be between {min} and {max}, is {number}");
+                problems.push(Problem::new(node.line, message));
+            }
+            None => problems.push(ill_typed(node, &place, "a number")),
+        },
         Kind::Duration(min, max) => problems.extend(time(node, &place, min, max)),
+    }
+}
+
+/// Whole or not; what is written without a fraction is a number too.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Fraction(number) => Some(*number).filter(|number| number.is_finite()),
+        _ => None,
     }
 }
 
@@ -102,7 +120,8 @@ fn text(node: &Node, place: &Place<'_>, form: Form) -> Option<Problem> {
             format!("\"{shown}\" must be an IP address and a port like 0.0.0.0:10270, is {text:?}")
         }
         Form::Resource if is_resource(text) => return None,
-        Form::Resource => {
+        Form::Shared if is_resource(base(text)) => return None,
+        Form::Resource | Form::Shared => {
             format!("\"{shown}\" must be a resource name like nvidia.com/gpu, is {text:?}")
         }
         Form::OneOf(words) if words.contains(&text.as_str()) => return None,

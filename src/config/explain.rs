@@ -118,7 +118,9 @@ pub fn markdown() -> String {
     let types: Vec<String> =
         profile::argument_types().into_iter().map(|(_, schema)| schema).collect();
     write_table(&mut text, "Top level", &|path| !path.contains('.') && !path.ends_with("Args"));
-    for section in ["leaderElection", "clientConnection", "profiles[]", "limits"] {
+    let sections =
+        ["leaderElection", "clientConnection", "profiles[]", "queues", "evictions", "limits"];
+    for section in sections {
         let prefix = format!("{section}.");
         write_table(&mut text, section, &|path| path.starts_with(&prefix));
     }
@@ -151,6 +153,7 @@ fn describe(kind: Kind) -> String {
         Kind::List(max) => format!("list, at most {max}"),
         Kind::Text(form) => describe_form(form),
         Kind::Flag => "true or false".to_owned(),
+        Kind::Decimal(min, max) => format!("number {min} to {max}"),
         Kind::Integer(min, max) => format!("integer {min} to {max}"),
         Kind::Duration(min, max) => {
             let [min, max] = [min, max].map(|ms| duration::format(Duration::from_millis(ms)));
@@ -164,7 +167,7 @@ fn describe_form(form: Form) -> String {
         Form::Any => "text".to_owned(),
         Form::Name => "name".to_owned(),
         Form::Address => "IP:port".to_owned(),
-        Form::Resource => "resource name".to_owned(),
+        Form::Resource | Form::Shared => "resource name".to_owned(),
         Form::Plugin => "plugin name".to_owned(),
         Form::OneOf(words) => words.join(" or "),
     }

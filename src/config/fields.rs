@@ -3,8 +3,9 @@
 //! The check of a file, its defaults, `config default`, `config explain` and
 //! `docs/configuration.md` are all read from this table, so they cannot disagree.
 
+use crate::model::queue::Ordering;
 use Form::{Address, Any, Name, OneOf, Resource};
-use Kind::{Args, Duration, Flag, Integer, List, Section, Text};
+use Kind::{Args, Decimal, Duration, Flag, Integer, List, Section, Text};
 
 /// One field of the file.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub enum Kind {
     Flag,
     /// A whole number within bounds, both included.
     Integer(i64, i64),
+    /// A number within bounds, both included.
+    Decimal(i64, i64),
     /// A duration within bounds in milliseconds, both included.
     Duration(u64, u64),
     /// The arguments of the plugin that the sibling field `name` names.
@@ -50,6 +53,8 @@ pub enum Form {
     Address,
     /// A resource name such as `cpu` or `nvidia.com/gpu`.
     Resource,
+    /// A resource name, or one that is narrowed by a label: `nvidia.com/gpu@key=value`.
+    Shared,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The name of a plugin, or `*`.
@@ -179,9 +184,42 @@ pub static FIELDS: &[Field] = &[
 
     field("queues", Section, "",
         "What is kept and shown of the queues."),
+    field("queues.file", Text(Any), "\"\"",
+        "Path of a file of Queue objects as YAML documents, for clusters where the kind is not \
+         installed. It is the whole tree then: Queue objects of the cluster are neither read nor \
+         written, and a warning says so if there are any. It is read once; whatever is wrong with \
+         it ends the program. Empty: the tree is that of the Queue objects."),
+    field("queues.ordering", Text(OneOf(Ordering::WORDS)), "FairShare",
+        "The order of the queues at the top of the tree, as `spec.ordering` of a Queue is that of \
+         what is below it."),
+    field("queues.lsf", Section, "",
+        "The order `Lsf`: LSF's dynamic user priority, with the parameters of `lsb.params` under \
+         their names there and with their defaults. Times count in hours. \
+         FAIRSHARE_ADJUSTMENT_FACTOR and FWD_JOB_FACTOR are unknown here: there is neither a \
+         plug-in nor another cluster that would give them something to multiply."),
+    field("queues.lsf.CPU_TIME_FACTOR", Decimal(0, 1_000_000), "0.7",
+        "Weight of the core-hours that were requested, those long past counting less."),
+    field("queues.lsf.RUN_TIME_FACTOR", Decimal(0, 1_000_000), "0.7",
+        "Weight of the run time of the pods that run."),
+    field("queues.lsf.COMMITTED_RUN_TIME_FACTOR", Decimal(0, 1_000_000), "0",
+        "Weight of the time that pods with activeDeadlineSeconds may still run. With it the \
+         priority falls when they start, not little by little."),
+    field("queues.lsf.RUN_JOB_FACTOR", Decimal(0, 1_000_000), "3",
+        "Weight of the pods that hold room, and one more."),
+    field("queues.lsf.GPU_RUN_TIME_FACTOR", Decimal(0, 1_000_000), "0",
+        "Weight of the GPU-hours of the pods that run."),
+    field("queues.lsf.HIST_HOURS", Decimal(0, 1_000_000), "5",
+        "In how many hours the past comes to count a tenth. 0: it never fades."),
+    field("queues.lsf.ENABLE_HIST_RUN_TIME", Flag, "false",
+        "Whether the run time of pods that ended counts too. It is forgotten by a new leader."),
+    field("queues.lsf.ENABLE_GPU_HIST_RUN_TIME", Flag, "false",
+        "Whether the GPU-hours of pods that ended count too. They are forgotten by a new leader."),
     field("queues.statusInterval", Duration(SECOND, 60 * MINUTE), "5s",
         "How often a queue's status is written at most. It is written when something changed, not \
          because time passed."),
+    field("queues.capacityHold", Duration(0, 60 * MINUTE), "60s",
+        "How long a drop of the capacity must last before shares follow: a node that is away for \
+         a moment costs nobody his room."),
     field("queues.usageHalfLife", Duration(MINUTE, 100 * 24 * 60 * MINUTE), "2h",
         "In what time past usage comes to count half. Usage decides between those who hold equal \
          parts of their shares; shares do not depend on it."),
@@ -191,6 +229,14 @@ pub static FIELDS: &[Field] = &[
         "Usage per GiB and second."),
     field("queues.gpuFactor", Integer(0, 1_000_000), "4",
         "Usage per GPU, or slice of one, and second."),
+    field("queues.factors", List(64), "[]",
+        "Usage per unit and second of single resources, before the three above. One that is \
+         narrowed by a label of nodes goes before the resource itself."),
+    field("queues.factors[].resource", Text(Shared), "",
+        "Name of a resource, such as nvidia.com/gpu@nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3. \
+         Required."),
+    field("queues.factors[].factor", Decimal(0, 1_000_000), "0",
+        "Usage per core, GiB or device, and second."),
 
     field("evictions", Section, "",
         "How room is made for those who are entitled to it. What may be taken from whom is said by \
@@ -201,10 +247,10 @@ pub static FIELDS: &[Field] = &[
     field("evictions.searchesPerCycle", Integer(1, 100_000), "64",
         "Gangs for which room is looked for in one cycle; the others wait for the next. It bounds \
          how long a cycle takes when many gangs wait."),
-    field("evictions.vacateDeadline", Duration(SECOND, 60 * MINUTE), "90s",
-        "How long after their eviction victims may take to be gone. Then the plan is given up, and \
-         the gang for which room was made waits like any other. Longer than the grace period of \
-         the pods, or no plan ends well."),
+    field("evictions.vacateDeadline", Duration(SECOND, 60 * MINUTE), "30s",
+        "How long victims may take to be gone beyond their own terminationGracePeriodSeconds. Then \
+         they count as stuck, the plan is given up, and the gang for which room was made waits \
+         like any other. Before, no second victim is taken in place of one that is stopping."),
     field("evictions.budgetPods", Integer(0, 1_000_000), "0",
         "How many pods may be evicted in the time of budgetWindow, in the whole cluster; 0: no \
          bound. A queue may have a budget of its own."),
@@ -213,6 +259,18 @@ pub static FIELDS: &[Field] = &[
          size."),
     field("evictions.protectedFor", Duration(SECOND, 60 * MINUTE), "60s",
         "How long a pod that a disruption budget protected is not chosen again."),
+
+    field("drains", Section, "",
+        "Room kept free for gangs that are entitled to it and would otherwise wait for ever, as \
+         smaller ones take each seat that falls vacant."),
+    field("drains.after", Duration(0, 7 * 24 * 60 * MINUTE), "15m",
+        "How long a gang waits before room is drained for it; 0s: no room is ever drained."),
+    field("drains.for", Duration(MINUTE, 7 * 24 * 60 * MINUTE), "1h",
+        "How long a drain lasts at most. Pods with activeDeadlineSeconds that end before its date \
+         may run in the drained room. After a drain that did not seat its gang the next is twice \
+         as far off."),
+    field("drains.percent", Integer(1, 100), "25",
+        "The part of the cluster's GPUs that all drains together may keep, in percent."),
 
     field("limits", Section, "",
         "Bounds on everything that could grow with what others do."),

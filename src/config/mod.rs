@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fields;
 mod plugins;
 mod profile;
+mod queues;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod tree;
 pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
+pub use queues::{Factor, Lsf, Queues};
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -99,26 +101,10 @@ pub struct Configuration {
     pub queues: Queues,
     /// How room is made.
     pub evictions: Evictions,
+    /// Room kept free for gangs that would wait for ever.
+    pub drains: Drains,
     /// Bounds.
     pub limits: Limits,
-}
-
-/// See the fields of `queues`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Queues {
-    /// How often a queue's status is written at most.
-    #[serde(serialize_with = "duration::serialize")]
-    pub status_interval: Duration,
-    /// In what time past usage comes to count half.
-    #[serde(serialize_with = "duration::serialize")]
-    pub usage_half_life: Duration,
-    /// Usage per core and second.
-    pub cpu_factor: u32,
-    /// Usage per GiB and second.
-    pub memory_factor: u32,
-    /// Usage per GPU and second.
-    pub gpu_factor: u32,
 }
 
 /// See the fields of `evictions`.
@@ -129,7 +115,7 @@ pub struct Evictions {
     pub mode: EvictionMode,
     /// Gangs for which room is looked for in one cycle.
     pub searches_per_cycle: usize,
-    /// How long victims may take to be gone.
+    /// How long victims may take to be gone, beyond their own termination grace.
     #[serde(serialize_with = "duration::serialize")]
     pub vacate_deadline: Duration,
     /// Pods that may be evicted in the time of the window; 0: no bound.
@@ -140,6 +126,20 @@ pub struct Evictions {
     /// How long a pod that a disruption budget protected is not chosen again.
     #[serde(serialize_with = "duration::serialize")]
     pub protected_for: Duration,
+}
+
+/// See the fields of `drains`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drains {
+    /// How long a gang waits before; zero: no room is drained.
+    #[serde(serialize_with = "duration::serialize")]
+    pub after: Duration,
+    /// How long a drain lasts at most.
+    #[serde(rename = "for", serialize_with = "duration::serialize")]
+    pub lasting: Duration,
+    /// The part of the cluster that all drains may keep.
+    pub percent: u32,
 }
 
 /// See the field `evictions.mode`.
@@ -265,6 +265,12 @@ impl Configuration {
         }
         let leader_election = LeaderElection::read(&root.section("leaderElection"), problems);
         let evictions = Evictions::read(&root.section("evictions"));
+        let drains = root.section("drains");
+        let drains = Drains {
+            after: drains.duration("after"),
+            lasting: drains.duration("for"),
+            percent: drains.integer("percent"),
+        };
         let limits = Limits::read(&root.section("limits"));
         check_margin(&root.section("limits"), &leader_election, &limits, problems);
         Configuration {
@@ -275,8 +281,9 @@ impl Configuration {
             pod_max_backoff: Duration::from_secs(max),
             profiles: profile::read_all(root, problems),
             leader_election,
-            queues: Queues::read(&root.section("queues")),
+            queues: Queues::read(&root.section("queues"), &mut problems),
             evictions,
+            drains,
             limits,
         }
     }
@@ -286,18 +293,6 @@ impl Default for Configuration {
     fn default() -> Self {
         let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");
         Self::parse(&text, "default").expect("the defaults of the table are valid")
-    }
-}
-
-impl Queues {
-    fn read(section: &Section<'_>) -> Self {
-        Queues {
-            status_interval: section.duration("statusInterval"),
-            usage_half_life: section.duration("usageHalfLife"),
-            cpu_factor: section.integer("cpuFactor"),
-            memory_factor: section.integer("memoryFactor"),
-            gpu_factor: section.integer("gpuFactor"),
-        }
     }
 }
 

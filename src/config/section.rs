@@ -119,6 +119,10 @@ impl<'a> Section<'a> {
         number.unwrap_or_default()
     }
 
+    pub(super) fn decimal(&self, name: &str) -> f64 {
+        self.read(name, super::check::number).unwrap_or_default()
+    }
+
     pub(super) fn duration(&self, name: &str) -> Duration {
         let duration = self.read(name, |value| match value {
             Value::Text(text) => duration::parse(text),

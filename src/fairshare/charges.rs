@@ -13,7 +13,8 @@ impl FairShare {
     /// are those of its class; what is not accounted is left out. O(depth x resources).
     pub fn charge(&mut self, leaf: QueueIndex, requests: &[(ResourceId, i64)], sign: i64) {
         let factors = self.usage.factors();
-        if requests.iter().any(|(resource, _)| factors.iter().any(|(id, _)| id == resource)) {
+        let counts = |resource: &ResourceId| factors.iter().any(|(id, _)| id == resource);
+        if self.lsf.in_use || requests.iter().any(|(resource, _)| counts(resource)) {
             let mut queue = Some(leaf);
             while let Some(slot) = queue {
                 self.usage.accrue(slot, self.flow(slot));
@@ -107,8 +108,8 @@ impl FairShare {
     /// Usage of a queue and all below it. O(resources with a factor).
     #[must_use]
     pub fn used(&self, queue: QueueIndex) -> Used {
-        let rate = self.flow(queue);
-        Used { amount: self.usage.amount(queue, rate), rate }
+        let flow = self.flow(queue);
+        Used { amount: self.usage.amount(queue, flow), rate: flow.weighted }
     }
 
     /// Usage of the users of all declared queues, with a leaf or only remembered, each list by

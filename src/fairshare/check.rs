@@ -3,7 +3,7 @@
 use super::accounts;
 use crate::model::quantity::VALUE_MAX;
 use crate::model::queue::{DEFAULT_QUEUE, DEPTH_MAX, QUEUES_MAX, WEIGHT_MAX};
-use crate::model::{QueueSpec, ResourceList};
+use crate::model::{NarrowedName, QueueSpec, ResourceList};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
@@ -158,11 +158,31 @@ impl Faults {
                 }
             }
         }
+        self.check_narrowed(spec);
         for (resource, limit) in &spec.limit {
             let guarantee = amount(&spec.quota, resource).unwrap_or(0);
             if *limit < guarantee {
                 let problem = format!("limit {limit} of {resource} is below its quota {guarantee}");
                 self.add(spec, format!("{problem}: raise the limit or lower the quota"));
+            }
+        }
+    }
+
+    /// Guarantees of narrowed resources against that of the resource: what is not deserved in all
+    /// cannot be in part.
+    fn check_narrowed(&mut self, spec: &QueueSpec) {
+        let mut sums: BTreeMap<(&str, &str), i128> = BTreeMap::new();
+        for (name, amount) in &spec.quota {
+            if let Some(NarrowedName { resource, key, .. }) = NarrowedName::parse(name) {
+                *sums.entry((resource, key)).or_default() += i128::from(*amount);
+            }
+        }
+        for ((resource, key), sum) in sums {
+            let quota = amount(&spec.quota, resource).unwrap_or(0);
+            if sum > i128::from(quota) {
+                let problem = format!("quotas of {resource} by {key} add up to {sum}");
+                let problem = format!("{problem}, above that of {resource}, {quota}");
+                self.add(spec, format!("{problem}: raise it to {sum} or lower them"));
             }
         }
     }

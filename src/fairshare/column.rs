@@ -220,7 +220,8 @@ impl Column {
         self.shares[slot.index()].own = self.held[slot.index()].own * 1000;
         let mut queue = slot;
         loop {
-            let ceiling = i128::from(self.terms(tree, queue).ceiling) * 1000;
+            let ceiling = if tree.is_shut(queue) { 0 } else { self.terms(tree, queue).ceiling };
+            let ceiling = i128::from(ceiling) * 1000;
             let share = &mut self.shares[queue.index()];
             let wish = (share.own + share.below).min(ceiling);
             let change = wish - std::mem::replace(&mut share.wish, wish);
@@ -290,9 +291,9 @@ impl Column {
                     priority: node.priority,
                     deserved: 0,
                 });
-            } else {
-                // nothing below asks either, or never got anything
-                share.deserved = 0;
+            } else if std::mem::take(&mut share.deserved) != 0 && tree.has_children(child) {
+                // below it somebody may ask on: it is shut
+                self.mark(child);
             }
         }
         let room = self.shares[queue.index()].deserved;

@@ -9,6 +9,8 @@ mod charges;
 mod check;
 mod column;
 mod deal;
+mod fair_tree;
+mod lsf;
 mod questions;
 mod tree;
 mod usage;
@@ -16,14 +18,18 @@ mod usage;
 mod tests;
 
 pub use check::{ROOT, TreeFault};
+pub use lsf::{LsfOptions, Run};
 pub use tree::QueueIndex;
 pub use usage::{Decay, HISTORY_MAX, UsageOptions, Used};
 
 use crate::cluster::{ResourceId, ResourceTable};
 use crate::model::QueueSpec;
+use crate::model::narrowed::base;
+use crate::model::queue::Ordering;
 use column::{Buffers, Column};
+use lsf::Lsf;
 use tree::Tree;
-use usage::Usage;
+use usage::{Flow, Usage};
 
 /// The tree of queues, what they hold and ask for, and what follows.
 #[derive(Debug)]
@@ -36,6 +42,7 @@ pub struct FairShare {
     /// `[resource]`: made when a queue names the resource, or somebody is charged for it
     columns: Vec<Option<Box<Column>>>,
     usage: Usage,
+    lsf: Lsf,
     buffers: Buffers,
 }
 
@@ -49,19 +56,22 @@ impl Default for FairShare {
             capacity: Vec::new(),
             columns: Vec::new(),
             usage: Usage::default(),
+            lsf: Lsf::default(),
             buffers: Buffers::default(),
         };
         share.recall_queues();
         share.set_usage_options(UsageOptions::default());
+        share.set_lsf_options(LsfOptions::default());
         share.bind_resources(&ResourceTable::default());
         share
     }
 }
 
 /// Whether queues share a resource: all that nodes offer, except pods, ephemeral storage,
-/// huge pages and attachable volumes.
+/// huge pages and attachable volumes. Narrowed by a node label it is shared if it is without.
 #[must_use]
 pub fn accounts(resource: &str) -> bool {
+    let resource = base(resource);
     !(matches!(resource, "pods" | "ephemeral-storage")
         || resource.starts_with("hugepages-")
         || resource.starts_with("attachable-"))
@@ -76,7 +86,8 @@ impl FairShare {
     /// # Errors
     /// What is wrong and what to do about it, by queue; then the old tree stays in force.
     pub fn replace(&mut self, specs: &[QueueSpec]) -> Result<(), Vec<TreeFault>> {
-        let tree = Tree::new(specs)?;
+        let mut tree = Tree::new(specs)?;
+        tree.set_root_order(self.spec(QueueIndex::ROOT).order);
         let queues: Vec<QueueIndex> = self.tree.shape().collect();
         for queue in queues {
             let flow = self.flow(queue);
@@ -84,12 +95,21 @@ impl FairShare {
         }
         self.usage.forget_slots();
         self.tree = tree;
+        let in_use = self.tree.specs().iter().any(|spec| spec.order == Ordering::Lsf);
+        self.lsf.clear(in_use, self.tree.slots());
         self.columns.clear();
         for index in 0..self.bound.len() {
             self.bind_column(index);
         }
         self.recall_queues();
         Ok(())
+    }
+
+    /// The order of the queues at the top, of this tree and of those that replace it. Called before
+    /// anything is charged.
+    pub fn set_root_order(&mut self, order: Ordering) {
+        self.tree.set_root_order(order);
+        self.lsf.clear(order == Ordering::Lsf, self.tree.slots());
     }
 
     /// Resolves the names of resources in quotas, limits and factors. Called whenever names became
@@ -173,6 +193,7 @@ impl FairShare {
         if is_new {
             let slots = self.tree.slots();
             self.columns.iter_mut().flatten().for_each(|column| column.grow(slots));
+            self.lsf.grow(slots);
             self.usage.recall(leaf, &self.tree.key(leaf));
         }
         leaf
@@ -195,11 +216,25 @@ impl FairShare {
         if !self.tree.is_unused(leaf) || columns.any(|column| column.is_charged(leaf)) {
             return;
         }
-        self.usage.remember(leaf, 0.0, self.tree.key(leaf));
+        self.usage.remember(leaf, Flow::default(), self.tree.key(leaf));
         for column in self.columns.iter_mut().flatten() {
             column.clear(&self.tree, leaf);
         }
         self.tree.free(leaf);
+    }
+
+    /// Whether what a declared queue, and all below it, hold and ask for is no demand: out of its
+    /// run window it deserves nothing. Forgotten with the tree. O(depth x resources).
+    pub fn set_shut(&mut self, queue: QueueIndex, shut: bool) {
+        self.tree.set_shut(queue, shut);
+        for column in self.columns.iter_mut().flatten() {
+            column.settle(&self.tree, queue);
+        }
+    }
+
+    /// Declared queues, the root included, parents first.
+    pub fn declared(&self) -> impl Iterator<Item = QueueIndex> + use<> {
+        (0..self.tree.declared()).map(QueueIndex::at)
     }
 
     /// The queue above; `None`: it is the root. O(1).

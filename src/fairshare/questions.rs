@@ -19,7 +19,7 @@ fn requested(requests: &[(ResourceId, i64)], resource: ResourceId) -> i128 {
 }
 
 impl FairShare {
-    fn column(&self, resource: ResourceId) -> Option<&Column> {
+    pub(super) fn column(&self, resource: ResourceId) -> Option<&Column> {
         self.columns.get(resource.index())?.as_deref()
     }
 
@@ -149,6 +149,19 @@ impl FairShare {
         self.is_entitled_less(queue, extra, &[])
     }
 
+    /// Whether so much is within D at every queue on the path, whatever they hold. Cost as
+    /// [`Self::is_entitled`], for each queue.
+    pub fn deserves(&mut self, leaf: QueueIndex, extra: &[(ResourceId, i64)]) -> bool {
+        let path: Vec<QueueIndex> = self.path(leaf).collect();
+        path.into_iter().all(|queue| {
+            let asked = extra.iter().filter(|(_, amount)| *amount > 0);
+            asked.clone().all(|(resource, amount)| {
+                !self.is_accounted(*resource)
+                    || i128::from(*amount) * 1000 <= self.deserved_milli(queue, *resource)
+            })
+        })
+    }
+
     /// As [`Self::is_entitled`], with `less` taken from the queue on paper.
     pub fn is_entitled_less(
         &mut self,
@@ -229,15 +242,6 @@ impl FairShare {
     #[must_use]
     pub fn usage(&self, queue: QueueIndex) -> f64 {
         self.usage.amount(queue, self.flow(queue))
-    }
-
-    /// What is allocated to a queue, weighted: usage per second.
-    pub(super) fn flow(&self, queue: QueueIndex) -> f64 {
-        let factors = self.usage.factors().iter();
-        let held = factors.filter_map(|(resource, factor)| {
-            Some(self.column(*resource)?.allocated(queue) as f64 * factor)
-        });
-        held.sum()
     }
 }
 

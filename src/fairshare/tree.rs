@@ -5,7 +5,7 @@
 
 use super::check::{TreeFault, arrange};
 use crate::model::QueueSpec;
-use crate::model::queue::DEFAULT_QUEUE;
+use crate::model::queue::{DEFAULT_QUEUE, Ordering};
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 
@@ -63,6 +63,10 @@ struct Leaf {
 pub(super) struct Tree {
     /// `[queue]`, the root first
     specs: Vec<QueueSpec>,
+    /// `[queue]`: weights of its children and users together
+    weight_below: Vec<u64>,
+    /// `[queue]`: nothing that it and all below it hold or ask for counts as demand
+    shut: Vec<bool>,
     /// `[queue or leaf]`
     nodes: Vec<Node>,
     /// `[queue]`
@@ -90,6 +94,14 @@ impl Tree {
         });
         let mut tree = Self {
             nodes: nodes.collect(),
+            weight_below: arranged
+                .iter()
+                .map(|queue| {
+                    let children = &arranged[queue.children.clone()];
+                    children.iter().map(|child| u64::from(child.spec.weight)).sum()
+                })
+                .collect(),
+            shut: vec![false; arranged.len()],
             children: arranged.iter().map(|queue| queue.children.clone()).collect(),
             users: arranged.iter().map(|_| Users::default()).collect(),
             leaves: Vec::new(),
@@ -112,6 +124,18 @@ impl Tree {
             queues.dedup();
         }
         Ok(tree)
+    }
+
+    pub(super) fn set_shut(&mut self, queue: QueueIndex, shut: bool) {
+        self.shut[queue.index()] = shut;
+    }
+
+    pub(super) fn is_shut(&self, queue: QueueIndex) -> bool {
+        self.shut.get(queue.index()).copied().unwrap_or(false)
+    }
+
+    pub(super) fn set_root_order(&mut self, order: Ordering) {
+        self.specs[0].order = order;
     }
 
     /// Number of declared queues, root included: leaves have indexes from here on.
@@ -232,6 +256,7 @@ impl Tree {
                 QueueIndex::at(self.nodes.len() - 1)
             }
         };
+        self.weight_below[queue.index()] += u64::from(node.weight);
         users.by_name.insert(user.into(), index);
         users.leaves.push(index);
         (index, true)
@@ -258,7 +283,9 @@ impl Tree {
     pub(super) fn free(&mut self, index: QueueIndex) {
         let declared = self.declared();
         let leaf = std::mem::take(&mut self.leaves[index.index() - declared]);
-        let users = &mut self.users[self.nodes[index.index()].parent.index()];
+        let Node { parent, weight, .. } = self.nodes[index.index()];
+        self.weight_below[parent.index()] -= u64::from(weight);
+        let users = &mut self.users[parent.index()];
         users.by_name.remove(&leaf.user);
         users.leaves.swap_remove(leaf.place);
         if let Some(moved) = users.leaves.get(leaf.place) {
@@ -271,6 +298,11 @@ impl Tree {
     pub(super) fn children(&self, queue: QueueIndex) -> impl Iterator<Item = QueueIndex> {
         let declared = self.children[queue.index()].clone().map(QueueIndex::at);
         declared.chain(self.users[queue.index()].leaves.iter().copied())
+    }
+
+    /// Weights of the declared children and the users of a declared queue together.
+    pub(super) fn weight_below(&self, queue: QueueIndex) -> u64 {
+        self.weight_below[queue.index()]
     }
 
     /// Whether anything lies below.

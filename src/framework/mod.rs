@@ -6,7 +6,7 @@
 //! | PreFilter | [`Filter::narrow`], for what is said; facts are asked once per class and node |
 //! | Filter | [`Filter`] |
 //! | EnqueueExtensions | not needed: a node that improved wakes those whom the filters let on it |
-//! | PostFilter | preemption, not built in yet |
+//! | PostFilter | [`crate::placement::make_room`]: one search for all, after the active groups |
 //! | PreScore, Score, NormalizeScore | [`Score`], with [`Score::normalize`] |
 //! | Reserve, Unreserve | [`crate::cluster::Statement`]: the same for every plugin |
 //! | Permit | not needed: a gang is decided whole, nothing waits while holding room |
@@ -24,8 +24,9 @@ pub use narrowing::Narrowing;
 pub use profile::{Plugins, Profile};
 pub use status::{Reason, Reasons, Status};
 
-use crate::cluster::{Class, Cluster, NodeIndex};
+use crate::cluster::{Class, Cluster, NodeIndex, ResourceId};
 use crate::model::WallTime;
+use smallvec::SmallVec;
 
 /// Scores are 0 to this; upstream `MaxNodeScore`.
 pub const SCORE_MAX: i64 = 100;
@@ -60,13 +61,34 @@ pub trait Filter: Plugin {
     }
 }
 
+/// A resource that a score looks at for a class.
+#[derive(Clone, Copy, Debug)]
+pub struct Term {
+    /// The resource, which some node has offered.
+    pub resource: ResourceId,
+    /// What one more pod of the class adds to its use.
+    pub asked: i64,
+    /// How much it counts against the other terms.
+    pub weight: i64,
+}
+
+/// The terms of one score for one class.
+pub type Terms = SmallVec<[Term; 4]>;
+
 /// Ranks the nodes that passed the filters.
 pub trait Score: Plugin {
     /// What the answer depends on.
     fn reads(&self) -> Reads;
 
+    /// The resources that [`Score::score`] looks at for a class: found by name once, not once per
+    /// node. They hold until a node object changes.
+    fn terms(&self, _cluster: &Cluster, _class: &Class) -> Terms {
+        Terms::new()
+    }
+
     /// 0 to [`SCORE_MAX`], or any non-negative number if [`Score::normalize`] brings it there.
-    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64;
+    /// `terms` are those of the class.
+    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64;
 
     /// Brings the scores of all nodes that pass the filters on facts to 0..=[`SCORE_MAX`]. Called
     /// for scores that read facts only. (Upstream normalises over the nodes that pass all filters;

@@ -1,12 +1,12 @@
 //! A profile: the plugins that serve one scheduler name.
 
 use super::narrowing::Narrowed;
-use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status};
+use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status, Terms};
 use crate::cluster::{Class, Cluster, NodeIndex};
 use std::fmt;
 
-/// Plugins in order. Filters that read facts come before those that read usage, whatever the
-/// order given: their answers are kept per class and node.
+/// Plugins in order. Filters and scores that read facts come before those that read usage,
+/// whatever the order given: their answers are kept per class and node.
 pub struct Profile {
     /// `spec.schedulerName` it serves.
     pub scheduler_name: Box<str>,
@@ -16,6 +16,8 @@ pub struct Profile {
     /// how many of `filters` read facts
     facts: usize,
     scores: Vec<(Box<dyn Score>, i64)>,
+    /// how many of `scores` read facts
+    facts_scores: usize,
 }
 
 /// The plugins of a profile, by extension point.
@@ -37,7 +39,9 @@ impl Profile {
     /// With more than 31 filters: rejections are kept as bits.
     #[must_use]
     pub fn new(scheduler_name: &str, plugins: Plugins) -> Self {
-        let mut filters = plugins.filters;
+        let (mut filters, mut scores) = (plugins.filters, plugins.scores);
+        scores.sort_by_key(|(score, _)| score.reads() == Reads::Usage);
+        let facts_scores = scores.iter().filter(|(s, _)| s.reads() == Reads::Facts).count();
         assert!(filters.len() <= 31, "rejections are kept as bits of a u32");
         filters.sort_by_key(|filter| filter.reads() == Reads::Usage);
         let facts = filters.iter().filter(|filter| filter.reads() == Reads::Facts).count();
@@ -47,7 +51,8 @@ impl Profile {
             pre_enqueue: plugins.pre_enqueue,
             filters,
             facts,
-            scores: plugins.scores,
+            scores,
+            facts_scores,
         }
     }
 
@@ -118,11 +123,26 @@ impl Profile {
         filters.iter().all(|filter| filter.filter(cluster, class, node).is_success())
     }
 
-    /// Weighted sum of the scores that read usage.
+    /// The terms of each score that reads usage, for one class.
     #[must_use]
-    pub fn usage_score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
-        let scores = self.scores.iter().filter(|(score, _)| score.reads() == Reads::Usage);
-        scores.map(|(score, weight)| weight * score.score(cluster, class, node)).sum()
+    pub fn usage_terms(&self, cluster: &Cluster, class: &Class) -> Vec<Terms> {
+        let scores = self.scores[self.facts_scores..].iter();
+        scores.map(|(score, _)| score.terms(cluster, class)).collect()
+    }
+
+    /// Weighted sum of the scores that read usage; `terms` are [`Profile::usage_terms`].
+    #[must_use]
+    pub fn usage_score(
+        &self,
+        cluster: &Cluster,
+        class: &Class,
+        node: NodeIndex,
+        terms: &[Terms],
+    ) -> i64 {
+        let scores = self.scores[self.facts_scores..].iter().zip(terms);
+        scores
+            .map(|((score, weight), terms)| weight * score.score(cluster, class, node, terms))
+            .sum()
     }
 
     /// Adds the weighted scores that read facts to `sums`, one per node of `nodes`.
@@ -133,8 +153,9 @@ impl Profile {
         nodes: &[NodeIndex],
         sums: &mut [i64],
     ) {
-        for (score, weight) in self.scores.iter().filter(|(s, _)| s.reads() == Reads::Facts) {
-            let raw = nodes.iter().map(|node| score.score(cluster, class, *node));
+        for (score, weight) in &self.scores[..self.facts_scores] {
+            let terms = score.terms(cluster, class);
+            let raw = nodes.iter().map(|node| score.score(cluster, class, *node, &terms));
             let mut scores: Vec<i64> = raw.collect();
             score.normalize(&mut scores);
             for (sum, score) in sums.iter_mut().zip(scores) {

@@ -4,7 +4,7 @@ use super::bind::pod_path;
 use super::client::{Connection, Reply};
 use crate::fairshare::Used;
 use crate::model::contract::{EVICT_AT, GROUP};
-use crate::scheduler::{Amount, PodRef, Standing, Telling};
+use crate::scheduler::{Amount, PodRef, Standing, Telling, WindowState};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -231,7 +231,12 @@ fn queue_status(status: &QueueStatus) -> Value {
     all["asOf"] = millis(status.as_of).into();
     all["users"] = named.collect();
     all["otherUsers"] = usage(other_users);
-    json!({
+    let window = facts.window.map(|window| match window {
+        WindowState::Open => "Open",
+        WindowState::DispatchClosed => "DispatchClosed",
+        WindowState::RunClosed => "RunClosed",
+    });
+    let mut object = json!({
         "apiVersion": format!("{GROUP}/v1alpha1"),
         "kind": "Queue",
         "metadata": { "name": queue },
@@ -252,7 +257,11 @@ fn queue_status(status: &QueueStatus) -> Value {
                 "lastTransitionTime": seconds(status.since),
             }],
         },
-    })
+    });
+    if let Some(window) = window {
+        object["status"]["window"] = window.into();
+    }
+    object
 }
 
 /// An amount in base units as quantities are written.

@@ -5,19 +5,23 @@
 
 pub mod contract;
 pub mod fault;
+pub mod narrowed;
 pub mod node;
 pub mod pod;
 pub mod quantity;
 pub mod queue;
 pub mod selector;
 pub mod time;
+pub mod windows;
 
 pub use contract::{ContractError, GroupSpec};
+pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
+pub use windows::Windows;
 
 /// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries.
 ///

@@ -99,6 +99,11 @@ pub struct Pod {
     pub gated: bool,
     /// `spec.priority`, resolved by the API server.
     pub priority: i32,
+    /// `spec.activeDeadlineSeconds`, in milliseconds.
+    pub run_limit_ms: Option<i64>,
+    /// How long it may take to stop, in milliseconds: `metadata.deletionGracePeriodSeconds` of a
+    /// pod that is being deleted, else `spec.terminationGracePeriodSeconds`.
+    pub termination_ms: i64,
     /// `metadata.creationTimestamp`.
     pub created: WallTime,
     /// When the `PodScheduled` condition became true.

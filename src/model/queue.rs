@@ -1,6 +1,6 @@
 //! A queue: one node of the tree by which the cluster is shared.
 
-use super::ResourceList;
+use super::{ResourceList, Windows};
 
 /// Name of the queue for namespaces that no queue names. It exists without being declared, as a
 /// child of the root with guarantee 0 and weight 1, so that a first pod needs no set-up.
@@ -40,12 +40,16 @@ pub struct QueueSpec {
     pub user_limit: ResourceList,
     /// Bands: the surplus goes to siblings of higher priority first.
     pub priority: i32,
-    /// The order of gangs inside the queue.
+    /// The order of what is below: queues, users, and gangs.
     pub order: Ordering,
+    /// How priority grows while its gangs wait; `None`: it does not.
+    pub ageing: Option<Ageing>,
     /// Namespaces whose pods may name the queue.
     pub namespaces: Vec<Box<str>>,
     /// A closed queue takes no new gangs; those that run go on.
     pub open: bool,
+    /// When its gangs, and those of the queues below, may start and run; `None`: always.
+    pub windows: Option<Box<Windows>>,
     /// How many of its gangs run and wait, and how large they may be.
     pub caps: Caps,
     /// What may be done to its gangs, and by them.
@@ -81,24 +85,77 @@ impl Default for QueueSpec {
             user_limit: ResourceList::new(),
             priority: 0,
             order: Ordering::default(),
+            ageing: None,
             namespaces: Vec::new(),
             open: true,
+            windows: None,
             caps: Caps::default(),
             preemption: Preemption::default(),
         }
     }
 }
 
-/// The order of gangs inside a queue.
+/// The order of the queues, users and gangs below a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ordering {
-    /// Users in the order of their share, then pod priority, then age.
+    /// Queues and users in the order of their share, then pod priority, then age.
     #[default]
     FairShare,
+    /// Queues and users by LSF's dynamic user priority, then pod priority, then age.
+    Lsf,
+    /// Queues and users by Slurm's fair tree, then pod priority, then age.
+    FairTree,
     /// Pod priority, then age, whoever the user is.
     Priority,
     /// Age alone.
     Fifo,
+}
+
+impl Ordering {
+    /// The words for it, in `spec.ordering` of a Queue and in the configuration.
+    pub const WORDS: &[&str] = &["FairShare", "Lsf", "FairTree", "Priority", "Fifo"];
+
+    /// The ordering of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "FairShare" => Self::FairShare,
+            "Lsf" => Self::Lsf,
+            "FairTree" => Self::FairTree,
+            "Priority" => Self::Priority,
+            "Fifo" => Self::Fifo,
+            _ => return None,
+        })
+    }
+}
+
+/// Growth of priority with waiting time, without a bound, as LSF's `JOB_PRIORITY_OVER_TIME`. It
+/// orders gangs; who may take room from whom goes by pod priority alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ageing {
+    /// Points of pod priority; at least 1.
+    pub points: u32,
+    /// For each such time since the oldest member was created; at least 1.
+    pub every_ms: i64,
+}
+
+impl Ageing {
+    /// What a gang of a priority counts as, after it has waited so long.
+    #[must_use]
+    pub fn aged(self, priority: i32, waited_ms: i64) -> i32 {
+        let waited = i128::from(waited_ms.max(0)) * i128::from(self.points);
+        let gained = waited / i128::from(self.every_ms.max(1));
+        i32::try_from(i128::from(priority) + gained).unwrap_or(i32::MAX)
+    }
+
+    /// When a gang of priority 0 would have been created that goes before the same others, in
+    /// milliseconds. It does not change with time.
+    #[must_use]
+    pub fn as_if_created(self, priority: i32, created_ms: i64) -> i64 {
+        let head_start = i128::from(priority) * i128::from(self.every_ms.max(1));
+        let created = i128::from(created_ms) - head_start / i128::from(self.points.max(1));
+        i64::try_from(created).unwrap_or(if priority > 0 { i64::MIN } else { i64::MAX })
+    }
 }
 
 /// What may be done to the gangs of a queue, and by them.

@@ -1,8 +1,10 @@
 //! Places a pod group in one statement, or says why not.
 
 use super::Rankings;
+use super::gate::{Barred, Gate};
 use crate::cluster::{Assignment, ClassId, Cluster, PodIndex, Statement, is_gpu};
 use crate::framework::{Diagnosis, Profile};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Pending members of one class, in the order they join.
@@ -13,7 +15,7 @@ pub struct Demand {
     /// So many of the first pods are headers: nothing is placed without them.
     pub headers: usize,
     /// The pods.
-    pub pods: Vec<PodIndex>,
+    pub pods: SmallVec<[PodIndex; 4]>,
 }
 
 /// Why a group was not placed.
@@ -30,7 +32,8 @@ pub struct Failure {
 /// For members of one class the answer is exact: how many fit on a node does not depend on the
 /// order, so taking the best node each time finds the largest number. For several classes the
 /// demanding ones go first; if that fails the order is turned round once. O(pods x log nodes) for
-/// a class whose ranking is up to date.
+/// a class whose ranking is up to date. A gate keeps members off nodes; "exact" holds with one
+/// whose refusals of a node do not depend on what is placed on nodes that it treats otherwise.
 ///
 /// # Errors
 /// If fewer than `needed` members fit; the cluster is then as it was.
@@ -40,6 +43,7 @@ pub fn place_group(
     profile: &Profile,
     demands: &[Demand],
     (needed, most): (u32, u32),
+    mut gate: Option<&mut dyn Gate>,
 ) -> Result<Statement, Failure> {
     if let [demand] = demands
         && let Some(known) = rankings.exhausted(cluster, demand.class)
@@ -48,20 +52,22 @@ pub fn place_group(
         let diagnosis = known.diagnosis.clone();
         return Err(Failure { placeable: known.placeable, diagnosis });
     }
-    let mut order: Vec<&Demand> = demands.iter().collect();
+    let mut order: SmallVec<[&Demand; 4]> = demands.iter().collect();
     order.sort_by_key(|demand| std::cmp::Reverse(weight(cluster, demand.class)));
-    let first = attempt(cluster, rankings, profile, &order, (needed, most));
+    let bounds = (needed, most);
+    let first = attempt(cluster, rankings, profile, &order, bounds, &mut gate);
     match first {
         Err(_) if order.len() > 1 => {
             order.reverse();
-            attempt(cluster, rankings, profile, &order, (needed, most)).or(first)
+            attempt(cluster, rankings, profile, &order, bounds, &mut gate).or(first)
         }
         outcome => outcome,
     }
 }
 
 /// How demanding a class is: GPUs, then CPU, then memory; the spec breaks ties.
-pub(crate) fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
+#[must_use]
+pub fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
     let class_id = class;
     let class = cluster.class(class);
     let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));
@@ -74,9 +80,14 @@ fn attempt(
     profile: &Profile,
     order: &[&Demand],
     (needed, most): (u32, u32),
+    gate: &mut Option<&mut dyn Gate>,
 ) -> Result<Statement, Failure> {
     let version = cluster.changes().version();
     let mut statement = Statement::default();
+    let mut barred = Barred::default();
+    if let Some(gate) = gate {
+        gate.begin();
+    }
     let mut stuck = None;
     let mut headless = false;
     let mut headers: usize = order.iter().map(|demand| demand.headers).sum();
@@ -84,7 +95,8 @@ fn attempt(
         headers -= demand.headers;
         let left = (most as usize).saturating_sub(statement.len() + headers);
         for (place, pod) in demand.pods.iter().take(left).enumerate() {
-            let Some(node) = rankings.best(cluster, profile, demand.class) else {
+            let best = barred.best(cluster, rankings, profile, demand.class, gate);
+            let Some(node) = best else {
                 headless |= place < demand.headers;
                 stuck = stuck.filter(|_| !headless).or(Some(demand.class));
                 break;
@@ -93,13 +105,15 @@ fn attempt(
             statement.assume(cluster, assignment);
         }
     }
+    let is_gated = !barred.is_empty();
+    barred.lift(cluster, rankings, profile);
     let placed = u32::try_from(statement.len()).expect("groups are bounded");
     let Some(stuck) = stuck.filter(|_| headless || placed < needed.max(1)) else {
         return Ok(statement);
     };
     let diagnosis = Arc::new(Diagnosis::of(cluster, profile, stuck));
     statement.rollback(cluster, Statement::default().checkpoint());
-    if order.len() == 1 {
+    if order.len() == 1 && !is_gated {
         rankings.set_exhausted(stuck, version, placed, diagnosis.clone());
     }
     Err(Failure { placeable: placed, diagnosis })

@@ -5,7 +5,7 @@
 //! a decision costs the nodes that changed, not all nodes: O(changes x (filters + log nodes)).
 
 use crate::cluster::{Change, ClassId, Cluster, NodeIndex};
-use crate::framework::{Diagnosis, Profile, Reads};
+use crate::framework::{Diagnosis, Profile, Reads, Terms};
 use std::sync::Arc;
 
 /// Children per inner node of the tree: two cache lines.
@@ -40,6 +40,8 @@ struct Ranking {
     used: u64,
     /// weighted score of the plugins that read facts; -1: rejected by a filter that reads facts
     facts: Vec<i32>,
+    /// what the scores that read usage look at
+    terms: Vec<Terms>,
     /// `levels[0]` are the leaves, one key per node slot; the last level is the root
     levels: Vec<Vec<u64>>,
     exhausted: Option<Exhausted>,
@@ -72,6 +74,29 @@ impl Rankings {
         let root = *ranking.levels.last().and_then(|level| level.first())?;
         let mask = (1u64 << NODE_BITS) - 1;
         (root != 0).then(|| NodeIndex::at(usize::try_from(root & mask).expect("20 bits")))
+    }
+
+    /// Takes a node out of the ranking of a class that was just used, until it changes or the bar
+    /// is lifted.
+    pub(super) fn bar(&mut self, class: ClassId, node: NodeIndex) {
+        if let Some(Some(ranking)) = self.by_class.get_mut(class.index()) {
+            ranking.set(node.index(), 0);
+        }
+    }
+
+    /// Ranks a node again.
+    pub(super) fn lift_bar(
+        &mut self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+        node: NodeIndex,
+    ) {
+        let Some(Some(ranking)) = self.by_class.get_mut(class.index()) else { return };
+        if ranking.epoch == cluster.class(class).epoch && node.index() < ranking.facts.len() {
+            let key = ranking.key(cluster, profile, class, node);
+            ranking.set(node.index(), key);
+        }
     }
 
     /// What is known to be the limit for the class in the cluster's present state.
@@ -160,7 +185,7 @@ impl Rankings {
                 return false;
             }
             if std::mem::replace(&mut self.stamps[node.index()], self.stamp) != self.stamp {
-                let key = key(cluster, profile, class, node, ranking.facts[node.index()]);
+                let key = ranking.key(cluster, profile, class, node);
                 ranking.set(node.index(), key);
             }
         }
@@ -193,21 +218,41 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
     for (node, sum) in passing.iter().zip(sums) {
         facts[node.index()] = i32::try_from(sum).expect("weights are bounded");
     }
-    let mut leaves = vec![0; cluster.node_slots()];
+    let terms = profile.usage_terms(cluster, class);
+    let seen = cluster.changes().position();
+    let (epoch, leaves) = (class.epoch, vec![0; cluster.node_slots()]);
+    let mut ranking =
+        Ranking { epoch, seen, used: 0, facts, terms, levels: vec![leaves], exhausted: None };
     for node in &passing {
-        leaves[node.index()] = key(cluster, profile, class_id, *node, facts[node.index()]);
+        ranking.levels[0][node.index()] = ranking.key(cluster, profile, class_id, *node);
     }
-    let mut levels = vec![leaves];
+    let levels = &mut ranking.levels;
     while levels.last().is_some_and(|level| level.len() > 1) {
         let below = levels.last().expect("there is a level");
         let max = |keys: &[u64]| keys.iter().copied().max().unwrap_or(0);
         levels.push(below.chunks(FAN_OUT).map(max).collect());
     }
-    let seen = cluster.changes().position();
-    Ranking { epoch: class.epoch, seen, used: 0, facts, levels, exhausted: None }
+    ranking
 }
 
 impl Ranking {
+    /// The key of a node: score, then a stable hash, then the slot; 0: it does not fit.
+    fn key(&self, cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex) -> u64 {
+        let class = cluster.class(class);
+        let facts = self.facts[node.index()];
+        if facts < 0 || !profile.passes(Reads::Usage, cluster, class, node) {
+            return 0;
+        }
+        let usage = profile.usage_score(cluster, class, node, &self.terms);
+        let score = u64::try_from(i64::from(facts) + usage + 1).expect("scores are not negative");
+        assert!(
+            score < 1 << (64 - TIE_BITS - NODE_BITS),
+            "weights are bounded by the configuration"
+        );
+        let tie = u64::from(cluster.node(node).tie >> (32 - TIE_BITS));
+        score << (TIE_BITS + NODE_BITS) | tie << NODE_BITS | u64::from(node.0)
+    }
+
     /// Sets a leaf and brings the maxima above it up to date.
     fn set(&mut self, leaf: usize, key: u64) {
         let mut at = leaf;
@@ -231,17 +276,4 @@ impl Ranking {
             };
         }
     }
-}
-
-/// The key of a node: score, then a stable hash, then the slot; 0: it does not fit.
-fn key(cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex, facts: i32) -> u64 {
-    let class = cluster.class(class);
-    if facts < 0 || !profile.passes(Reads::Usage, cluster, class, node) {
-        return 0;
-    }
-    let score = i64::from(facts) + profile.usage_score(cluster, class, node) + 1;
-    let score = u64::try_from(score).expect("scores are not negative");
-    assert!(score < 1 << (64 - TIE_BITS - NODE_BITS), "weights are bounded by the configuration");
-    let tie = u64::from(cluster.node(node).tie >> (32 - TIE_BITS));
-    score << (TIE_BITS + NODE_BITS) | tie << NODE_BITS | u64::from(node.0)
 }

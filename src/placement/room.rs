@@ -149,7 +149,7 @@ pub fn make_room(
     claim: &Claim<'_>,
     candidates: &[Candidate],
 ) -> RoomAnswer {
-    let demands = needed_of(cluster, claim);
+    let demands = needed_of(cluster, claim.demands, claim.needed);
     let Some(first) = demands.first() else { return RoomAnswer::No };
     let first = first.class;
     let mut on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>> = FxHashMap::default();
@@ -206,10 +206,11 @@ impl Candidate {
 }
 
 /// The members to be seated: the demanding classes first, no more than needed, and all headers.
-fn needed_of(cluster: &Cluster, claim: &Claim<'_>) -> Vec<Demand> {
-    let mut demands = claim.demands.to_vec();
+#[must_use]
+pub fn needed_of(cluster: &Cluster, demands: &[Demand], needed: u32) -> Vec<Demand> {
+    let mut demands = demands.to_vec();
     demands.sort_by_key(|demand| Reverse(super::place::weight(cluster, demand.class)));
-    let mut left = claim.needed as usize;
+    let mut left = needed as usize;
     let mut headers: usize = demands.iter().map(|demand| demand.headers).sum();
     for demand in &mut demands {
         headers -= demand.headers;
@@ -247,7 +248,7 @@ impl Search<'_> {
             }
             let needed = self.needed;
             let seated =
-                place_group(self.cluster, rankings, self.profile, demands, (needed, needed));
+                place_group(self.cluster, rankings, self.profile, demands, (needed, needed), None);
             let mut seated = seated.ok()?;
             let seats = seated.assumed().copied().collect();
             seated.rollback(self.cluster, Statement::default().checkpoint());
@@ -288,7 +289,8 @@ impl Search<'_> {
         let needed = u32::try_from(needed).expect("groups are bounded");
         let mut place = |search: &mut Self| -> Option<Vec<Assignment>> {
             let bounds = (needed, needed);
-            let seated = place_group(search.cluster, rankings, search.profile, demands, bounds);
+            let seated =
+                place_group(search.cluster, rankings, search.profile, demands, bounds, None);
             let mut seated = seated.ok()?;
             let seats = seated.assumed().copied().collect();
             seated.rollback(search.cluster, Statement::default().checkpoint());

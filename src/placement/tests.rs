@@ -5,6 +5,7 @@ use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, PodIndex, Resource
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::model::{Node, PodClass, QueueSpec};
 use crate::plugins::default_profile;
+use smallvec::SmallVec;
 
 const GPU: &str = "nvidia.com/gpu";
 
@@ -122,7 +123,7 @@ impl World {
         });
         let candidates = gangs(dice, &mut cluster, &mut fair, &nodes, leaves);
         let wanted = class(&mut cluster, 1 + dice.below(3), 1 + dice.below(4));
-        let pods: Vec<PodIndex> =
+        let pods: SmallVec<[PodIndex; 4]> =
             (0..1 + dice.below(4)).map(|at| PodIndex(1000 + at as u32)).collect();
         let requests = cluster.class(wanted).requests.clone();
         pods.iter().for_each(|_| fair.pend(leaves[0], &requests, 1));

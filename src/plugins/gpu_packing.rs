@@ -1,8 +1,8 @@
 //! GpuPacking: fills nodes whose GPUs are already in use, keeps whole nodes whole, and keeps GPU
 //! nodes free of pods that ask for no GPU.
 
-use crate::cluster::{Class, Cluster, NodeIndex, ResourceId, is_gpu};
-use crate::framework::{Plugin, Reads, SCORE_MAX, Score};
+use crate::cluster::{Class, Cluster, NodeIndex, is_gpu};
+use crate::framework::{Plugin, Reads, SCORE_MAX, Score, Term, Terms};
 
 /// What breaking up an idle node costs, against any node already in use.
 const IDLE_NODE_MAX: i64 = 40;
@@ -25,16 +25,28 @@ impl Score for GpuPacking {
         Reads::Usage
     }
 
-    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
-        let gpu = |(resource, _): &&(ResourceId, i64)| is_gpu(cluster.resources().name(*resource));
-        match class.requests.iter().find(gpu) {
-            Some((resource, asked)) => with_gpu(cluster, node, *resource, *asked),
-            None => without_gpu(cluster, node),
+    /// The GPUs that the class asks for, or else all kinds that there are.
+    fn terms(&self, cluster: &Cluster, class: &Class) -> Terms {
+        let resources = cluster.resources();
+        let term = |resource, asked| Term { resource, asked, weight: 1 };
+        let asked = class.requests.iter().find(|(r, n)| *n > 0 && is_gpu(resources.name(*r)));
+        if let Some((resource, asked)) = asked {
+            return std::iter::once(term(*resource, *asked)).collect();
+        }
+        let gpus = resources.iter().filter(|resource| is_gpu(resources.name(*resource)));
+        gpus.map(|resource| term(resource, 0)).collect()
+    }
+
+    fn score(&self, cluster: &Cluster, _: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
+        match terms {
+            [gpu] if gpu.asked > 0 => with_gpu(cluster, node, gpu),
+            gpus => without_gpu(cluster, node, gpus),
         }
     }
 }
 
-fn with_gpu(cluster: &Cluster, node: NodeIndex, resource: ResourceId, asked: i64) -> i64 {
+fn with_gpu(cluster: &Cluster, node: NodeIndex, gpu: &Term) -> i64 {
+    let (resource, asked) = (gpu.resource, gpu.asked);
     let total = cluster.allocatable(resource, node).max(1);
     let used = cluster.requested(resource, node);
     if asked >= total {
@@ -47,11 +59,9 @@ fn with_gpu(cluster: &Cluster, node: NodeIndex, resource: ResourceId, asked: i64
     IDLE_NODE_MAX + (SCORE_MAX - IDLE_NODE_MAX) * after / total
 }
 
-fn without_gpu(cluster: &Cluster, node: NodeIndex) -> i64 {
-    let resources = cluster.resources();
-    let gpus = resources.iter().filter(|resource| is_gpu(resources.name(*resource)));
-    let (total, used) = gpus.fold((0, 0), |(total, used), resource| {
-        let more = (cluster.allocatable(resource, node), cluster.requested(resource, node));
+fn without_gpu(cluster: &Cluster, node: NodeIndex, gpus: &[Term]) -> i64 {
+    let (total, used) = gpus.iter().fold((0, 0), |(total, used), Term { resource, .. }| {
+        let more = (cluster.allocatable(*resource, node), cluster.requested(*resource, node));
         (total + more.0, used + more.1)
     });
     if total == 0 {

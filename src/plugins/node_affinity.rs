@@ -2,7 +2,7 @@
 
 use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::framework::{
-    Filter, Narrowing, Plugin, Reads, Reason, Score, Status, default_normalize,
+    Filter, Narrowing, Plugin, Reads, Reason, Score, Status, Term, default_normalize,
 };
 use crate::model::{NodeSelectorTerm, Operator};
 use std::collections::BTreeSet;
@@ -64,7 +64,7 @@ impl Score for NodeAffinity {
     }
 
     /// Sum of the weights of the preferred terms that match.
-    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
+    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, _: &[Term]) -> i64 {
         let Some(node) = &cluster.node(node).node else { return 0 };
         let matching = class.spec.preferred.iter().filter(|(_, term)| term.matches(node));
         matching.map(|(weight, _)| i64::from(*weight)).sum()

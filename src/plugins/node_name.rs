@@ -19,7 +19,7 @@ impl Filter for NodeName {
 
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
         match &class.spec.node_name {
-            Some(name) if *name != cluster.node(node).name => {
+            Some(name) if **name != *cluster.node(node).name => {
                 Status::unresolvable(Reason::NodeName)
             }
             _ => Status::Success,

@@ -1,7 +1,7 @@
 //! NodeResourcesBalancedAllocation: prefers nodes whose resources would be used evenly.
 
-use crate::cluster::{CPU, Class, Cluster, EPHEMERAL_STORAGE, MEMORY, NodeIndex, ResourceId};
-use crate::framework::{Plugin, Reads, SCORE_MAX, Score};
+use crate::cluster::{CPU, Class, Cluster, EPHEMERAL_STORAGE, MEMORY, NodeIndex};
+use crate::framework::{Plugin, Reads, SCORE_MAX, Score, Term, Terms};
 use smallvec::SmallVec;
 
 /// The plugin with its arguments.
@@ -28,22 +28,24 @@ impl Score for NodeResourcesBalancedAllocation {
         Reads::Usage
     }
 
+    fn terms(&self, cluster: &Cluster, class: &Class) -> Terms {
+        let known = self.resources.iter().filter_map(|name| cluster.resources().find(name));
+        known.map(|r| Term { resource: r, asked: class.request(r), weight: 1 }).collect()
+    }
+
     /// How much the pod improves the balance: 75 for not at all, above for better. The balance is
     /// `100 * (1 - standard deviation of the requested fractions)`, in upstream's floating point,
     /// operation by operation: the result is upstream's to the last bit, and the same everywhere.
-    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
-        let known = self.resources.iter().filter_map(|name| cluster.resources().find(name));
-        let known: SmallVec<[ResourceId; 4]> = known.collect();
-        if known.iter().all(|resource| class.request(*resource) == 0) {
+    fn score(&self, cluster: &Cluster, _: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
+        if terms.iter().all(|term| term.asked == 0) {
             return 0;
         }
         let (mut with, mut without) = (Fractions::new(), Fractions::new());
-        for resource in known {
-            let capacity = cluster.allocatable(resource, node);
-            let asked = class.request(resource);
-            let basic = matches!(resource, CPU | MEMORY | EPHEMERAL_STORAGE);
-            if capacity > 0 && (basic || asked > 0) {
-                let requested = cluster.requested(resource, node);
+        for Term { resource, asked, .. } in terms {
+            let capacity = cluster.allocatable(*resource, node);
+            let basic = matches!(*resource, CPU | MEMORY | EPHEMERAL_STORAGE);
+            if capacity > 0 && (basic || *asked > 0) {
+                let requested = cluster.requested(*resource, node);
                 with.push(fraction(requested + asked, capacity));
                 without.push(fraction(requested, capacity));
             }

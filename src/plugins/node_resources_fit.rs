@@ -1,7 +1,9 @@
 //! NodeResourcesFit: requests must fit what is left; nodes are scored by how full they are.
 
-use crate::cluster::{Class, Cluster, NodeIndex, PODS};
-use crate::framework::{Filter, Plugin, Reads, Reason, Reasons, SCORE_MAX, Score, Status};
+use crate::cluster::{CPU, Class, Cluster, EPHEMERAL_STORAGE, MEMORY, NodeIndex, PODS};
+use crate::framework::{
+    Filter, Plugin, Reads, Reason, Reasons, SCORE_MAX, Score, Status, Term, Terms,
+};
 
 /// How fullness becomes a score; upstream `ScoringStrategyType`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,13 +89,24 @@ impl Score for NodeResourcesFit {
         Reads::Usage
     }
 
-    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
+    fn terms(&self, cluster: &Cluster, class: &Class) -> Terms {
+        let resources = self.resources.iter();
+        let known = resources.filter_map(|(name, weight)| {
+            let resource = cluster.resources().find(name)?;
+            Some(Term { resource, asked: class.asked(resource), weight: *weight })
+        });
+        let basic = |term: &Term| matches!(term.resource, CPU | MEMORY | EPHEMERAL_STORAGE);
+        known.filter(|term| term.asked > 0 || basic(term)).collect()
+    }
+
+    fn score(&self, cluster: &Cluster, _: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
         let (mut sum, mut weights) = (0, 0);
-        for (name, weight) in &self.resources {
-            let Some((requested, capacity)) = utilization(cluster, class, node, name) else {
+        for Term { resource, asked, weight } in terms {
+            let capacity = cluster.allocatable(*resource, node);
+            if capacity <= 0 {
                 continue;
-            };
-            let score = self.resource_score(requested, capacity);
+            }
+            let score = self.resource_score(cluster.scored(*resource, node) + asked, capacity);
             let counts = score > 0 || !self.is_ratio();
             sum += if counts { score * weight } else { 0 };
             weights += if counts { *weight } else { 0 };
@@ -126,21 +139,6 @@ impl NodeResourcesFit {
 /// `part * 100 / whole`, for parts within the whole: quantities end at 2^52, so nothing overflows.
 fn scaled(part: i64, whole: i64) -> i64 {
     part * SCORE_MAX / whole
-}
-
-/// `(requested with the pod, allocatable)` of a resource that counts for this pod on this node.
-fn utilization(
-    cluster: &Cluster,
-    class: &Class,
-    node: NodeIndex,
-    name: &str,
-) -> Option<(i64, i64)> {
-    let resource = cluster.resources().find(name)?;
-    let capacity = cluster.allocatable(resource, node);
-    let asked = class.asked(resource);
-    let basic = matches!(name, "cpu" | "memory" | "ephemeral-storage");
-    let counts = capacity > 0 && (asked > 0 || basic);
-    counts.then(|| (cluster.scored(resource, node) + asked, capacity))
 }
 
 /// Upstream `helper.BuildBrokenLinearFunction`.

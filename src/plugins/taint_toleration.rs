@@ -1,7 +1,7 @@
 //! TaintToleration: pods stay off nodes whose taints they do not tolerate.
 
 use crate::cluster::{Class, Cluster, NodeIndex};
-use crate::framework::{Filter, Plugin, Reads, Reason, Score, Status, default_normalize};
+use crate::framework::{Filter, Plugin, Reads, Reason, Score, Status, Term, default_normalize};
 use crate::model::TaintEffect;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Score for TaintToleration {
     }
 
     /// Number of `PreferNoSchedule` taints that are not tolerated: fewer is better.
-    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> i64 {
+    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, _: &[Term]) -> i64 {
         let soft = |effect| effect == TaintEffect::PreferNoSchedule;
         let tolerations = &class.spec.tolerations;
         let mut count = 0;

@@ -1,6 +1,6 @@
 //! Pod groups. A bare pod is a group of one, so there is one path.
 
-use super::Home;
+use super::{Home, Likeness, OrderKey};
 use crate::cluster::{ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::{Timestamp, WallTime};
@@ -68,6 +68,8 @@ pub struct PodGroup {
     pub wanted_queue: Option<Box<str>>,
     /// The queue in which it is, or was last.
     pub admitted_to: Option<Box<str>>,
+    /// It has been past the gate: its queue is settled.
+    pub past_gate: bool,
     /// Where its room is charged; `None`: its queue is refused, and why.
     pub leaf: Option<QueueIndex>,
     /// See `leaf`.
@@ -84,6 +86,10 @@ pub struct PodGroup {
     pub profile: u8,
     /// Creation of the oldest live member.
     pub created: WallTime,
+    /// No room is drained for it before; `None`: it was never looked at.
+    pub drain_at: Option<Timestamp>,
+    /// Drains that ended without seating it.
+    pub drains: u32,
     /// When the first member was seen, for waiting times.
     pub first_seen: Timestamp,
     /// Members by what they do.
@@ -108,7 +114,9 @@ pub struct PodGroup {
     pub main_reason: &'static str,
     /// To be looked at again before the next decision.
     pub(crate) dirty: bool,
-    pub(super) waits_for: SmallVec<[ClassId; 1]>,
+    /// its place among the active when it last was one
+    pub(super) order: Option<OrderKey>,
+    pub(super) waits_for: SmallVec<[(ClassId, Likeness, OrderKey); 1]>,
     pub(crate) wake_at: Option<Timestamp>,
     /// Since when the gate holds it; telling waits a little, as members arrive one by one.
     pub(crate) gated_since: Option<Timestamp>,
@@ -138,7 +146,9 @@ impl PodGroup {
 /// All groups.
 #[derive(Debug, Default)]
 pub struct GroupTable {
-    groups: Vec<PodGroup>,
+    /// boxed: the table grows without moving them, which doubles memory for a moment
+    #[allow(clippy::vec_box)]
+    groups: Vec<Box<PodGroup>>,
     free: Vec<GroupIndex>,
     by_name: FxHashMap<(Arc<str>, Box<str>), GroupIndex>,
 }
@@ -176,11 +186,11 @@ impl GroupTable {
         };
         let index = match self.free.pop() {
             Some(index) => {
-                self.groups[index.index()] = group;
+                *self.groups[index.index()] = group;
                 index
             }
             None => {
-                self.groups.push(group);
+                self.groups.push(Box::new(group));
                 GroupIndex(u32::try_from(self.groups.len() - 1).expect("fewer groups than pods"))
             }
         };
@@ -192,7 +202,7 @@ impl GroupTable {
 
     /// Ends a group without members.
     pub fn remove(&mut self, index: GroupIndex) {
-        let group = std::mem::take(&mut self.groups[index.index()]);
+        let group = std::mem::take(&mut *self.groups[index.index()]);
         assert!(group.members.is_empty(), "I3: a group with members ends");
         if let Some(name) = group.name {
             self.by_name.remove(&name);
@@ -209,6 +219,6 @@ impl GroupTable {
     /// All groups.
     pub fn iter(&self) -> impl Iterator<Item = (GroupIndex, &PodGroup)> {
         let live = self.groups.iter().enumerate().filter(|(_, group)| group.live);
-        live.map(|(i, group)| (GroupIndex(u32::try_from(i).expect("indexes fit")), group))
+        live.map(|(i, group)| (GroupIndex(u32::try_from(i).expect("indexes fit")), &**group))
     }
 }

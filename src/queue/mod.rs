@@ -11,10 +11,14 @@ use crate::cluster::ClassId;
 use crate::fairshare::QueueIndex;
 use crate::model::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// Order of the active groups of one leaf: the stage, then the profile's QueueSort, then a stable
 /// hash, then the index.
 pub type OrderKey = (Stage, (i64, i64), u64);
+
+const KEY_MIN: OrderKey = (Stage::Completion, (i64::MIN, i64::MIN), 0);
+const KEY_MAX: OrderKey = (Stage::Growth, (i64::MAX, i64::MAX), u64::MAX);
 
 /// What an active group is after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +29,16 @@ pub enum Stage {
     Minimum,
     /// Members above its minimum.
     Growth,
+}
+
+/// Unschedulable groups of one kind fit or do not fit together: while the first of them does not,
+/// the others need no try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Likeness {
+    /// Nothing of them runs, and all of their so many members are needed, of one class.
+    Alike(QueueIndex, u32),
+    /// A group like no other.
+    Alone(GroupIndex),
 }
 
 /// Where a group is.
@@ -49,9 +63,9 @@ pub enum Home {
 #[derive(Debug, Default)]
 pub struct Queue {
     active: BTreeMap<QueueIndex, BTreeSet<(OrderKey, GroupIndex)>>,
-    /// unschedulable groups that wait for room below a limit of their queue
-    limited: BTreeSet<GroupIndex>,
-    unschedulable: BTreeSet<(ClassId, GroupIndex)>,
+    /// those of which the last try failed for a limit of the queue, not for room
+    limited: BTreeSet<(ClassId, Likeness)>,
+    unschedulable: BTreeSet<(ClassId, Likeness, OrderKey, GroupIndex)>,
     timers: BTreeSet<(Timestamp, GroupIndex)>,
     counts: HomeCounts,
     entered: HomeCounts,
@@ -103,11 +117,11 @@ impl Queue {
                 if active.is_empty() {
                     self.active.remove(&leaf);
                 }
+                group.order = Some(key);
             }
             Home::Unschedulable => {
-                self.limited.remove(&index);
-                for class in group.waits_for.drain(..) {
-                    self.unschedulable.remove(&(class, index));
+                for (class, kind, key) in group.waits_for.drain(..) {
+                    self.unschedulable.remove(&(class, kind, key, index));
                 }
             }
             _ => {}
@@ -129,22 +143,42 @@ impl Queue {
     }
 
     /// Registers an unschedulable group under a class whose room may help it.
-    pub fn wait_for(&mut self, index: GroupIndex, group: &mut PodGroup, class: ClassId) {
+    pub fn wait_for(
+        &mut self,
+        index: GroupIndex,
+        group: &mut PodGroup,
+        class: ClassId,
+        kind: Likeness,
+    ) {
         debug_assert_eq!(group.home, Home::Unschedulable);
-        if self.unschedulable.insert((class, index)) {
-            group.waits_for.push(class);
+        let key = group.order.expect("it was active before");
+        if self.unschedulable.insert((class, kind, key, index)) {
+            group.waits_for.push((class, kind, key));
         }
     }
 
-    /// Registers an unschedulable group that waits for its queue to fall below its limit.
-    pub fn wait_for_quota(&mut self, index: GroupIndex, group: &PodGroup) {
-        debug_assert_eq!(group.home, Home::Unschedulable);
-        self.limited.insert(index);
+    /// Says what groups alike wait for: their queue to fall below its limit, or else room.
+    pub fn set_limited(&mut self, class: ClassId, likeness: Likeness, limited: bool) {
+        if limited {
+            self.limited.insert((class, likeness));
+        } else {
+            self.limited.remove(&(class, likeness));
+        }
     }
 
-    /// Groups that wait for their queue to fall below its limit.
-    pub fn limited(&self) -> impl Iterator<Item = GroupIndex> {
-        self.limited.iter().copied()
+    /// Whether such groups wait for their queue to fall below its limit.
+    #[must_use]
+    pub fn is_limited(&self, class: ClassId, likeness: Likeness) -> bool {
+        self.limited.contains(&(class, likeness))
+    }
+
+    /// All groups alike that wait for their queue to fall below its limit.
+    #[must_use]
+    pub fn limited(&mut self) -> Vec<(ClassId, Likeness)> {
+        let mut limited = std::mem::take(&mut self.limited);
+        limited.retain(|(class, likeness)| self.first_waiting(*class, *likeness).is_some());
+        self.limited = limited;
+        self.limited.iter().copied().collect()
     }
 
     /// Whether any group is to be tried.
@@ -169,34 +203,42 @@ impl Queue {
         self.active.len() == 1 && self.active.values().all(|groups| groups.len() == 1)
     }
 
-    /// Classes that unschedulable groups wait for, ascending.
+    /// Classes that unschedulable groups wait for, each with the kinds of these groups, ascending.
+    /// O(kinds x log(groups)).
     #[must_use]
-    pub fn waiting_classes(&self) -> Vec<ClassId> {
-        let mut classes: Vec<ClassId> =
-            self.unschedulable.iter().map(|(class, _)| *class).collect();
-        classes.dedup();
-        classes
+    pub fn waiting_kinds(&self) -> Vec<(ClassId, Likeness)> {
+        let mut kinds = Vec::new();
+        let mut next = self.unschedulable.first();
+        while let Some((class, kind, ..)) = next.copied() {
+            kinds.push((class, kind));
+            let last = Bound::Excluded((class, kind, KEY_MAX, GroupIndex::MAX));
+            next = self.unschedulable.range((last, Bound::Unbounded)).next();
+        }
+        kinds
     }
 
-    /// Unschedulable groups that wait for a class.
+    /// The first unschedulable group of a kind.
     #[must_use]
-    pub fn waiting_for(&self, class: ClassId) -> Vec<GroupIndex> {
-        let range = (class, GroupIndex::MIN)..=(class, GroupIndex::MAX);
-        self.unschedulable.range(range).map(|(_, group)| *group).collect()
+    pub fn first_waiting(&self, class: ClassId, kind: Likeness) -> Option<GroupIndex> {
+        let range = (class, kind, KEY_MIN, GroupIndex::MIN)..;
+        let first = self.unschedulable.range(range).next();
+        first.filter(|(c, k, ..)| (*c, *k) == (class, kind)).map(|(.., group)| *group)
     }
 
     /// Unschedulable groups, those at a limit included, ascending.
     #[must_use]
     pub fn unschedulable(&self) -> Vec<GroupIndex> {
-        let groups = self.unschedulable.iter().map(|(_, group)| *group).chain(self.limited());
-        let groups: BTreeSet<GroupIndex> = groups.collect();
-        groups.into_iter().collect()
+        let mut groups: Vec<GroupIndex> =
+            self.unschedulable.iter().map(|(.., group)| *group).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
     }
 
     /// Whether any group waits for a change.
     #[must_use]
     pub fn any_unschedulable(&self) -> bool {
-        !self.unschedulable.is_empty() || !self.limited.is_empty()
+        !self.unschedulable.is_empty()
     }
 
     /// Has the group looked at again at a time; an earlier time stands.
@@ -271,8 +313,9 @@ impl Queue {
             }
             let registers = matches!(group.home, Home::Unschedulable);
             assert!(registers || group.waits_for.is_empty(), "I3: a group waits in two homes");
-            for class in &group.waits_for {
-                assert!(self.unschedulable.contains(&(*class, index)), "I3: a wait is lost");
+            for (class, kind, key) in &group.waits_for {
+                let wait = (*class, *kind, *key, index);
+                assert!(self.unschedulable.contains(&wait), "I3: a wait is lost");
             }
             registered += group.waits_for.len();
         }

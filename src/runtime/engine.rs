@@ -16,6 +16,8 @@ const BATCH: usize = 1024;
 /// How often the engine shows life when nothing happens, and brings gauges up to date when much
 /// does.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// From which difference on the wall clock counts as set.
+const CLOCK_SET_MS: u64 = 500;
 const GAUGES: Duration = Duration::from_secs(1);
 
 pub(super) struct Engine {
@@ -26,6 +28,8 @@ pub(super) struct Engine {
     outgoing: VecDeque<ApiCall>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    /// wall time less monotonic time, as the scheduler knows it
+    wall_ahead_ms: Option<i64>,
     /// gauges are behind since then
     stale_since: Option<Instant>,
     /// what the counters show already
@@ -42,7 +46,17 @@ impl Engine {
     ) -> Self {
         let outgoing = VecDeque::new();
         let tallies = Tallies::default();
-        Self { scheduler, clock, calls, outgoing, metrics, health, stale_since: None, tallies }
+        Self {
+            scheduler,
+            clock,
+            calls,
+            outgoing,
+            metrics,
+            health,
+            wall_ahead_ms: None,
+            stale_since: None,
+            tallies,
+        }
     }
 
     /// Runs until nobody sends events any more or nobody takes calls.
@@ -69,6 +83,7 @@ impl Engine {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             self.health.beat();
+            self.look_at_clock();
             if self.outgoing.is_empty() {
                 self.decide();
             }
@@ -87,6 +102,18 @@ impl Engine {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Tells the scheduler when the wall clock was set, or the machine slept.
+    fn look_at_clock(&mut self) {
+        let now = self.now();
+        let wall = Clock::wall();
+        let ahead = wall.0.saturating_sub(now.0);
+        let known = self.wall_ahead_ms.get_or_insert(ahead);
+        if known.abs_diff(ahead) >= CLOCK_SET_MS {
+            *known = ahead;
+            self.scheduler.handle(now, Event::ClockSet(wall));
+        }
     }
 
     fn take_in(&mut self, batch: &mut Vec<Event>) {

@@ -14,18 +14,24 @@ mod observe;
 pub mod preview;
 
 use crate::config::{self, Configuration};
-use crate::fairshare::{Decay, UsageOptions};
+use crate::fairshare::{Decay, LsfOptions, UsageOptions};
 use crate::kubernetes::client::configure;
+use crate::kubernetes::convert::{Converter, queue::file};
 use crate::kubernetes::dispatch::{self, Dispatcher};
 use crate::kubernetes::lease::{Elector, Fence, Settings};
-use crate::kubernetes::{Clock, Connection, convert::Converter, watch};
-use crate::model::{EvictionBudget, WallTime};
+use crate::kubernetes::objects::QueueObject;
+use crate::kubernetes::{Clock, Connection, watch};
+use crate::model::narrowed::base;
+use crate::model::queue::Ordering;
+use crate::model::{EvictionBudget, QueueSpec, WallTime};
 use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
-use crate::scheduler::{Event, Evictions, Leadership, Options, Scheduler};
+use crate::scheduler::{DrainOptions, Event, Evictions, Kind, Leadership, Options, Scheduler};
 use crate::telemetry::Metrics;
 use crate::telemetry::http::{Endpoints, Health, serve};
 use anyhow::Context;
 use engine::Engine;
+use kube::Api;
+use kube::api::ListParams;
 use observe::Observations;
 use std::future::Future;
 use std::path::Path;
@@ -70,6 +76,7 @@ pub async fn run_on(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<End> {
     let clock = Clock::default();
+    let tree = configuration.queues.file.as_deref().map(file::read_tree).transpose()?;
     let names = configuration.profiles.iter().map(|profile| &*profile.scheduler_name);
     let metrics = Arc::new(Metrics::new(names));
     let health = Arc::new(Health::new(configuration.ready_when_standby));
@@ -92,7 +99,8 @@ pub async fn run_on(
         observations.clone(),
     );
     let dispatcher = tokio::spawn(dispatcher.run(outbox, stopped));
-    let watches = watch::run(
+    let watches = watch_cluster(
+        tree,
         connection.watches.clone(),
         converter(&configuration),
         events.clone(),
@@ -129,6 +137,35 @@ pub async fn run_on(
     watches.abort();
     engine.abort();
     Ok(end)
+}
+
+/// Watches the cluster; a tree from a file takes the place of its queues.
+async fn watch_cluster(
+    tree: Option<Vec<QueueSpec>>,
+    client: kube::Client,
+    converter: Converter,
+    events: mpsc::Sender<Event>,
+    observer: Arc<Observations>,
+) {
+    let Some(tree) = tree else { return watch::run(client, converter, events, observer).await };
+    tracing::info!(queues = tree.len(), "the tree of queues is that of the file");
+    let queues = tree.into_iter().map(|spec| Event::QueueApplied(Box::new(spec)));
+    let list = std::iter::once(Event::ListStarted(Kind::Queue)).chain(queues);
+    for event in list.chain([Event::ListEnded(Kind::Queue)]) {
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+    let ignored = async {
+        let first = ListParams::default().limit(1);
+        let found = Api::<QueueObject>::all(client.clone()).list(&first).await;
+        if found.is_ok_and(|found| !found.items.is_empty()) {
+            tracing::warn!(
+                "the cluster has Queue objects, which are ignored: the configuration names a file"
+            );
+        }
+    };
+    tokio::join!(watch::run_but_queues(client.clone(), converter, events, observer), ignored);
 }
 
 /// Becomes the leader, tells the engine, and returns when the lease is lost.
@@ -260,15 +297,48 @@ fn options(configuration: &Configuration) -> Options {
             pods: configuration.evictions.budget_pods,
             window_ms: millis(configuration.evictions.budget_window),
         }),
-        queue_status_interval_ms: Some(millis(configuration.queues.status_interval)),
+        drains: (!configuration.drains.after.is_zero()).then(|| DrainOptions {
+            after_ms: millis(configuration.drains.after),
+            for_ms: millis(configuration.drains.lasting),
+            percent: configuration.drains.percent,
+        }),
+        capacity_hold_ms: millis(configuration.queues.capacity_hold),
+        queue_status_interval_ms: match configuration.queues.file {
+            None => Some(millis(configuration.queues.status_interval)),
+            Some(_) => None,
+        },
         usage: UsageOptions {
             cpu_factor: f64::from(configuration.queues.cpu_factor),
             memory_factor: f64::from(configuration.queues.memory_factor),
             gpu_factor: f64::from(configuration.queues.gpu_factor),
+            factors: configuration.queues.factors.iter().map(per_base_unit).collect(),
             decay: Decay::HalfLife(millis(configuration.queues.usage_half_life)),
-            ..UsageOptions::default()
         },
+        lsf: lsf(&configuration.queues.lsf),
+        root_order: Ordering::parse(&configuration.queues.ordering).unwrap_or_default(),
         ..Options::default()
+    }
+}
+
+fn per_base_unit(configured: &config::Factor) -> (Box<str>, f64) {
+    let units = match base(&configured.resource) {
+        "cpu" => 1000.0,
+        "memory" => f64::from(1 << 30),
+        _ => 1.0,
+    };
+    (configured.resource.as_str().into(), configured.factor / units)
+}
+
+fn lsf(configured: &config::Lsf) -> LsfOptions {
+    LsfOptions {
+        cpu_time_factor: configured.cpu_time_factor,
+        run_time_factor: configured.run_time_factor,
+        committed_run_time_factor: configured.committed_run_time_factor,
+        run_job_factor: configured.run_job_factor,
+        gpu_run_time_factor: configured.gpu_run_time_factor,
+        hist_hours: configured.hist_hours,
+        enable_hist_run_time: configured.enable_hist_run_time,
+        enable_gpu_hist_run_time: configured.enable_gpu_hist_run_time,
     }
 }
 

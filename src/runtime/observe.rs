@@ -153,10 +153,13 @@ pub(super) fn add_tallies(metrics: &Metrics, before: &Tallies, now: &Tallies) {
         ("Reported", now.plans_reported - before.plans_reported),
         ("NotFound", now.searches_unproved - before.searches_unproved),
         ("OverBudget", now.budget_stops - before.budget_stops),
+        ("DrainBegun", now.drains - before.drains),
+        ("DrainExpired", now.drains_expired - before.drains_expired),
         ("PairSpared", now.pairs_spared - before.pairs_spared),
     ] {
         metrics.plans.with_label_values(&[result]).inc_by(more);
     }
+    metrics.drained_seconds.inc_by(now.drained_gpu_ms / 1000 - before.drained_gpu_ms / 1000);
     for (result, count) in &now.plans_given_up {
         let counted = before.plans_given_up.get(result).copied().unwrap_or(0);
         metrics.plans.with_label_values(&[result]).inc_by(count - counted);

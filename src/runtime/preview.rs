@@ -88,6 +88,11 @@ impl Cluster {
         }
     }
 
+    /// These queues are in force, whatever the cluster says.
+    pub fn set_specs(&mut self, specs: Vec<QueueSpec>) {
+        self.specs = specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+    }
+
     /// The queues that are in force.
     #[must_use]
     pub fn specs(&self) -> &BTreeMap<Box<str>, QueueSpec> {
@@ -102,6 +107,7 @@ impl Cluster {
         specs: &BTreeMap<Box<str>, QueueSpec>,
     ) -> Outcome {
         let mut configuration = configuration.clone();
+        configuration.queues.file = None;
         configuration.queues.status_interval = Duration::from_millis(1);
         let mut scheduler = scheduler(&configuration);
         let mut now = Timestamp(0);

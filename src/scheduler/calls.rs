@@ -20,7 +20,7 @@ pub struct PodRef {
 }
 
 /// Everything the scheduler can ask of the world. Each member of a `Bind`, `Delete` or `Evict` is
-/// answered exactly once; nothing answers a `Tell`, `Warn` or `ShowQueue`.
+/// answered exactly once; nothing answers the others.
 #[derive(Clone, Debug)]
 pub enum ApiCall {
     /// Bind the members, in parallel.
@@ -67,6 +67,13 @@ pub enum ApiCall {
         telling: Telling,
         /// The pods had no such condition: it begins now.
         first: bool,
+    },
+    /// Write an event on a pod whose edit is ignored, and nothing else.
+    NoteIgnored {
+        /// The pod.
+        pod: PodRef,
+        /// What is ignored, and what holds.
+        note: Arc<str>,
     },
     /// Write how a queue stands into its status. A later one replaces an earlier one.
     ShowQueue(Box<Standing>),

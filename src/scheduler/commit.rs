@@ -11,7 +11,6 @@ use super::pods::PodState;
 use crate::cluster::{PodIndex, Statement};
 use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
-use std::sync::Arc;
 
 impl Scheduler {
     /// Assumes all members of a statement and asks for their binds.
@@ -27,7 +26,7 @@ impl Scheduler {
         let call = self.calls.begin(index, statement.len());
         let mut members = Vec::with_capacity(statement.len());
         for assignment in statement.commit() {
-            let node: Arc<str> = (*self.cluster.node(assignment.node).name).into();
+            let node = self.cluster.node(assignment.node).name.clone();
             let pod = self.pods.get_mut(assignment.pod);
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are bound");
             pod.state = PodState::Assumed(call);

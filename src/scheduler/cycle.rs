@@ -1,16 +1,18 @@
 //! One scheduling cycle.
 
 use super::Scheduler;
+use super::narrowed::NarrowedGate;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex, ResourceId};
+use crate::cluster::{ClassId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
-use crate::placement::{Demand, place_group};
-use crate::queue::{Amounts, GroupIndex, Home};
+use crate::placement::{Demand, Failure, place_group};
+use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 
 /// What keeps a group from being placed though there may be room.
 enum Held {
@@ -22,6 +24,8 @@ enum Held {
     Kept(QueueIndex),
     /// What this queue is guaranteed of a resource, for a group that must never be evicted.
     Guarantee(QueueIndex, ResourceId),
+    /// This narrowed resource is offered by nodes with room, and this queue may not have more.
+    Narrowed(QueueIndex, ResourceId),
 }
 
 impl Scheduler {
@@ -30,14 +34,17 @@ impl Scheduler {
     pub(super) fn decide(&mut self, now: Timestamp) -> Report {
         self.now = now;
         self.renew_tree();
-        self.renew_capacity();
+        self.turn_doors();
+        self.renew_capacity(now);
         self.age_usage(now);
+        self.give_up_awaited(now);
         while let Some(index) = self.queue.pop_due(now) {
             let group = self.groups.get_mut(index);
             // a search for room may find what it did not: some were protected until now
             (group.wake_at, group.room_tried) = (None, None);
             self.mark(index);
         }
+        self.step_drains(now);
         // a plan that ends has its gang looked at again: what it asks for counts at once
         while !self.dirty.is_empty() {
             for index in std::mem::take(&mut self.dirty) {
@@ -62,25 +69,65 @@ impl Scheduler {
         report
     }
 
-    /// Wakes unschedulable groups of which a pod now fits a node that has improved. What rejected
-    /// them before is not asked: a taint may go while the node is full, and room come later.
+    /// Wakes unschedulable groups of which a pod now fits a node that has improved: the first of
+    /// each kind. What rejected them before is not asked: a taint may go while the node is full,
+    /// and room come later.
     fn wake_helped(&mut self, now: Timestamp) {
         let improved = std::mem::take(&mut self.improved);
-        if improved.is_empty() || !self.queue.any_unschedulable() {
+        let mut helped = std::mem::take(&mut self.waking);
+        if !self.queue.any_unschedulable() || improved.is_empty() && helped.is_empty() {
             return;
         }
-        for class in self.queue.waiting_classes() {
-            if !self.helped(class, &improved) {
-                continue;
+        for kinds in self.queue.waiting_kinds().chunk_by(|a, b| a.0 == b.0) {
+            if self.helped(kinds[0].0, &improved) {
+                helped.extend(kinds.iter().filter(|(c, kind)| !self.queue.is_limited(*c, *kind)));
             }
-            for index in self.queue.waiting_for(class) {
-                self.mark(index);
-                let group = self.groups.get_mut(index);
-                self.queue.move_to(index, group, Home::Idle);
-            }
+        }
+        for (class, kind) in helped {
+            self.wake_first(now, class, kind);
         }
         for index in std::mem::take(&mut self.dirty) {
             self.look_at(now, index);
+        }
+    }
+
+    /// Wakes the first group of a kind that is to be tried; the next follows when it is placed.
+    fn wake_first(&mut self, now: Timestamp, class: ClassId, kind: Likeness) {
+        self.waking.remove(&(class, kind));
+        while let Some(index) = self.queue.first_waiting(class, kind) {
+            let group = self.groups.get_mut(index);
+            self.queue.move_to(index, group, Home::Idle);
+            self.look_at(now, index);
+            if matches!(self.groups.get(index).home, Home::Active(_)) {
+                self.waking.insert((class, kind));
+                return;
+            }
+        }
+    }
+
+    /// Registers a group that failed for a limit of its queue, or else for room. Those of its kind
+    /// would fail alike.
+    fn wait_for(&mut self, index: GroupIndex, demands: &[Demand], kind: Likeness, limited: bool) {
+        for class in demands.iter().map(|demand| demand.class) {
+            let group = self.groups.get_mut(index);
+            self.queue.wait_for(index, group, class, kind);
+            self.queue.set_limited(class, kind, limited);
+            self.waking.remove(&(class, kind));
+        }
+    }
+
+    /// Those of one kind differ in nothing that decides whether they can be placed.
+    fn kind(&self, index: GroupIndex, demands: &[Demand]) -> Likeness {
+        let group = self.groups.get(index);
+        let whole = group.counts.settled() == 0 && group.counts.waiting == group.needed();
+        // how long it runs, and what is kept for it, decide where it may run
+        let alone = !self.drains.is_empty() && self.run_limit(index).is_some()
+            || self.is_drained_for(index);
+        match group.leaf {
+            Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
+                Likeness::Alike(leaf, group.counts.waiting)
+            }
+            _ => Likeness::Alone(index),
         }
     }
 
@@ -98,15 +145,30 @@ impl Scheduler {
     fn try_group(&mut self, now: Timestamp, index: GroupIndex) -> Attempt {
         let demands = self.demands(index);
         let bounds = self.bounds(index);
+        let kind = self.kind(index, &demands);
+        let woken = demands.first().map(|demand| (demand.class, kind));
+        let woken = woken.filter(|kind| self.waking.contains(kind));
         let group = self.groups.get_mut(index);
         group.attempts += 1;
-        let profile = &self.profiles[usize::from(group.profile)];
-        let outcome = match bounds {
-            Ok(bounds) => {
-                place_group(&mut self.cluster, &mut self.rankings, profile, &demands, bounds)
+        let bounds = match bounds {
+            Ok(bounds) => bounds,
+            Err(held) => {
+                let attempt = self.set_aside(now, index, held);
+                self.wait_for(index, &demands, kind, true);
+                return attempt;
             }
-            Err(held) => return self.set_aside(now, index, held),
         };
+        let (outcome, refused) = self.place(index, &demands, bounds);
+        if let (Err(_), Some(narrowed), Some(leaf)) =
+            (&outcome, refused, self.groups.get(index).leaf)
+        {
+            let queue = self.fair.parent(leaf).expect("pods are charged to users");
+            let attempt = self.set_aside(now, index, Held::Narrowed(queue, narrowed));
+            // a node that improves may help, and so may what the queue gives back
+            self.wait_for(index, &demands, kind, false);
+            self.type_limited.extend(demands.iter().map(|demand| (demand.class, kind)));
+            return attempt;
+        }
         let group = self.groups.get_mut(index);
         let mut attempt = Attempt {
             profile: group.profile,
@@ -120,6 +182,8 @@ impl Scheduler {
             Ok(statement) => {
                 attempt.members = u32::try_from(statement.len()).expect("bounded");
                 self.commit(index, statement);
+                self.end_drain(index);
+                woken.into_iter().for_each(|(class, kind)| self.wake_first(now, class, kind));
             }
             Err(failure) => {
                 group.rejected_by = failure.diagnosis.rejected_by;
@@ -127,13 +191,53 @@ impl Scheduler {
                 group.main_reason = reason.map_or("NoNodes", Reason::word);
                 attempt.result = AttemptResult::Unschedulable(failure.diagnosis.main_reason);
                 self.queue.move_to(index, group, Home::Unschedulable);
-                for demand in &demands {
-                    self.queue.wait_for(index, group, demand.class);
-                }
+                self.wait_for(index, &demands, kind, false);
                 self.tell_unschedulable(index, &failure);
             }
         }
         attempt
+    }
+
+    /// Places a group, on seats that are kept free too as far as it may have them; and which
+    /// narrowed resource kept it off nodes.
+    fn place(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+        let first = self.place_once(index, demands, bounds);
+        let open = self.open_drains(index);
+        if first.0.is_ok() || open.is_empty() {
+            return first;
+        }
+        self.lift_drains(&open, true);
+        let again = self.place_once(index, demands, bounds);
+        self.lift_drains(&open, false);
+        again
+    }
+
+    fn place_once(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        bounds: (u32, u32),
+    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+        let group = self.groups.get(index);
+        let profile = &self.profiles[usize::from(group.profile)];
+        let (cluster, rankings) = (&mut self.cluster, &mut self.rankings);
+        if cluster.narrowed().is_empty() {
+            return (place_group(cluster, rankings, profile, demands, bounds, None), None);
+        }
+        let mut gate = NarrowedGate {
+            fair: &mut self.fair,
+            leaf: group.leaf.expect("an active group has a queue"),
+            held_fast: group.non_preemptible.then_some(&self.held_fast),
+            taken: Amounts::new(),
+            refused: None,
+        };
+        let outcome = place_group(cluster, rankings, profile, demands, bounds, Some(&mut gate));
+        (outcome, gate.refused)
     }
 
     /// How many members must and may be placed now, or what of a queue forbids the first.
@@ -198,6 +302,12 @@ impl Scheduler {
                 );
                 ("QueueWithheld", message)
             }
+            Held::Narrowed(queue, resource) => {
+                let (name, resource) =
+                    (self.fair.name(queue), self.cluster.resources().name(resource));
+                let why = "other nodes have no room";
+                ("QueueLimit", format!("queue {name} may not have more {resource}, and {why}"))
+            }
             Held::Guarantee(queue, resource) => {
                 let (name, resource) =
                     (self.fair.name(queue), self.cluster.resources().name(resource));
@@ -208,7 +318,6 @@ impl Scheduler {
         let group = self.groups.get_mut(index);
         (group.rejected_by, group.main_reason) = (0, word);
         self.queue.move_to(index, group, Home::Unschedulable);
-        self.queue.wait_for_quota(index, group);
         let attempt = Attempt {
             profile: group.profile,
             gang: group.is_gang(),
@@ -224,10 +333,10 @@ impl Scheduler {
     }
 
     /// Pending members by class; within a class headers first, then the oldest, then by name.
-    pub(super) fn demands(&self, index: GroupIndex) -> Vec<Demand> {
+    pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
-        let mut pods: Vec<_> = members.filter(waiting).collect();
+        let mut pods: SmallVec<[_; 4]> = members.filter(waiting).collect();
         if pods.len() > 1 {
             pods.sort_by(|a, b| {
                 let (a, b) = (self.pods.get(*a), self.pods.get(*b));
@@ -241,7 +350,7 @@ impl Scheduler {
             .map(|pods| Demand {
                 class: self.pods.get(pods[0]).class,
                 headers: pods.iter().filter(|pod| self.pods.get(**pod).header).count(),
-                pods: pods.to_vec(),
+                pods: pods.into(),
             })
             .collect()
     }

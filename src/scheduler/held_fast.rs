@@ -5,10 +5,14 @@
 //! say so hold more than is guaranteed, the word of all of them counts for nothing.
 
 use super::Scheduler;
-use crate::cluster::ResourceId;
-use crate::fairshare::{QueueIndex, accounts};
+use crate::cluster::{ResourceId, ResourceTable};
+use crate::fairshare::{FairShare, QueueIndex, accounts};
 use crate::model::fault::{Fault, is_made};
 use crate::queue::{Amounts, GroupIndex};
+use rustc_hash::FxHashMap;
+
+/// What such pods hold, by declared queue.
+pub(super) type HeldFast = FxHashMap<QueueIndex, Amounts>;
 
 impl Scheduler {
     /// Adds (`sign` 1) or takes back (-1) what such a pod holds, at all declared queues above it.
@@ -31,33 +35,13 @@ impl Scheduler {
         }
     }
 
-    /// The lowest queue above the leaf whose guarantee does not take `extra` beside what such pods
-    /// hold there, and the resource. O(depth x resources).
+    /// See [`beyond_guarantee`].
     pub(super) fn beyond_guarantee(
         &self,
         leaf: QueueIndex,
         extra: &[(ResourceId, i64)],
     ) -> Option<(QueueIndex, ResourceId)> {
-        let lacks = |queue: QueueIndex| {
-            let none = Amounts::new();
-            let held = self.held_fast.get(&queue).unwrap_or(&none);
-            let mut resources = held.iter().chain(extra).map(|(resource, _)| *resource);
-            let lacking = resources.find(|resource| {
-                let resource = *resource;
-                let sum = |amounts: &[(ResourceId, i64)]| -> i64 {
-                    let same = amounts.iter().filter(|(known, _)| *known == resource);
-                    same.map(|(_, amount)| *amount).sum()
-                };
-                let wanted = sum(held) + sum(extra);
-                wanted > 0
-                    && accounts(self.cluster.resources().name(resource))
-                    && wanted > self.fair.guarantee(queue, resource)
-            });
-            lacking.map(|resource| (queue, resource))
-        };
-        let queues = self.fair.path(leaf).skip(1);
-        let mut declared = queues.filter(|queue| *queue != QueueIndex::ROOT);
-        declared.find_map(lacks)
+        beyond_guarantee(&self.fair, self.cluster.resources(), &self.held_fast, leaf, extra)
     }
 
     /// Whether a group must never be evicted, and has the right to say so.
@@ -67,4 +51,35 @@ impl Scheduler {
             && !is_made(Fault::FirmTaken)
             && group.leaf.is_some_and(|leaf| self.beyond_guarantee(leaf, &[]).is_none())
     }
+}
+
+/// The lowest queue above the leaf whose guarantee does not take `extra` beside what such pods
+/// hold there, and the resource. O(depth x resources).
+pub(super) fn beyond_guarantee(
+    fair: &FairShare,
+    resources: &ResourceTable,
+    held: &HeldFast,
+    leaf: QueueIndex,
+    extra: &[(ResourceId, i64)],
+) -> Option<(QueueIndex, ResourceId)> {
+    let lacks = |queue: QueueIndex| {
+        let none = Amounts::new();
+        let held = held.get(&queue).unwrap_or(&none);
+        let mut asked = held.iter().chain(extra).map(|(resource, _)| *resource);
+        let lacking = asked.find(|resource| {
+            let resource = *resource;
+            let sum = |amounts: &[(ResourceId, i64)]| -> i64 {
+                let same = amounts.iter().filter(|(known, _)| *known == resource);
+                same.map(|(_, amount)| *amount).sum()
+            };
+            let wanted = sum(held) + sum(extra);
+            wanted > 0
+                && accounts(resources.name(resource))
+                && wanted > fair.guarantee(queue, resource)
+        });
+        lacking.map(|resource| (queue, resource))
+    };
+    let queues = fair.path(leaf).skip(1);
+    let mut declared = queues.filter(|queue| *queue != QueueIndex::ROOT);
+    declared.find_map(lacks)
 }

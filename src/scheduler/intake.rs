@@ -2,10 +2,11 @@
 
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
-use crate::cluster::{ClassId, NodeApplied, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, NodeApplied, NodeIndex, Offer, PodIndex};
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
+use std::sync::Arc;
 
 impl Scheduler {
     pub(super) fn list_started(&mut self, kind: Kind) {
@@ -30,8 +31,8 @@ impl Scheduler {
             Kind::Node => {
                 let listed = std::mem::take(&mut self.nodes_listed);
                 let names = self.cluster.live_nodes().map(|(_, entry)| &entry.name);
-                let gone: Vec<Box<str>> =
-                    names.filter(|name| !listed.contains(*name)).cloned().collect();
+                let gone: Vec<Arc<str>> =
+                    names.filter(|name| !listed.contains(&***name)).cloned().collect();
                 gone.iter().for_each(|name| self.node_deleted(name));
                 self.synced.nodes = true;
             }
@@ -56,12 +57,15 @@ impl Scheduler {
     pub(super) fn node_applied(&mut self, node: Node) {
         self.nodes_listed.insert(node.name.clone());
         let name = node.name.clone();
+        let retyped = self.cluster.changes_offer(&node);
         match self.cluster.apply_node(node) {
             NodeApplied::Unchanged => return,
+            NodeApplied::Changed if retyped => self.recharge_node(&name),
             NodeApplied::Changed => {}
             NodeApplied::NewResources => {
                 let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
-                self.cluster.recount(placed);
+                let seats: Vec<_> = self.drained_seats().collect();
+                self.cluster.recount(placed.chain(seats));
                 self.recount_queues();
             }
         }
@@ -69,6 +73,14 @@ impl Scheduler {
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
         }
+    }
+
+    /// Charges the pods on a node for what it offers now.
+    fn recharge_node(&mut self, name: &str) {
+        let node = self.cluster.find_node(name);
+        let here = self.pods.iter().filter(|(_, pod)| pod.node.is_some() && pod.node == node);
+        let here: Vec<PodIndex> = here.map(|(pod, _)| pod).collect();
+        here.into_iter().for_each(|pod| self.recharge(pod));
     }
 
     pub(super) fn node_deleted(&mut self, name: &str) {
@@ -116,11 +128,17 @@ impl Scheduler {
             min_member: 1,
             max_member: u32::MAX,
             queue: 0,
+            queue_seen: 0,
             charged: None,
+            offer: Offer::default(),
+            holds_since: pod.created,
+            run_limit_ms: pod.run_limit_ms,
+            termination_ms: pod.termination_ms,
             victim_of: None,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
             stuck: false,
+            evicted: false,
             header: pod.header,
             non_preemptible: pod.non_preemptible,
             priority: pod.priority,
@@ -153,10 +171,16 @@ impl Scheduler {
         let leaving = entry.deleting != pod.deleting;
         entry.finished = pod.finished_at;
         entry.deleting = pod.deleting;
+        entry.termination_ms = pod.termination_ms;
+        entry.evicted &= pod.phase != Phase::Succeeded;
         let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
+        }
+        if self.pods.get(index).run_limit_ms != pod.run_limit_ms {
+            self.discharge(index);
+            self.pods.get_mut(index).run_limit_ms = pod.run_limit_ms;
         }
         if self.pods.get(index).non_preemptible != pod.non_preemptible {
             self.discharge(index);
@@ -211,6 +235,9 @@ impl Scheduler {
             return;
         }
         self.capacity_changed |= entry.group.is_none() && !is_made(Fault::StaleCapacity);
+        if new.is_none() {
+            self.await_replacement(index);
+        }
         if let Some(new) = new {
             self.cluster.place(class, new);
         }
@@ -293,6 +320,7 @@ impl Scheduler {
             if altered {
                 self.mark(group);
             }
+            self.take_queue_edit(index, pod);
             return;
         }
         self.leave_group(index);
@@ -303,6 +331,7 @@ impl Scheduler {
         let entry = self.pods.get_mut(index);
         (entry.group, entry.slot) = (Some(group), slot);
         entry.queue = pod.queue.as_deref().map_or(0, digest);
+        entry.queue_seen = entry.queue;
         let entry = self.groups.get_mut(group);
         entry.profile = profile;
         if entry.leaf.is_none() && entry.queue_fault.is_none() {

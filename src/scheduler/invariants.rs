@@ -27,9 +27,22 @@ impl Scheduler {
             let group = pod.group.filter(|_| pod.node.is_some());
             let leaf = group.and_then(|group| self.groups.get(group).leaf);
             assert_eq!(pod.charged, leaf, "I5: a pod is charged elsewhere");
+            let offer = pod.node.filter(|_| leaf.is_some()).map(|node| self.cluster.offer(node));
+            let same = offer.is_none_or(|offer| offer == pod.offer);
+            assert!(same, "I5: a pod is charged for what its node does not offer");
             for queue in leaf.into_iter().flat_map(|leaf| self.fair.path(leaf)) {
-                for (resource, amount) in &self.cluster.class(pod.class).requests {
+                for (resource, amount) in self.cluster.charges(pod.class, pod.offer).iter() {
                     *charged.entry((queue, *resource)).or_default() += amount;
+                }
+            }
+        }
+        let groups = self.groups.iter();
+        let pending = groups.filter_map(|(_, group)| Some((group.leaf?, &group.pending)));
+        let mut asked = charged.clone();
+        for (leaf, amounts) in pending.chain(self.awaited.amounts()) {
+            for queue in self.fair.path(leaf) {
+                for (resource, amount) in amounts {
+                    *asked.entry((queue, *resource)).or_default() += amount;
                 }
             }
         }
@@ -39,6 +52,9 @@ impl Scheduler {
                 let allocated = self.fair.allocated(queue, resource);
                 let accounted = accounts(self.cluster.resources().name(resource));
                 assert!(!accounted || allocated == sum, "I5: a queue's allocation");
+                let sum = asked.get(&(queue, resource)).copied().unwrap_or(0);
+                let demand = self.fair.demand(queue, resource);
+                assert!(!accounted || demand == sum, "I5: a queue's demand");
             }
         }
     }
@@ -51,6 +67,12 @@ impl Scheduler {
             let Some(node) = pod.node else { continue };
             *pods.entry(node.0).or_default() += 1;
             for (resource, amount) in &self.cluster.class(pod.class).requests {
+                *charged.entry((node.0, resource.index())).or_default() += amount;
+            }
+        }
+        for (class, node) in self.drained_seats() {
+            *pods.entry(node.0).or_default() += 1;
+            for (resource, amount) in &self.cluster.class(class).requests {
                 *charged.entry((node.0, resource.index())).or_default() += amount;
             }
         }

@@ -43,20 +43,22 @@ impl Scheduler {
                 self.step_plan(now, index);
             }
             if self.groups.get(index).home != Home::Committing {
+                self.end_drain(index);
                 self.leave_queue(index);
                 let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);
                 self.groups.remove(index);
+                self.holders.remove(&index);
             }
             return;
         }
-        group.counts = look.counts;
         group.min_member = look.min_member;
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.non_preemptible = look.non_preemptible;
         group.created = look.created;
         let home = group.home;
+        self.set_counts(index, look.counts);
         if self.has_plan(index) {
             self.step_plan(now, index);
         } else if home != Home::Committing {
@@ -76,9 +78,18 @@ impl Scheduler {
 
     /// Brings the counts of a group up to date in the middle of a cycle.
     pub(super) fn count_now(&mut self, index: GroupIndex) {
-        self.groups.get_mut(index).counts = self.look(index).counts;
+        self.set_counts(index, self.look(index).counts);
         self.count_group(index);
         self.repend(index);
+    }
+
+    fn set_counts(&mut self, index: GroupIndex, counts: Counts) {
+        self.groups.get_mut(index).counts = counts;
+        if counts.bound > 0 {
+            self.holders.insert(index);
+        } else {
+            self.holders.remove(&index);
+        }
     }
 
     fn look(&self, index: GroupIndex) -> Look {
@@ -211,7 +222,7 @@ impl Scheduler {
         }
         let key = self.order_key(index);
         let group = self.groups.get_mut(index);
-        group.gated_since = None;
+        (group.gated_since, group.past_gate) = (None, true);
         if group.backoff_until > now {
             // an earlier timer may have been in its place, and is spent now
             self.queue.wake_at(index, group, group.backoff_until);
@@ -242,13 +253,16 @@ impl Scheduler {
         if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
             return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
         }
+        if let Some(closed) = self.out_of_window(index) {
+            return Some(closed);
+        }
         let dissolving = group.counts.evicting > 0 && group.needed() > 0;
         dissolving.then(|| "its members are being evicted".to_owned())
     }
 
     /// Half-bound gangs first, then minima in the profile's order or by age alone, then growth: the
     /// least grown first. A stable hash breaks ties.
-    fn order_key(&self, index: GroupIndex) -> OrderKey {
+    pub(super) fn order_key(&self, index: GroupIndex) -> OrderKey {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
         let facts = OrderFacts { priority: group.priority, created: group.created };
@@ -256,11 +270,13 @@ impl Scheduler {
             Some((_, name)) => name,
             None => &self.pods.get(group.members[0]).name,
         };
-        let in_order_of_age =
-            group.leaf.is_some_and(|leaf| self.fair.spec(leaf).order == Ordering::Fifo);
-        let key = match in_order_of_age {
-            true => (group.created.0, 0),
-            false => profile.queue_sort().key(&facts),
+        let queue = group.leaf.map(|leaf| self.fair.spec(leaf));
+        let key = match (queue.map(|queue| queue.order), queue.and_then(|queue| queue.ageing)) {
+            (Some(Ordering::Fifo), _) => (group.created.0, 0),
+            (_, Some(ageing)) => {
+                (ageing.as_if_created(group.priority, group.created.0), group.created.0)
+            }
+            _ => profile.queue_sort().key(&facts),
         };
         if group.partial_since.is_some() {
             return (Stage::Completion, key, digest(name));

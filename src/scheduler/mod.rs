@@ -4,15 +4,19 @@
 //! [`Scheduler::cycle`] decides. `commit.rs` is the only place that assumes pods onto nodes for
 //! good and that forgets them again.
 
+mod awaited;
 mod budget;
 mod calls;
+mod capacity;
 mod caps;
 mod commit;
 mod cycle;
+mod drains;
 mod held_fast;
 mod intake;
 mod invariants;
 mod membership;
+mod narrowed;
 mod pairs;
 mod plans;
 mod pods;
@@ -22,30 +26,38 @@ mod room;
 mod standing;
 mod tell;
 mod view;
+mod windows;
 
 pub use calls::{
     ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
     Telling,
 };
+pub use drains::DrainOptions;
 pub use report::{Attempt, AttemptResult, Report};
-pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN};
+pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
-use crate::cluster::{Cluster, NodeIndex, PodIndex};
-use crate::fairshare::{FairShare, QueueIndex, TreeFault, UsageOptions};
+use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
+use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
+use crate::model::queue::Ordering;
 use crate::model::{EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
-use crate::queue::{Amounts, GroupIndex, GroupTable, Queue};
+use crate::queue::{GroupIndex, GroupTable, Likeness, Queue};
+use awaited::Awaited;
 use budget::Bucket;
 use calls::Calls;
+use capacity::Capacities;
 use caps::Counted;
+use drains::Drain;
+use held_fast::HeldFast;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
+use windows::Doors;
 
 /// Everything that can happen to the scheduler.
 #[derive(Clone, Debug)]
@@ -73,6 +85,8 @@ pub enum Event {
     NamespaceDeleted(Box<str>),
     /// This process may decide from now on.
     Leading(Leadership),
+    /// The wall clock shows this, and not what followed from the time that has passed.
+    ClockSet(WallTime),
     /// A member's bind has its one and only answer.
     BindFinished {
         /// The call.
@@ -164,7 +178,8 @@ pub struct Options {
     pub evictions: Evictions,
     /// Searches for room per cycle; the rest wait for the next.
     pub searches_per_cycle: usize,
-    /// How long after their eviction victims may take to go before the plan is given up.
+    /// How long beyond their own termination grace victims may take to go before the plan is given
+    /// up.
     pub vacate_deadline_ms: i64,
     /// How long a pod that a disruption budget protected is not chosen again.
     pub protected_ms: i64,
@@ -172,8 +187,16 @@ pub struct Options {
     pub eviction_budget: Option<EvictionBudget>,
     /// How often queues are shown on their objects at most; `None`: never.
     pub queue_status_interval_ms: Option<i64>,
+    /// How long a drop of the capacity must last before shares follow.
+    pub capacity_hold_ms: i64,
+    /// When room is drained for gangs that would wait for ever; `None`: never.
+    pub drains: Option<DrainOptions>,
     /// What counts as usage, and how fast it fades.
     pub usage: UsageOptions,
+    /// The parameters of the order `Lsf`.
+    pub lsf: LsfOptions,
+    /// The order of the queues at the top of the tree.
+    pub root_order: Ordering,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -190,11 +213,15 @@ impl Default for Options {
             queues_watched: false,
             evictions: Evictions::Allowed,
             searches_per_cycle: 64,
-            vacate_deadline_ms: 90_000,
+            vacate_deadline_ms: 30_000,
             protected_ms: 60_000,
             eviction_budget: None,
             queue_status_interval_ms: None,
+            capacity_hold_ms: 60_000,
+            drains: None,
             usage: UsageOptions::default(),
+            lsf: LsfOptions::default(),
+            root_order: Ordering::default(),
             members_per_cycle: 2_000,
         }
     }
@@ -244,29 +271,42 @@ pub struct Scheduler {
     shown: Shown,
     fair: FairShare,
     /// room of pods that must never be evicted, by declared queue
-    held_fast: FxHashMap<QueueIndex, Amounts>,
+    held_fast: HeldFast,
+    /// kinds of which a narrowed resource kept a group off nodes
+    type_limited: BTreeSet<(ClassId, Likeness)>,
     counted: Counted,
     /// the tree in force
     good_specs: Vec<QueueSpec>,
     /// pods on nodes that are being deleted
     leaving: BTreeSet<PodIndex>,
+    /// groups with bound members
+    holders: BTreeSet<GroupIndex>,
     /// the time of the present event or cycle
     now: Timestamp,
     capacity_changed: bool,
+    capacities: Capacities,
     quota_freed: bool,
     demands_changed: u64,
+    /// evicted pods that may come again
+    awaited: Awaited,
     /// room being made, by the group it is made for
     plans: BTreeMap<GroupIndex, Plan>,
+    /// seats kept free, by the group they are kept for
+    drains: BTreeMap<GroupIndex, Drain>,
+    drains_metered: Timestamp,
     /// searches for room were left for the next cycle
     room_wanted: bool,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
     room_retry: Option<Timestamp>,
     /// evictions that queues may still suffer, by name
     buckets: BTreeMap<Box<str>, Bucket>,
+    doors: Doors,
     pairs: Pairs,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
+    /// kinds of groups of which the first was woken and has not failed yet
+    waking: BTreeSet<(ClassId, Likeness)>,
     outbox: Vec<ApiCall>,
     tallies: Tallies,
 }
@@ -285,6 +325,8 @@ impl Scheduler {
     pub fn new(options: Options, profiles: Vec<Profile>) -> Self {
         let mut fair = FairShare::default();
         fair.set_usage_options(options.usage.clone());
+        fair.set_lsf_options(options.lsf.clone());
+        fair.set_root_order(options.root_order);
         Self {
             options,
             profiles,
@@ -310,21 +352,29 @@ impl Scheduler {
             remembered: BTreeMap::new(),
             shown: Shown::default(),
             fair,
-            held_fast: FxHashMap::default(),
+            held_fast: HeldFast::default(),
+            type_limited: BTreeSet::new(),
             counted: Counted::default(),
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),
+            holders: BTreeSet::new(),
             now: Timestamp(0),
             capacity_changed: true,
+            capacities: Capacities::default(),
             quota_freed: false,
             demands_changed: 0,
+            awaited: Awaited::default(),
             plans: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            drains_metered: Timestamp(0),
             room_wanted: false,
             room_retry: None,
             buckets: BTreeMap::new(),
+            doors: Doors::default(),
             pairs: Pairs::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
+            waking: BTreeSet::new(),
             outbox: Vec::new(),
             tallies: Tallies::default(),
         }
@@ -333,6 +383,9 @@ impl Scheduler {
     /// Takes in what happened. O(1) in the number of pods, but for lists.
     pub fn handle(&mut self, now: Timestamp, event: Event) {
         self.now = now;
+        if self.leadership.is_some() {
+            self.age_usage(now);
+        }
         match event {
             Event::ListStarted(kind) => self.list_started(kind),
             Event::ListEnded(kind) => self.list_ended(kind),
@@ -346,8 +399,9 @@ impl Scheduler {
             Event::NamespaceDeleted(name) => self.namespace_applied(name, false),
             Event::Leading(leadership) => {
                 self.leadership = Some(leadership);
-                self.wall_ahead_ms = leadership.wall.0.saturating_sub(now.0);
+                self.clock_set(leadership.wall);
             }
+            Event::ClockSet(wall) => self.clock_set(wall),
             Event::BindFinished { call, pod, outcome } => {
                 self.bind_finished(now, call, pod, outcome);
             }
@@ -395,7 +449,15 @@ impl Scheduler {
     /// When [`Self::cycle`] will have work if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let timers = [self.queue.next_timer(), self.room_retry, self.standings_due()];
+        let timers = [
+            self.queue.next_timer(),
+            self.room_retry,
+            self.awaited_due(),
+            self.standings_due(),
+            self.doors_due(),
+            self.drain_deadline(),
+            self.capacity_due(),
+        ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }
 }

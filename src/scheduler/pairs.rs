@@ -77,7 +77,10 @@ impl Scheduler {
         candidate: GroupIndex,
         spared: &[(u64, Timestamp)],
     ) -> Option<Timestamp> {
-        let key = self.pair_key(candidate).filter(|_| !spared.is_empty())?;
+        if spared.is_empty() {
+            return None;
+        }
+        let key = self.pair_key(candidate)?;
         spared.iter().find(|(taker, _)| *taker == key).map(|(_, until)| *until)
     }
 

@@ -68,8 +68,12 @@ impl Scheduler {
         };
         self.assert_whole_units(&notices);
         let mut losers = BTreeSet::new();
+        let mut gone = now;
         for notice in notices {
             plan.victims.extend(&notice.pods);
+            let stop = notice.pods.iter().map(|pod| self.pods.get(*pod).termination_ms).max();
+            let wait = if notice.leaving { 0 } else { notice.grace_ms };
+            gone = gone.max(now.plus_ms(wait + stop.unwrap_or(0)));
             for victim in &notice.pods {
                 let pod = self.pods.get_mut(*victim);
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
@@ -88,8 +92,7 @@ impl Scheduler {
             plan.due.push((now.plus_ms(notice.grace_ms), notice.pods));
         }
         plan.due.sort_by(|a, b| b.cmp(a));
-        let last = plan.due.first().map_or(now, |(at, _)| *at);
-        plan.deadline = last.plus_ms(self.options.vacate_deadline_ms);
+        plan.deadline = gone.plus_ms(self.options.vacate_deadline_ms);
         for seat in &seats {
             let pod = self.pods.get_mut(seat.pod);
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are seated");
@@ -172,6 +175,12 @@ impl Scheduler {
                 .filter(|pod| plan.victims.contains(*pod))
                 .map(|pod| self.reference(*pod))
                 .collect();
+            for pod in &pods {
+                if let Some(pod) = self.pods.find(pod.uid) {
+                    let pod = self.pods.get_mut(pod);
+                    pod.evicted = !pod.deleting;
+                }
+            }
             if !pods.is_empty() {
                 let call = self.calls.begin(index, pods.len());
                 self.outbox.push(ApiCall::Evict { call, pods });
@@ -304,6 +313,7 @@ impl Scheduler {
             return;
         };
         let entry = self.pods.get_mut(pod);
+        entry.evicted = false;
         if !is_made(Fault::ProtectionForgotten) {
             entry.protected_until = now.plus_ms(self.options.protected_ms);
         }

@@ -1,7 +1,7 @@
 //! The table of pods, kept small: a scheduler holds every pod of the cluster.
 
 use super::CallId;
-use crate::cluster::{ClassId, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
 use crate::model::{PodKey, Timestamp, Uid, WallTime};
 use crate::queue::GroupIndex;
@@ -51,8 +51,16 @@ pub(super) struct PodEntry {
     pub(super) max_member: u32,
     /// digest of the queue it names; 0: none
     pub(super) queue: u64,
+    /// digest of the queue that it was last seen to name
+    pub(super) queue_seen: u64,
     /// where its room is charged
     pub(super) charged: Option<QueueIndex>,
+    /// the narrowed resources that are charged with it
+    pub(super) offer: Offer,
+    /// since when, as far as it is known
+    pub(super) holds_since: WallTime,
+    pub(super) run_limit_ms: Option<i64>,
+    pub(super) termination_ms: i64,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
     /// not evicted before: a disruption budget protected it
@@ -61,6 +69,8 @@ pub(super) struct PodEntry {
     pub(super) bound_seen: Timestamp,
     /// it was evicted, or deleted, and did not go in time
     pub(super) stuck: bool,
+    /// it was told to go by this process, and nobody else had done so before
+    pub(super) evicted: bool,
     pub(super) header: bool,
     pub(super) non_preemptible: bool,
     pub(super) priority: i32,

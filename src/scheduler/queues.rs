@@ -1,14 +1,16 @@
 //! Queues: the declared tree, which group belongs where, what it is charged, and whose turn it is.
 
-use super::Scheduler;
 use super::pods::{PodEntry, PodState};
-use crate::cluster::{PodIndex, ResourceId};
-use crate::fairshare::QueueIndex;
+use super::{ApiCall, PodRef, Scheduler};
+use crate::cluster::{Offer, PodIndex, ResourceId};
+use crate::fairshare::{QueueIndex, Run};
+use crate::framework::OrderFacts;
 use crate::model::fault::{Fault, is_made};
+use crate::model::pod::digest;
 use crate::model::queue::Ordering as QueueOrdering;
-use crate::model::{Caps, QueueSpec, Timestamp};
+use crate::model::{Caps, Pod, QueueSpec, Timestamp, WallTime};
 use crate::placement::weight;
-use crate::queue::{Amounts, GroupIndex, Home, OrderKey, Stage};
+use crate::queue::{Amounts, GroupIndex, Home, Stage};
 use smallvec::SmallVec;
 use std::cmp::{Ordering, Reverse};
 
@@ -16,8 +18,10 @@ use std::cmp::{Ordering, Reverse};
 #[derive(Clone, Copy)]
 struct Contender {
     queue: QueueIndex,
+    leaf: QueueIndex,
     depth: usize,
-    key: OrderKey,
+    rank: (i64, i64),
+    tie: u64,
     group: GroupIndex,
 }
 
@@ -51,6 +55,7 @@ impl Scheduler {
                 self.tree_faults.clear();
                 self.restore_usage();
                 self.good_specs = specs;
+                self.name_narrowed();
                 self.tree_in_force = true;
                 self.charge_afresh();
             }
@@ -65,12 +70,25 @@ impl Scheduler {
         self.charge_afresh();
     }
 
+    /// Has narrowed resources counted that queues or factors of usage name.
+    fn name_narrowed(&mut self) {
+        let lists = self.good_specs.iter().flat_map(|spec| {
+            let limits = [&spec.limit, &spec.lend_limit, &spec.borrow_limit, &spec.user_limit];
+            [&spec.quota].into_iter().chain(limits)
+        });
+        let names = lists.flatten().map(|(name, _)| &**name);
+        let factors = self.options.usage.factors.iter().map(|(name, _)| &**name);
+        self.cluster.narrow(names.chain(factors));
+    }
+
     fn charge_afresh(&mut self) {
         self.capacity_changed = true;
         self.fair.bind_resources(self.cluster.resources());
+        self.renew_doors();
         let pods: Vec<PodIndex> = self.pods.iter().map(|(index, _)| index).collect();
         pods.iter().for_each(|pod| self.pods.get_mut(*pod).charged = None);
         self.held_fast.clear();
+        self.awaited.clear();
         let capped = |spec: &QueueSpec| spec.caps != Caps::default();
         self.counted.clear(self.good_specs.iter().any(capped));
         let groups: Vec<GroupIndex> = self.groups.iter().map(|(index, _)| index).collect();
@@ -88,6 +106,7 @@ impl Scheduler {
             self.mark(index);
         }
         pods.iter().for_each(|pod| self.recharge(*pod));
+        self.fair.all_counted();
     }
 
     /// Finds the queue of a group and its user's leaf. Users are namespaces. A group that holds
@@ -112,6 +131,39 @@ impl Scheduler {
         }
     }
 
+    /// Takes in which queue a member names now. Once its gang has been past the gate, or holds
+    /// room, that is ignored, and said so.
+    pub(super) fn take_queue_edit(&mut self, index: PodIndex, pod: &Pod) {
+        let named = pod.queue.as_deref().map_or(0, digest);
+        let entry = self.pods.get_mut(index);
+        if std::mem::replace(&mut entry.queue_seen, named) == named {
+            return;
+        }
+        let (entered, pod_ref) = (entry.queue, PodRef { key: entry.key(), uid: entry.uid });
+        let Some(index_of_group) = entry.group else { return };
+        let group = self.groups.get(index_of_group);
+        let placed = group.members.iter().any(|member| self.pods.get(*member).node.is_some());
+        if let Some(leaf) = group.leaf.filter(|_| placed || group.past_gate) {
+            if named != entered && self.leadership.is_some() {
+                let stays = &self.fair.spec(leaf).name;
+                let says = pod.queue.as_deref().unwrap_or("nothing");
+                let note = format!(
+                    "it stays in queue {stays}, in which it was admitted: that its queue \
+                     annotation or label says {says} now is ignored"
+                );
+                self.outbox.push(ApiCall::NoteIgnored { pod: pod_ref, note: note.into() });
+            }
+            return;
+        }
+        self.pods.get_mut(index).queue = named;
+        self.leave_queue(index_of_group);
+        let group = self.groups.get_mut(index_of_group);
+        group.wanted_queue.clone_from(&pod.queue);
+        group.queue_fault = None;
+        self.enter_queue(index_of_group);
+        self.mark(index_of_group);
+    }
+
     /// Ends a group's part in its queue.
     pub(super) fn leave_queue(&mut self, index: GroupIndex) {
         self.set_pending(index, Amounts::new());
@@ -123,41 +175,54 @@ impl Scheduler {
 
     /// Charges a pod's room to its group's leaf, or takes the charge back.
     pub(super) fn recharge(&mut self, index: PodIndex) {
-        let pod = self.pods.get_mut(index);
+        let pod = self.pods.get(index);
         let group = pod.group.filter(|_| pod.node.is_some());
         let leaf = group.and_then(|group| self.groups.get(group).leaf);
-        let old = std::mem::replace(&mut pod.charged, leaf);
-        if old == leaf {
+        let old = pod.charged;
+        let offer = pod.node.map_or_else(Offer::default, |node| self.cluster.offer(node));
+        if old == leaf && (leaf.is_none() || pod.offer == offer) {
             return;
         }
-        let held = pod.non_preemptible;
-        let requests = &self.cluster.class(pod.class).requests;
-        if let Some(old) = old {
-            self.fair.charge(old, requests, -1);
-            self.quota_freed = true;
+        if old.is_some() {
+            self.charge_pod(index, -1, leaf.is_none());
         }
-        if let Some(leaf) = leaf {
-            self.fair.charge(leaf, requests, 1);
-        }
-        if held {
-            let requests = requests.clone();
-            old.into_iter().for_each(|old| self.hold_fast(old, &requests, -1));
-            leaf.into_iter().for_each(|leaf| self.hold_fast(leaf, &requests, 1));
+        self.pods.get_mut(index).charged = leaf;
+        if leaf.is_some() {
+            let wall = self.wall();
+            let pod = self.pods.get_mut(index);
+            pod.holds_since = pod.bound_at.unwrap_or(wall);
+            pod.offer = offer;
+            self.charge_pod(index, 1, false);
         }
     }
 
     /// Takes a pod's charge back, as its class or group is about to change.
     pub(super) fn discharge(&mut self, index: PodIndex) {
-        let pod = self.pods.get_mut(index);
-        if let Some(leaf) = pod.charged.take() {
-            let held = pod.non_preemptible;
-            let requests = &self.cluster.class(pod.class).requests;
-            self.fair.charge(leaf, requests, -1);
+        if self.pods.get(index).charged.is_some() {
+            self.charge_pod(index, -1, false);
+            self.pods.get_mut(index).charged = None;
+        }
+    }
+
+    /// Counts (`sign` 1) or uncounts (-1) a pod where it is charged.
+    fn charge_pod(&mut self, index: PodIndex, sign: i64, ended: bool) {
+        let pod = self.pods.get(index);
+        let leaf = pod.charged.expect("the pod is charged");
+        let requests = &self.cluster.class(pod.class).requests;
+        let charges = self.cluster.charges(pod.class, pod.offer);
+        let run = Run { requests, since: pod.holds_since, limit_ms: pod.run_limit_ms };
+        if sign > 0 {
+            self.fair.charge(leaf, &charges, 1);
+            self.fair.count_run(leaf, run, 1, ended);
+        } else {
+            // its leaf may end with the charge
+            self.fair.count_run(leaf, run, -1, ended);
+            self.fair.charge(leaf, &charges, -1);
             self.quota_freed = true;
-            if held {
-                let requests = requests.clone();
-                self.hold_fast(leaf, &requests, -1);
-            }
+        }
+        if pod.non_preemptible {
+            let charges = charges.into_owned();
+            self.hold_fast(leaf, &charges, sign);
         }
     }
 
@@ -180,10 +245,10 @@ impl Scheduler {
                 waiting.sort_by_cached_key(|pod| (!pod.header, weight(pod)));
             }
             for (place, pod) in waiting.into_iter().take(joinable).enumerate() {
-                let requests = &self.cluster.class(pod.class).requests;
-                add(&mut pending, requests);
+                let asked = self.cluster.asked(pod.class);
+                add(&mut pending, &asked);
                 if place < needed.max(1) {
-                    add(&mut claim, requests);
+                    add(&mut claim, &asked);
                 }
             }
         }
@@ -200,25 +265,10 @@ impl Scheduler {
         if let Some(leaf) = group.leaf {
             self.fair.pend(leaf, &old, -1);
             self.fair.pend(leaf, &group.pending, 1);
+            self.replaced(index, &old);
             self.demands_changed += 1;
             // who asks keeps less from being lent
             self.quota_freed |= self.good_specs.iter().any(|spec| !spec.lend_limit.is_empty());
-        }
-    }
-
-    /// Capacity is what live nodes offer less what pods of other schedulers take. O(nodes), only
-    /// after nodes or foreign pods changed.
-    pub(super) fn renew_capacity(&mut self) {
-        if !std::mem::take(&mut self.capacity_changed) {
-            return;
-        }
-        self.fair.bind_resources(self.cluster.resources());
-        for resource in self.cluster.resources().iter() {
-            let (offered, _) = self.cluster.totals(resource);
-            // on nodes that are gone too, as what is allocated counts what is left there
-            let requested = self.cluster.requested_anywhere(resource);
-            let foreign = (requested - self.fair.allocated(QueueIndex::ROOT, resource)).max(0);
-            self.fair.set_capacity(resource, (offered - foreign).max(0));
         }
     }
 
@@ -234,9 +284,18 @@ impl Scheduler {
         if stage != Stage::Minimum {
             return same.min_by_key(|(_, key, group)| (*key, *group)).map(|(_, _, group)| group);
         }
-        let contenders = same.map(|(queue, key, group)| {
-            let depth = self.fair.path(queue).count();
-            Contender { queue, depth, key, group }
+        let firsts: Vec<_> = same.map(|(leaf, (_, _, tie), group)| (leaf, tie, group)).collect();
+        self.first_by_share(firsts.into_iter())
+    }
+
+    /// Of the first groups of leaves, each with its tie-breaker, the one whose turn it is.
+    pub(super) fn first_by_share(
+        &mut self,
+        firsts: impl Iterator<Item = (QueueIndex, u64, GroupIndex)>,
+    ) -> Option<GroupIndex> {
+        let contenders = firsts.map(|(leaf, tie, group)| {
+            let depth = self.fair.path(leaf).count();
+            Contender { queue: leaf, leaf, depth, rank: self.rank(group), tie, group }
         });
         let contenders: Vec<Contender> = contenders.collect();
         self.most_deserving(contenders)
@@ -266,17 +325,34 @@ impl Scheduler {
         left.first().map(|contender| contender.group)
     }
 
+    /// Where a gang stands among those of other users, by its priority now.
+    fn rank(&self, index: GroupIndex) -> (i64, i64) {
+        let group = self.groups.get(index);
+        let ageing = group.leaf.and_then(|leaf| self.fair.spec(leaf).ageing);
+        let waited_ms = self.wall().0.saturating_sub(group.created.0);
+        let priority =
+            ageing.map_or(group.priority, |ageing| ageing.aged(group.priority, waited_ms));
+        let profile = &self.profiles[usize::from(group.profile)];
+        profile.queue_sort().key(&OrderFacts { priority, created: group.created })
+    }
+
     fn goes_before(&mut self, a: &Contender, b: &Contender, above: Option<QueueIndex>) -> bool {
         let policy = above.map(|queue| self.fair.spec(queue).order).unwrap_or_default();
         let (one, other) = (self.groups.get(a.group), self.groups.get(b.group));
+        let by_rank = a.rank.cmp(&b.rank);
         let order = match policy {
             QueueOrdering::FairShare => {
-                self.fair.compare(a.queue, &one.claim, b.queue, &other.claim)
+                self.fair.compare(a.queue, &one.claim, b.queue, &other.claim).then(by_rank)
             }
-            QueueOrdering::Priority => Ordering::Equal,
+            QueueOrdering::Lsf => self.fair.compare_lsf(a.queue, b.queue).then(by_rank),
+            QueueOrdering::FairTree => {
+                let (a, b) = ((a.queue, a.leaf), (b.queue, b.leaf));
+                self.fair.compare_fair_tree(a, b).then(by_rank)
+            }
+            QueueOrdering::Priority => by_rank,
             QueueOrdering::Fifo => one.created.cmp(&other.created),
         };
-        order.then(a.key.cmp(&b.key)).then(a.group.cmp(&b.group)) == Ordering::Less
+        order.then(a.tie.cmp(&b.tie)).then(a.group.cmp(&b.group)) == Ordering::Less
     }
 
     /// Wakes the groups that a limit of their queue held up, once room was given back.
@@ -284,21 +360,23 @@ impl Scheduler {
         if !std::mem::take(&mut self.quota_freed) {
             return;
         }
-        let limited: Vec<GroupIndex> = self.queue.limited().collect();
-        for index in limited {
-            let group = self.groups.get_mut(index);
-            self.queue.move_to(index, group, Home::Idle);
-            self.mark(index);
-        }
+        self.waking.extend(self.queue.limited());
+        self.waking.append(&mut self.type_limited);
     }
 
     /// Moves the clock of decayed usage on.
     pub(super) fn age_usage(&mut self, now: Timestamp) {
         self.fair.advance(now);
+        self.fair.set_wall(self.wall());
+    }
+
+    /// The wall time, once this process leads.
+    pub(super) fn wall(&self) -> WallTime {
+        WallTime(self.now.0.saturating_add(self.wall_ahead_ms))
     }
 }
 
-fn add(sums: &mut Amounts, requests: &[(ResourceId, i64)]) {
+pub(super) fn add(sums: &mut Amounts, requests: &[(ResourceId, i64)]) {
     for (resource, amount) in requests {
         match sums.iter_mut().find(|(known, _)| known == resource) {
             Some((_, sum)) => *sum += amount,

@@ -13,10 +13,13 @@ use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::placement::{Candidate, Claim, RoomAnswer, make_room};
-use crate::queue::{Amounts, GroupIndex, Home};
-use rustc_hash::{FxHashMap, FxHashSet};
+use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// A group among those of its leaf, the first in its order the greatest.
+type Turn = Reverse<(OrderKey, GroupIndex)>;
 
 /// What a claimant may do.
 struct Rights {
@@ -33,39 +36,64 @@ impl Scheduler {
     pub(super) fn make_room_for_waiting(&mut self) {
         self.room_wanted = false;
         self.retry_room(self.now);
-        if self.options.evictions == Evictions::Off || !self.queue.any_unschedulable() {
+        let evictions = self.options.evictions != Evictions::Off;
+        let idle = !evictions && self.options.drains.is_none();
+        if idle || !self.queue.any_unschedulable() {
             return;
         }
         let mut waiting = self.queue.unschedulable();
-        waiting.retain(|index| self.may_claim(*index));
-        waiting.sort_by_key(|index| {
-            let group = self.groups.get(*index);
-            (Reverse(group.priority), group.created, *index)
-        });
-        let mut hopeless: FxHashSet<(QueueIndex, ClassId, u32, i32)> = FxHashSet::default();
-        let mut searches = 0;
+        waiting.retain(|index| self.wants_room(*index));
+        let mut unordered: BTreeMap<QueueIndex, Vec<Turn>> = BTreeMap::new();
         for index in waiting {
+            let leaf = self.groups.get(index).leaf.expect("a group that was tried has a queue");
+            unordered.entry(leaf).or_default().push(Reverse((self.order_key(index), index)));
+        }
+        // few are looked at before those alike are left out, so they are not sorted
+        let heaps = unordered.into_iter().map(|(leaf, turns)| (leaf, BinaryHeap::from(turns)));
+        let mut by_leaf: BTreeMap<QueueIndex, BinaryHeap<Turn>> = heaps.collect();
+        let mut searches = 0;
+        while let Some(index) = self.next_claimant(&by_leaf) {
+            let leaf = self.groups.get(index).leaf.expect("as above");
+            let groups = by_leaf.get_mut(&leaf).expect("it is one of them");
+            groups.pop();
             let group = self.groups.get(index);
-            if group.counts.waiting < group.needed() {
-                continue; // it has lost members to a plan of this cycle and is looked at again
-            }
-            let leaf = group.leaf.expect("a group that was tried has a queue");
-            let alike = (leaf, self.class_of(index), group.needed(), group.priority);
-            if hopeless.contains(&alike) {
-                self.groups.get_mut(index).room_tried = Some(self.room_stamp());
-                continue;
-            }
-            if searches == self.options.searches_per_cycle {
-                self.room_wanted = true;
-                return;
-            }
-            searches += 1;
-            let stamp = self.room_stamp();
-            if !self.search_room(index) {
-                hopeless.insert(alike);
-                self.groups.get_mut(index).room_tried = Some(stamp);
+            if group.counts.waiting >= group.needed() {
+                if searches == self.options.searches_per_cycle {
+                    self.room_wanted = true;
+                    return;
+                }
+                searches += 1;
+                let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
+                if !(evicts && self.search_room(index)) {
+                    self.consider_drain(index);
+                    // those that are alike would find nothing either
+                    let alike = self.kind_of(index);
+                    let stamp = Some(self.room_stamp());
+                    self.groups.get_mut(index).room_tried = stamp;
+                    groups.retain(|Reverse((_, other))| {
+                        let differs = alike.is_none() || self.kind_of(*other) != alike;
+                        if !differs {
+                            self.groups.get_mut(*other).room_tried = stamp;
+                        }
+                        differs
+                    });
+                }
+            } // else it has lost members to a plan of this cycle and is looked at again
+            if groups.is_empty() {
+                by_leaf.remove(&leaf);
             }
         }
+    }
+
+    /// What decides, for members of one leaf, whether room can be made; `None` for a group of
+    /// several classes, which is like no other.
+    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, bool)> {
+        let group = self.groups.get(index);
+        let members = group.members.iter().map(|member| self.pods.get(*member));
+        let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
+        let class = classes.next()?;
+        let is_one = classes.all(|other| other == class);
+        is_one.then_some((class, group.needed(), group.priority, group.non_preemptible))
     }
 
     /// Names everything that the outcome of a search depends on, but for time.
@@ -73,20 +101,26 @@ impl Scheduler {
         (self.cluster.changes().version(), self.demands_changed)
     }
 
-    fn may_claim(&self, index: GroupIndex) -> bool {
+    /// Of those that want room the one that comes first by the order of shares.
+    fn next_claimant(
+        &mut self,
+        by_leaf: &BTreeMap<QueueIndex, BinaryHeap<Turn>>,
+    ) -> Option<GroupIndex> {
+        let first = |turns: &BinaryHeap<Turn>| turns.peek().map(|Reverse((key, i))| (key.2, *i));
+        let firsts = by_leaf.iter();
+        let mut firsts = firsts.filter_map(|(leaf, turns)| Some((*leaf, first(turns)?)));
+        if by_leaf.len() <= 1 {
+            return firsts.next().map(|(_, (_, group))| group);
+        }
+        self.first_by_share(firsts.map(|(leaf, (tie, group))| (leaf, tie, group)))
+    }
+
+    fn wants_room(&self, index: GroupIndex) -> bool {
         let group = self.groups.get(index);
-        let evicts = |leaf| self.fair.spec(leaf).preemption.may_evict;
         group.home == Home::Unschedulable
             && group.needed() > 0
             && group.room_tried != Some(self.room_stamp())
-            && group.leaf.is_some_and(evicts)
-    }
-
-    fn class_of(&self, index: GroupIndex) -> ClassId {
-        let members = &self.groups.get(index).members;
-        let waiting = members.iter().map(|member| self.pods.get(*member));
-        let class = waiting.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
-        class.max().expect("a group that was tried has waiting members")
+            && group.leaf.is_some()
     }
 
     /// One search; puts the plan in force if there is one.
@@ -109,6 +143,9 @@ impl Scheduler {
         let demands = self.demands(index);
         let going = self.going();
         let claim = Claim { leaf, demands: &demands, needed, extra: &extra, going: &going };
+        let own: Vec<GroupIndex> =
+            self.is_drained_for(index).then_some(index).into_iter().collect();
+        self.lift_drains(&own, true);
         let plan = make_room(
             &mut self.cluster,
             &mut self.rankings,
@@ -117,6 +154,7 @@ impl Scheduler {
             &claim,
             &candidates,
         );
+        self.lift_drains(&own, false);
         let plan = match plan {
             RoomAnswer::Placed(plan) => plan,
             RoomAnswer::No => return false,
@@ -143,6 +181,7 @@ impl Scheduler {
             let leaving = candidates[place].leaving;
             Notice { pods, grace_ms: grace[place], leaving }
         });
+        self.end_drain(index);
         self.begin_plan(index, notices.collect(), plan.seats);
         true
     }
@@ -157,7 +196,8 @@ impl Scheduler {
         charged.collect()
     }
 
-    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups).
+    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups that
+    /// run).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
         let near = self.candidates_of(rights, extra, &reach);
@@ -180,9 +220,8 @@ impl Scheduler {
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
-        let holders = self.groups.iter().filter(|(_, group)| group.counts.bound > 0);
-        let holders: Vec<GroupIndex> =
-            holders.map(|(index, _)| index).filter(|index| !self.is_held_fast(*index)).collect();
+        let holders = self.holders.iter().copied();
+        let holders: Vec<GroupIndex> = holders.filter(|index| !self.is_held_fast(*index)).collect();
         let mut spent = FxHashMap::default();
         for index in holders {
             let Some(leaf) = self.groups.get(index).leaf else { continue };

@@ -39,8 +39,21 @@ pub struct Facts {
     pub pending: u32,
     /// Gangs and lone pods that run, of the queue and all below it.
     pub running: u32,
+    /// How the windows of the queue and of those above it stand; `None`: there are none.
+    pub window: Option<WindowState>,
     /// Why the object is not in force; `None`: it is.
     pub fault: Option<Box<str>>,
+}
+
+/// How windows stand, the narrowest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WindowState {
+    /// Gangs may start and run.
+    Open,
+    /// None may start.
+    DispatchClosed,
+    /// None may start, and what runs is borrowed.
+    RunClosed,
 }
 
 /// Amounts of one resource, in base units (milli-CPU, bytes, devices).
@@ -157,6 +170,7 @@ impl Scheduler {
             let mut facts = Facts { generation, ..Facts::default() };
             if let Some(queue) = self.fair.find(&name) {
                 facts.amounts = self.amounts(queue);
+                facts.window = self.window_state(queue);
                 (facts.pending, facts.running) = gangs.get(&queue).copied().unwrap_or_default();
             }
             facts.fault = self.queue_fault(&name);

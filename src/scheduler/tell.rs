@@ -15,15 +15,17 @@ impl Scheduler {
     /// Says on each pending member why the group was not placed.
     pub(super) fn tell_unschedulable(&mut self, index: GroupIndex, failure: &Failure) {
         let group = self.groups.get(index);
+        let kept = if self.is_drained_for(index) { " Room is kept free for it." } else { "" };
         let message: Arc<str> = match &group.name {
-            None => failure.diagnosis.message.as_str().into(),
+            None => format!("{}{kept}", failure.diagnosis.message).into(),
             Some((_, name)) => {
                 let progress = GangProgress {
                     placeable: group.counts.settled() + failure.placeable,
                     members: group.counts.settled() + group.counts.waiting,
                     min_member: group.min_member,
                 };
-                format!("{} {}", failure.diagnosis.message, progress.sentence(name)).into()
+                let why = &failure.diagnosis.message;
+                format!("{why} {}{kept}", progress.sentence(name)).into()
             }
         };
         self.tell_waiting(index, ConditionReason::Unschedulable, &message);

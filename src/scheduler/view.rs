@@ -7,6 +7,7 @@ use crate::fairshare::{QueueIndex, TreeFault, accounts};
 use crate::model::Uid;
 use crate::queue::{Home, HomeCounts, PodGroup};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Numbers for metrics, as of now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Gauges {
     pub gpus: Vec<(Box<str>, i64, i64)>,
     /// Unschedulable gangs by the reason most nodes gave.
     pub unschedulable_gangs: BTreeMap<&'static str, i64>,
+    /// Gangs for which room is kept free.
+    pub drains: usize,
     /// `(profile, plugin)`: unschedulable pods that the plugin rejected at their last attempt.
     pub rejected_pods: BTreeMap<(u8, &'static str), i64>,
 }
@@ -44,6 +47,12 @@ pub struct Tallies {
     pub plans_reported: u64,
     /// Plans given up, by why.
     pub plans_given_up: BTreeMap<&'static str, u64>,
+    /// Drains that were begun, and those that ended at their date without seating the gang.
+    pub drains: u64,
+    /// See `drains`.
+    pub drains_expired: u64,
+    /// GPU-milliseconds that stood idle for drains.
+    pub drained_gpu_ms: u64,
     /// Gangs that the pair rule spared.
     pub pairs_spared: u64,
     /// Searches for room that found none and did not prove that there is none.
@@ -64,7 +73,7 @@ pub struct Tallies {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeUse {
     /// Node name.
-    pub node: Box<str>,
+    pub node: Arc<str>,
     /// Resource name.
     pub resource: Box<str>,
     /// Allocatable.
@@ -138,6 +147,7 @@ impl Scheduler {
             pods: self.pods.len(),
             nodes: self.cluster.node_count(),
             calls: self.calls.len(),
+            drains: self.drains.len(),
             gpus: gpus.collect(),
             ..Gauges::default()
         };

@@ -159,7 +159,10 @@ pub static CATALOGUE: &[Family] = &[
         "Plans to make room: Begun; then Seated, or given up as MembersChanged, VictimsStayed, \
          RoomGone or VictimProtected. Not begun: Reported (evictions are report-only), \
          OverBudget; NotFound, which is not a proof that there is no room. PairSpared: gangs left \
-         alone as they lately took from the one that asks."),
+         alone as they lately took from the one that asks. DrainBegun, DrainExpired: room kept \
+         free for a gang, and not enough of it in time."),
+    family("mss_drained_gpu_seconds_total", Kind::Counter, &[],
+        "GPU-seconds that stood idle as room was kept free for gangs that wait for it."),
     family("mss_queues_refused_total", Kind::Counter, &[],
         "Queue objects that were refused, so that what was in force before them stayed so."),
     family("mss_events_queued", Kind::Gauge, &[],

@@ -97,6 +97,8 @@ pub struct Metrics {
     pub evictions_protected: IntCounter,
     /// `mss_evictions_total{result="failed"}`
     pub evictions_failed: IntCounter,
+    /// `mss_drained_gpu_seconds_total`
+    pub drained_seconds: IntCounter,
     /// `mss_plans_total`; the label is a closed set of the scheduler.
     pub plans: IntCounterVec,
     /// `mss_queues_refused_total`
@@ -218,6 +220,7 @@ impl Metrics {
             evictions_done,
             evictions_protected,
             evictions_failed,
+            drained_seconds: families.counter("mss_drained_gpu_seconds_total"),
             plans: families.counter_vec("mss_plans_total"),
             queues_refused: families.counter("mss_queues_refused_total"),
             events_queued: families.gauge("mss_events_queued"),

@@ -42,6 +42,8 @@ pub(super) struct Queue {
     /// of each of its users
     pub(super) user_limit: Option<i64>,
     pub(super) priority: i32,
+    /// out of its run window: it deserves nothing
+    pub(super) shut: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -200,6 +202,9 @@ impl World {
         };
         let terms = self.terms(place);
         let borrowed = terms.borrow.map(|borrow| terms.quota + borrow);
+        if terms.shut {
+            return 0;
+        }
         [terms.limit, borrowed].into_iter().flatten().fold(asked, |e, cap| e.min(milli(cap)))
     }
 

@@ -161,6 +161,12 @@ fn refused() -> Vec<(Value, &'static str)> {
             "the limit of a resource must be at least its quota",
         ),
         (json!({ "ordering": "Random" }), "spec.ordering"),
+        (json!({ "ageing": { "points": 1 } }), "spec.ageing.every"),
+        (json!({ "ageing": { "points": 0, "every": "1h" } }), "spec.ageing.points"),
+        (json!({ "windows": { "run": [] } }), "spec.windows.run"),
+        (json!({ "windows": { "dispatch": ["8:00"] } }), "spec.windows.dispatch[0]"),
+        (json!({ "windows": { "dispatch": ["8:00-5:9:00"] } }), "spec.windows.dispatch[0]"),
+        (json!({ "windows": { "timeZone": "" } }), "spec.windows.timeZone"),
         (json!({ "priority": 3_000_000_000_u64 }), "spec.priority"),
         (json!({ "namespaces": ["a", "a"] }), "spec.namespaces"),
         (json!({ "namespaces": ["a_b"] }), "spec.namespaces[0]"),
@@ -195,7 +201,7 @@ async fn queues_are_checked_shown_and_watched() {
         "usage": { "asOf": "2026-01-02T03:04:05.678Z", "amount": 12.5, "rate": 64,
             "users": [{ "name": "vision", "amount": 12.5, "rate": 64 }],
             "otherUsers": { "amount": 0, "rate": 0 } },
-        "pendingGangs": 3, "runningGangs": 2, "observedGeneration": 1,
+        "window": "Open", "pendingGangs": 3, "runningGangs": 2, "observedGeneration": 1,
         "conditions": [{
             "type": "Accepted", "status": "True", "reason": "InForce", "message": "",
             "lastTransitionTime": "2026-01-02T03:04:05Z",
@@ -237,7 +243,9 @@ async fn heard_changes(heard: &mut Heard, seen: &Seen, client: &kube::Client) {
     let spec = json!({
         "parent": "research", "weight": 3, "overQuotaWeight": 5, "priority": -1,
         "quota": { "cpu": "1500m", "memory": "1Gi", "nvidia.com/gpu": 2 },
-        "limit": { "nvidia.com/gpu": 4, "amd.com/gpu": 0 }, "ordering": "Fifo", "open": false,
+        "limit": { "nvidia.com/gpu": 4, "amd.com/gpu": 0 }, "ordering": "Lsf", "open": false,
+        "ageing": { "points": 10, "every": "1h" },
+        "windows": { "timeZone": "Europe/Berlin", "run": ["5:19:00-1:8:30", "20-6"] },
         "preemption": { "grace": "1m30s", "mayEvict": false },
     });
     send(client, http::Method::POST, QUEUES, &queue("team", &spec)).await.expect("a good queue");
@@ -245,6 +253,9 @@ async fn heard_changes(heard: &mut Heard, seen: &Seen, client: &kube::Client) {
     let quota = [("cpu", 1500), ("memory", 1 << 30), ("nvidia.com/gpu", 2)];
     assert_eq!(team.quota, quota.map(|(name, amount)| (name.into(), amount)));
     assert_eq!(team.limit, [("amd.com/gpu".into(), 0), ("nvidia.com/gpu".into(), 4)]);
+    assert_eq!(team.ageing.map(|ageing| ageing.points), Some(10));
+    let windows = team.windows.as_ref().map(|windows| windows.run_text());
+    assert_eq!(windows.as_deref(), Some("5:19:00-1:8:30 20-6 Europe/Berlin"));
     assert_eq!((team.weight, team.over_quota_weight, team.priority), (3, Some(5), -1));
     assert_eq!(
         (team.open, team.preemption.may_evict, team.preemption.grace_ms),

@@ -96,11 +96,13 @@ async fn a_borrower_gives_back_and_the_queues_tell_how_they_stand() {
     scheduler.restart();
     scheduler.wait_ready(SOON).await;
     let path = format!("{QUEUES}/lender");
-    let heavier = json!({ "spec": { "weight": 3 } });
+    let all_day = json!({ "timeZone": "Asia/Tokyo", "dispatch": ["0-12", "12-0"] });
+    let heavier = json!({ "spec": { "weight": 3, "windows": all_day } });
     send(&story.client, http::Method::PATCH, &path, &heavier).await.expect("a good weight");
     let newer = |status: &Value| status["observedGeneration"] == 2;
     let after = shown(&story.client, "lender", newer).await;
     assert!(used(&after) > used(&before), "{before} then {after}");
+    assert_eq!((&before["window"], &after["window"]), (&Value::Null, &json!("Open")));
     let user = |status: &Value| status["usage"]["users"][0]["amount"].as_f64().unwrap_or(0.0);
     assert!(user(&after) > user(&before), "{before} then {after}");
 

@@ -1,7 +1,7 @@
 //! Compares what is with what a step expects; each difference is a line for people.
 
 use crate::format::{Expect, expand, millis, names};
-use crate::objects::GPU;
+use crate::objects::resource;
 use crate::world::World;
 use mss_scheduler::queue::HomeCounts;
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ fn counted(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("binds", expect.binds.as_ref().map(calls).as_ref(), &done.binds);
     found.given("deletes", expect.deletes.as_ref().map(calls).as_ref(), &done.deletes);
+    found.given("ignored", expect.ignored.as_ref(), &done.ignored);
     found.given("notes", expect.notes.as_ref(), &done.notes);
     found.given("attempts", expect.attempts.as_ref(), &done.attempts);
     found.given("tells", expect.tells.as_ref(), &done.tells);
@@ -81,6 +82,8 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     let mut plans: BTreeMap<String, u64> =
         tallies.plans_given_up.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
     plans.insert("reported".to_owned(), tallies.plans_reported);
+    plans.insert("drains".to_owned(), tallies.drains);
+    plans.insert("drains-expired".to_owned(), tallies.drains_expired);
     plans.retain(|_, count| *count > 0);
     found.given("plans", expect.plans.as_ref(), &plans);
 }
@@ -92,10 +95,9 @@ fn shares(world: &mut World, expect: &Expect, found: &mut Differences) {
     }
     let shares = world.scheduler.shares();
     let share = |name: &str| {
-        let cpu = name.strip_suffix(" cpu");
-        let (queue, resource) = cpu.map_or((name, GPU), |queue| (queue, "cpu"));
-        let share = shares.iter().find(|s| s.queue == queue && &*s.resource == resource);
-        let unit = if resource == "cpu" { 1000_i64 } else { 1 };
+        let (queue, name) = name.split_once(' ').unwrap_or((name, "gpu"));
+        let share = shares.iter().find(|s| s.queue == queue && s.resource == resource(name));
+        let unit = if name == "cpu" { 1000_i64 } else { 1 };
         // a queue that is not there deserves and holds nothing
         share.map_or((0, 0), |s| (s.deserved_milli / i128::from(unit), s.allocated / unit))
     };

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Scenario {
     /// One sentence: what is shown.
     pub(crate) about: String,
+    /// The wall time when the scheduler starts, as 2026-03-28T19:00:00Z.
+    pub(crate) clock: Option<String>,
     /// Settings that are not the default ones.
     #[serde(default)]
     pub(crate) options: OptionsSpec,
@@ -92,6 +94,8 @@ pub(crate) struct Step {
     pub(crate) relist: bool,
     /// Another process takes over; the old one last renewed its lease that long ago.
     pub(crate) leader: Option<String>,
+    /// The wall clock is set to this.
+    pub(crate) clock: Option<String>,
     /// Time passes.
     pub(crate) wait: Option<String>,
     pub(crate) expect: Option<Expect>,
@@ -124,6 +128,14 @@ pub(crate) struct OptionsSpec {
     pub(crate) members_per_cycle: Option<usize>,
     pub(crate) vacate_deadline: Option<String>,
     pub(crate) protected: Option<String>,
+    /// Absent: no room is drained.
+    pub(crate) drain_after: Option<String>,
+    pub(crate) drain_for: Option<String>,
+    /// The order of the queues at the top.
+    pub(crate) root_order: Option<OrderSpec>,
+    /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
+    #[serde(default)]
+    pub(crate) lsf: BTreeMap<String, f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -155,10 +167,16 @@ pub(crate) struct QueueEntry {
     #[serde(default)]
     pub(crate) priority: i32,
     pub(crate) order: Option<OrderSpec>,
+    /// Points of priority, and the time of waiting in which they are gained.
+    pub(crate) ageing: Option<(u32, String)>,
     /// Absent: one of the queue's own name.
     pub(crate) namespaces: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) closed: bool,
+    /// UTC without it.
+    pub(crate) time_zone: Option<String>,
+    pub(crate) run_window: Option<Vec<String>>,
+    pub(crate) dispatch_window: Option<Vec<String>>,
     pub(crate) reclaimable: Option<bool>,
     pub(crate) preemptible: Option<bool>,
     pub(crate) may_evict: Option<bool>,
@@ -179,6 +197,8 @@ pub(crate) struct QueueEntry {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OrderSpec {
     FairShare,
+    Lsf,
+    FairTree,
     Priority,
     Fifo,
 }
@@ -237,6 +257,10 @@ pub(crate) struct PodSpec {
     pub(crate) age: Option<String>,
     pub(crate) bound: Option<String>,
     pub(crate) ended: Option<String>,
+    /// It may run so long.
+    pub(crate) run_limit: Option<String>,
+    /// It may take so long to stop; as Kubernetes, 30 s.
+    pub(crate) termination_grace: Option<String>,
     /// It is bound there already.
     pub(crate) node: Option<String>,
     /// `spec.nodeName` of a pod that is to run just there.
@@ -308,7 +332,7 @@ pub(crate) struct Expect {
     /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.
     pub(crate) notice: Option<BTreeMap<String, String>>,
     /// GPUs of queues, and of users as `queue/namespace`, to the thousandth. `queue cpu` is the
-    /// same of cores.
+    /// same of cores, `queue gpu@key=value` of GPUs on nodes with a label.
     pub(crate) deserved: Option<BTreeMap<String, f64>>,
     /// GPUs, or cores, that they hold, seats that are being vacated included.
     pub(crate) allocated: Option<BTreeMap<String, i64>>,
@@ -318,6 +342,8 @@ pub(crate) struct Expect {
     pub(crate) plans: Option<BTreeMap<String, u64>>,
     /// What is said on pods that are deleted.
     pub(crate) notes: Option<Vec<String>>,
+    /// Events on pods whose edits are ignored: `pod: text`.
+    pub(crate) ignored: Option<Vec<String>>,
     /// Groups that were tried.
     pub(crate) attempts: Option<usize>,
     /// Conditions that were written.
@@ -343,7 +369,10 @@ impl Step {
             &self.delete,
             &self.release,
         ];
-        let quiet = self.wait.is_none() && self.leader.is_none() && self.watch.is_none();
+        let quiet = self.wait.is_none()
+            && self.clock.is_none()
+            && self.leader.is_none()
+            && self.watch.is_none();
         let nothing_new = self.nodes.is_empty() && self.pods.is_empty() && !self.relist;
         let quiet = quiet && self.bind_elsewhere.is_empty() && self.rename_queue.is_empty();
         let quiet = quiet && self.queues.is_empty() && self.queues_gone.is_empty();

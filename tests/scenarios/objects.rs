@@ -3,17 +3,20 @@
 use crate::format::{
     EvictionsSpec, NodeSpec, OptionsSpec, OrderSpec, PodSpec, QueueEntry, RequirementSpec, millis,
 };
+use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
     MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, parse_group, parse_header, parse_non_preemptible,
     parse_queue,
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
-use mss_scheduler::model::queue::{Ordering, Preemption};
+use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
+use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
     Caps, EvictionBudget, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey,
-    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, quantity,
+    QueueSpec, Requirement, ResourceList, Taint, TaintEffect, Toleration, Uid, WallTime, Windows,
+    quantity,
 };
-use mss_scheduler::scheduler::{Evictions, Options};
+use mss_scheduler::scheduler::{DrainOptions, Evictions, Options};
 use std::collections::BTreeMap;
 
 /// The limit of the default configuration.
@@ -21,13 +24,18 @@ const MIN_MEMBER_MAX: u32 = 10_000;
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 
+/// `gpu` for short, narrowed by a label or not.
+pub(crate) fn resource(name: &str) -> Box<str> {
+    let (name, label) = name.split_at(name.find('@').unwrap_or(name.len()));
+    format!("{}{label}", if name == "gpu" { GPU } else { name }).into()
+}
+
 /// Amounts by resource, zeros included: a limit of 0 is one.
 fn terms(list: &BTreeMap<String, String>) -> ResourceList {
     let amount = |(name, text): (&String, &String)| {
         let scale = if name == "cpu" { 3 } else { 0 };
         let amount = quantity::parse(text, scale);
-        let name = if name == "gpu" { GPU } else { name };
-        (name.into(), amount.unwrap_or_else(|| panic!("{text}: not a quantity")))
+        (resource(name), amount.unwrap_or_else(|| panic!("{text}: not a quantity")))
     };
     list.iter().map(amount).collect()
 }
@@ -52,8 +60,54 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
         members_per_cycle: spec.members_per_cycle.unwrap_or(default.members_per_cycle),
         vacate_deadline_ms: time(&spec.vacate_deadline, default.vacate_deadline_ms),
         protected_ms: time(&spec.protected, default.protected_ms),
+        drains: spec.drain_after.as_deref().map(|after| DrainOptions {
+            after_ms: millis(after),
+            for_ms: time(&spec.drain_for, 3_600_000),
+            percent: 50,
+        }),
+        root_order: order(spec.root_order),
+        lsf: lsf(&spec.lsf),
         ..default
     }
+}
+
+fn windows(entry: &QueueEntry) -> Option<Box<Windows>> {
+    let week = |list: &Option<Vec<String>>| {
+        let list: Vec<&str> = list.as_ref()?.iter().map(String::as_str).collect();
+        Some(Week::parse(&list).unwrap_or_else(|at| panic!("{}: not a window", list[at])))
+    };
+    let (run, dispatch) = (week(&entry.run_window), week(&entry.dispatch_window));
+    let name = entry.time_zone.as_deref().unwrap_or("UTC");
+    let zone = zone(name).unwrap_or_else(|| panic!("{name}: not a time zone"));
+    (run.is_some() || dispatch.is_some()).then(|| Box::new(Windows::new(zone, run, dispatch)))
+}
+
+fn order(spec: Option<OrderSpec>) -> Ordering {
+    match spec {
+        None | Some(OrderSpec::FairShare) => Ordering::FairShare,
+        Some(OrderSpec::Lsf) => Ordering::Lsf,
+        Some(OrderSpec::FairTree) => Ordering::FairTree,
+        Some(OrderSpec::Priority) => Ordering::Priority,
+        Some(OrderSpec::Fifo) => Ordering::Fifo,
+    }
+}
+
+fn lsf(parameters: &BTreeMap<String, f64>) -> LsfOptions {
+    let mut lsf = LsfOptions::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            "CPU_TIME_FACTOR" => lsf.cpu_time_factor = *value,
+            "RUN_TIME_FACTOR" => lsf.run_time_factor = *value,
+            "COMMITTED_RUN_TIME_FACTOR" => lsf.committed_run_time_factor = *value,
+            "RUN_JOB_FACTOR" => lsf.run_job_factor = *value,
+            "GPU_RUN_TIME_FACTOR" => lsf.gpu_run_time_factor = *value,
+            "HIST_HOURS" => lsf.hist_hours = *value,
+            "ENABLE_HIST_RUN_TIME" => lsf.enable_hist_run_time = *value > 0.0,
+            "ENABLE_GPU_HIST_RUN_TIME" => lsf.enable_gpu_hist_run_time = *value > 0.0,
+            other => panic!("{other}: not a parameter of LSF's order"),
+        }
+    }
+    lsf
 }
 
 pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
@@ -69,17 +123,18 @@ pub(crate) fn queues(entry: &QueueEntry) -> Vec<QueueSpec> {
         borrow_limit: terms(&entry.borrow_limit),
         user_limit: terms(&entry.user_limit),
         priority: entry.priority,
-        order: match entry.order {
-            None | Some(OrderSpec::FairShare) => Ordering::FairShare,
-            Some(OrderSpec::Priority) => Ordering::Priority,
-            Some(OrderSpec::Fifo) => Ordering::Fifo,
-        },
+        order: order(entry.order),
+        ageing: entry
+            .ageing
+            .as_ref()
+            .map(|(points, every)| Ageing { points: *points, every_ms: millis(every) }),
         namespaces: match &entry.namespaces {
             None => vec![name.as_str().into()],
             Some(names) => names.iter().map(|name| name.as_str().into()).collect(),
         },
         name: name.into(),
         open: !entry.closed,
+        windows: windows(entry),
         preemption: Preemption {
             reclaimable: entry.reclaimable.unwrap_or(default.reclaimable),
             preemptible: entry.preemptible.unwrap_or(default.preemptible),
@@ -217,6 +272,8 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         node: spec.node.as_deref().map(Into::into),
         phase: if spec.ended.is_some() { Phase::Succeeded } else { Phase::Live },
         gated: spec.gated,
+        run_limit_ms: spec.run_limit.as_deref().map(millis),
+        termination_ms: spec.termination_grace.as_deref().map_or(30_000, millis),
         priority: spec.priority,
         created: ago(&spec.age).unwrap_or(WallTime(now)),
         bound_at: ago(&spec.bound),

@@ -38,6 +38,7 @@ pub(crate) struct Done {
     pub(crate) binds: Vec<Vec<String>>,
     pub(crate) deletes: Vec<Vec<String>>,
     pub(crate) notes: Vec<String>,
+    pub(crate) ignored: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
@@ -81,6 +82,11 @@ fn scheduler(options: &Options) -> Scheduler {
     Scheduler::new(options.clone(), vec![default_profile("mss-scheduler")])
 }
 
+fn clock(text: &str) -> i64 {
+    let time = text.parse::<jiff::Timestamp>().unwrap_or_else(|error| panic!("{text}: {error}"));
+    time.as_millisecond()
+}
+
 fn refused() -> BindOutcome {
     BindOutcome::Refused("denied by a webhook".into())
 }
@@ -89,7 +95,7 @@ impl World {
     pub(crate) fn new(scenario: &crate::format::Scenario) -> Self {
         let options = objects::options(&scenario.options);
         let mut world = World {
-            now: 1_000_000_000,
+            now: scenario.clock.as_deref().map_or(1_000_000_000, clock),
             scheduler: scheduler(&options),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -146,6 +152,10 @@ impl World {
             self.start(millis(silent));
         }
         self.run();
+        if let Some(time) = &step.clock {
+            self.hear(Event::ClockSet(WallTime(clock(time))));
+            self.run();
+        }
         if let Some(time) = &step.wait {
             self.wait(millis(time));
         }
@@ -366,6 +376,9 @@ impl World {
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(&pods, &note, evict_in_ms),
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
+            ApiCall::NoteIgnored { pod, note } => {
+                self.done.ignored.push(format!("{}: {note}", shown(&pod)));
+            }
             ApiCall::ShowQueue(_) => {}
         }
     }

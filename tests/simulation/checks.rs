@@ -41,6 +41,9 @@ pub(crate) fn settled(world: &World) {
             gang.min
         );
     }
+    if world.scheduler.gauges().drains > 0 {
+        return; // room is kept free then
+    }
     for truth in world.pods.values() {
         let pod = &truth.pod;
         let waits = pod.profile.is_some() && pod.node.is_none() && !pod.ended();

@@ -3,7 +3,8 @@
 use crate::reference;
 use crate::tenants::queue_of;
 use crate::world::{GPU, gang_of};
-use mss_scheduler::model::{Node, Phase, Pod, QueueSpec, Uid};
+use mss_scheduler::model::windows::Opening;
+use mss_scheduler::model::{Node, Phase, Pod, QueueSpec, Uid, WallTime};
 use reference::Place;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,8 @@ pub(crate) struct Known {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {
     pub(crate) now: i64,
+    /// what there is to share
+    pub(crate) capacity: Amounts,
     /// the tree in force, with the default queue
     pub(crate) queues: Vec<QueueSpec>,
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
@@ -132,7 +135,25 @@ impl Scene {
         let settled = self.settled(of) as usize;
         let min = self.min(of) as usize;
         let losing = self.members(of).any(|(uid, _)| self.awaited.contains(uid));
-        waiting > 0 && settled + waiting >= min && !(losing && settled < min)
+        let completes = settled > 0 && settled < min;
+        waiting > 0
+            && settled + waiting >= min
+            && !(losing && settled < min)
+            && (completes || self.is_in_window(&of.0))
+    }
+
+    fn window(&self, spec: &QueueSpec) -> Option<Opening> {
+        spec.windows.as_ref().map(|windows| windows.at(WallTime(self.now)))
+    }
+
+    /// Whether the queue of a namespace and all above it may start gangs now.
+    fn is_in_window(&self, namespace: &str) -> bool {
+        let open = |spec: &QueueSpec| self.window(spec).is_none_or(|w| w.runs && w.dispatches);
+        let above = |spec: &&QueueSpec| {
+            let parent = spec.parent.as_deref()?;
+            self.queues.iter().find(|other| &*other.name == parent)
+        };
+        std::iter::successors(Some(self.spec(namespace)), above).all(open)
     }
 
     /// Whether members leave a gang that lacks some to its minimum, and that waits.
@@ -218,12 +239,6 @@ impl Scene {
         resource: &str,
         users: &mut BTreeMap<Box<str>, usize>,
     ) -> reference::World {
-        let offered: i64 =
-            self.nodes.values().map(|node| amount(&node.allocatable, resource).unwrap_or(0)).sum();
-        // on nodes that are gone too, until their pods are
-        let placed = |known: &&Known| known.role == Role::Foreign && known.node.is_some();
-        let foreign = self.pods.values().filter(placed);
-        let foreign: i64 = foreign.map(|known| requests(&known.pod)[at]).sum();
         let queue = |spec: &QueueSpec| reference::Queue {
             name: (*spec.name).to_owned(),
             parent: spec.parent.as_ref().map(|parent| {
@@ -238,9 +253,10 @@ impl Scene {
             borrow: amount(&spec.borrow_limit, resource),
             user_limit: amount(&spec.user_limit, resource),
             priority: spec.priority,
+            shut: self.window(spec).is_some_and(|window| !window.runs),
         };
         let mut world = reference::World {
-            capacity: (offered - foreign).max(0),
+            capacity: self.capacity[at],
             queues: self.queues.iter().map(queue).collect(),
             users: Vec::new(),
         };

@@ -1,7 +1,7 @@
 //! What this process was told, kept in the plainest way, and the scene that it makes.
 
 use crate::reference::Place;
-use crate::scene::{Gang, Known, Role, SHARED, Scene, gang};
+use crate::scene::{Amounts, Gang, Known, Role, SHARED, Scene, amount, gang, plus, requests};
 use crate::world::World;
 use mss_scheduler::model::{Caps, EvictionBudget, Node, Pod, QueueSpec, Uid};
 use mss_scheduler::scheduler::{
@@ -11,6 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Not chosen again for this long after a disruption budget protected it.
 const PROTECTED_MS: i64 = 60_000;
+/// A drop of the capacity lowers shares when it has lasted for this long.
+const HOLD_MS: i64 = 60_000;
+/// Taints of nodes that are not ready.
+pub(crate) const AWAY: [&str; 2] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 /// The pair rule.
 const PAIR_MS: i64 = 600_000;
 
@@ -35,6 +40,8 @@ pub(crate) struct Shadow {
     /// pods evicted of late, by what is left of it times the window, and since when
     taken: i64,
     taken_at: i64,
+    /// what there was to share, and when that was found to have changed
+    offered: Vec<(Amounts, i64)>,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }
@@ -119,6 +126,40 @@ impl Shadow {
         }
     }
 
+    /// What ready nodes offer less what is taken there by others. Where all are ready, others count
+    /// on nodes that are gone too, until their pods are.
+    fn offered(&self, node_of: impl Fn(Uid) -> Option<Box<str>>) -> Amounts {
+        let away = |node: &&Node| node.taints.iter().any(|taint| AWAY.contains(&&*taint.key));
+        let all_ready = !self.nodes.values().any(|node| away(&node));
+        let ready = self.nodes.values().filter(|node| !away(node));
+        let names: BTreeSet<&str> = ready.clone().map(|node| &*node.name).collect();
+        let of = |node: &Node| SHARED.map(|name| amount(&node.allocatable, name).unwrap_or(0));
+        let offered = ready.map(of).fold([0, 0], plus);
+        let foreign = self.pods.iter().filter(|(_, pod)| pod.profile.is_none());
+        let foreign = foreign.filter(|(uid, _)| {
+            node_of(**uid).is_some_and(|node| all_ready || names.contains(&*node))
+        });
+        let taken = foreign.map(|(_, pod)| requests(pod)).fold([0, 0], plus);
+        [0, 1].map(|at| (offered[at] - taken[at]).max(0))
+    }
+
+    /// Notes what there is to share in a cycle.
+    fn note_offered(&mut self, now: i64, offered: Amounts) {
+        match self.offered.last_mut() {
+            Some((last, until)) if *last != offered => *until = now,
+            Some(_) => return,
+            None => {}
+        }
+        self.offered.retain(|(_, until)| until + HOLD_MS > now);
+        self.offered.push((offered, i64::MAX - HOLD_MS));
+    }
+
+    /// The most that there was to share until a drop would have lasted.
+    fn capacity(&self, now: i64) -> Amounts {
+        let recent = self.offered.iter().filter(|(_, until)| until + HOLD_MS > now);
+        recent.fold([0, 0], |most, (offered, _)| [0, 1].map(|at| most[at].max(offered[at])))
+    }
+
     /// Binds or deletions are asked for.
     pub(crate) fn asked(&mut self, call: CallId, pods: &[Uid], deletes: bool) {
         let first = pods.first().and_then(|uid| self.pods.get(uid));
@@ -157,6 +198,10 @@ impl World {
         let scheduler = &self.scheduler;
         let shadow = &mut self.shadow;
         let decides = shadow.leads && scheduler.is_synced();
+        if decides {
+            let offered = shadow.offered(|uid| scheduler.node_of(uid).map(Into::into));
+            shadow.note_offered(self.now, offered);
+        }
         let is_new = !shadow.in_force.iter().eq(shadow.queues.values());
         if decides && is_new && scheduler.tree_faults().is_empty() {
             shadow.in_force = shadow.queues.values().cloned().collect();
@@ -187,6 +232,7 @@ impl World {
         let shadow = &self.shadow;
         let mut scene = Scene {
             now: self.now,
+            capacity: shadow.capacity(self.now),
             queues: shadow.in_force.clone(),
             nodes: shadow.nodes.clone(),
             ..Scene::default()

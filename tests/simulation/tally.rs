@@ -24,6 +24,7 @@ tally! {
     relists nodes_lost told warned evicted plans seated given_up shrunk ended_whole queue_edits
     shown firm_bound firm_evicted budget_stops reclaims preempts regrown pdb_refusals
     restarts_in_plan too_many_requests timeouts lost_replies doubled slow_watches dropped_news
+    drains drains_seated drains_expired
     events judged unjudged shares_checked
 }
 
@@ -55,6 +56,8 @@ impl Tally {
             ("requests, answers and news that came twice", self.doubled, 1_000),
             ("watches that were slow", self.slow_watches, 1_000),
             ("news that was never heard", self.dropped_news, 1_000),
+            ("drains seated", self.drains_seated, 1_000),
+            ("drains that expired", self.drains_expired, 1_000),
             ("edits of queues", self.queue_edits, 1_000),
             ("nodes lost", self.nodes_lost, 1_000),
             ("relists", self.relists, 1_000),

@@ -4,10 +4,20 @@ use crate::history::Fault;
 use crate::judge::{Plan, judge};
 use crate::scene::{Role, gang};
 use crate::world::{GPU, GangKey, Truth, World, gang_of};
-use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid};
+use mss_scheduler::model::queue::{Ageing, Ordering};
+use mss_scheduler::model::windows::{Week, zone};
+use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid, Windows};
 use mss_scheduler::scheduler::{BindMember, Event, PodRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A window of every day around a minute, or just before or after it.
+fn window(minute: i64, amount: i64) -> Week {
+    let clock = |minute: i64| format!("{}:{}", minute.rem_euclid(1440) / 60, minute.rem_euclid(60));
+    let begin = minute + amount / 4 - 2;
+    let text = format!("{}-{}", clock(begin), clock(begin + 1 + amount / 2));
+    Week::parse(&[text.as_str()]).expect("a window")
+}
 
 const NAMESPACES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -78,7 +88,8 @@ impl World {
         }
         self.tally.queue_edits += 1;
         let at = usize::try_from(self.random.below(4)).expect("small");
-        let (what, amount) = (self.random.below(11), self.random.below(16));
+        let (what, amount) = (self.random.below(15), self.random.below(16));
+        let window = window(self.now / 60_000, i64::try_from(amount).expect("small"));
         let (amount, few) = (i64::try_from(amount).expect("small"), u32::try_from(amount / 4 + 1));
         let few = few.expect("small");
         let spec = self.queues.values_mut().nth(at).expect("there are four");
@@ -89,7 +100,9 @@ impl World {
             3 => spec.limit = vec![(GPU.into(), amount.max(8))],
             4 => spec.limit = Vec::new(),
             5 => spec.user_limit = vec![(GPU.into(), amount.max(4))],
-            6 => spec.preemption.budget = Some(EvictionBudget { pods: few, window_ms: 120_000 }),
+            6 | 13 => {
+                spec.preemption.budget = Some(EvictionBudget { pods: few, window_ms: 120_000 })
+            }
             7 => {
                 spec.caps = Caps {
                     running_gangs: Some(few * 2),
@@ -103,6 +116,23 @@ impl World {
                 spec.user_limit = Vec::new();
             }
             9 => spec.preemption.grace_ms = amount * 500,
+            10 => {
+                let word = Ordering::WORDS[usize::try_from(amount % 5).expect("small")];
+                spec.order = Ordering::parse(word).expect("a word for an order");
+            }
+            11 => {
+                let ageing = Ageing { points: few, every_ms: 60_000 };
+                spec.ageing = (amount > 4).then_some(ageing);
+            }
+            12 => {
+                let zone = zone("UTC").expect("the zone of all");
+                let windows = match amount % 3 {
+                    0 => Some(Windows::new(zone, Some(window), None)),
+                    1 => Some(Windows::new(zone, None, Some(window))),
+                    _ => None,
+                };
+                spec.windows = windows.map(Box::new);
+            }
             _ => spec.preemption.min_runtime_ms = amount * 1_000,
         }
         let spec = spec.clone();
@@ -210,6 +240,8 @@ impl World {
         self.tally.plans += tallies.plans;
         self.tally.seated += tallies.seated;
         self.tally.budget_stops += tallies.budget_stops;
+        self.tally.drains += tallies.drains;
+        self.tally.drains_expired += tallies.drains_expired;
         self.tally.given_up += tallies.plans_given_up.values().sum::<u64>();
     }
 
@@ -217,7 +249,7 @@ impl World {
     pub(crate) fn is_limited(&self, namespace: &str) -> bool {
         let limits = |queue: &QueueSpec| {
             let amounts = !queue.limit.is_empty() || !queue.user_limit.is_empty();
-            amounts || queue.caps != Caps::default()
+            amounts || queue.caps != Caps::default() || queue.windows.is_some()
         };
         let limited = |name: &str| self.queues.get(name).is_some_and(limits);
         match namespace {

@@ -2,6 +2,7 @@
 
 use crate::history::Fault;
 use crate::world::World;
+use mss_scheduler::model::WallTime;
 use mss_scheduler::scheduler::{Event, Kind};
 use std::collections::VecDeque;
 
@@ -49,7 +50,10 @@ impl World {
     }
 
     fn hear_of(&mut self, at: usize) {
-        let Some((_, event)) = self.watches.news[at].pop_front() else { return };
+        let Some((_, mut event)) = self.watches.news[at].pop_front() else { return };
+        if let Event::Leading(leadership) = &mut event {
+            leadership.wall = WallTime(self.now);
+        }
         let begins = matches!(event, Event::Leading(_) | Event::ListStarted(_));
         let object = !begins && !matches!(event, Event::ListEnded(_));
         if object && self.strikes(Fault::Doubled, 24) {

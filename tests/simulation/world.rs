@@ -14,7 +14,9 @@ use mss_scheduler::model::{
     TaintEffect, Timestamp, Uid, WallTime,
 };
 use mss_scheduler::plugins::default_profile;
-use mss_scheduler::scheduler::{ApiCall, Event, Leadership, Options, PodRef, Scheduler};
+use mss_scheduler::scheduler::{
+    ApiCall, DrainOptions, Event, Leadership, Options, PodRef, Scheduler,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -238,6 +240,7 @@ impl World {
                     self.shadow.asked(call, &uids(&pods), true);
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
+                ApiCall::NoteIgnored { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");
@@ -500,7 +503,7 @@ fn short(call: &ApiCall) -> Option<String> {
         ApiCall::Warn { pods, note, .. } => Some(format!("{}: {note}", names(pods).join(", "))),
         ApiCall::Evict { pods, .. } => Some(format!("evict {}", names(pods).join(", "))),
         ApiCall::Delete { pods, .. } => Some(format!("delete {}", names(pods).join(", "))),
-        ApiCall::Tell { .. } | ApiCall::ShowQueue(_) => None,
+        ApiCall::Tell { .. } | ApiCall::ShowQueue(_) | ApiCall::NoteIgnored { .. } => None,
     }
 }
 
@@ -512,10 +515,13 @@ fn options(random: &mut Random) -> Options {
     // in a third of the worlds the whole cluster has a budget of evictions
     let budget = EvictionBudget { pods: 2, window_ms: 20_000 };
     let eviction_budget = (random.below(3) == 0).then_some(budget);
+    let drains = DrainOptions { after_ms: 10_000, for_ms: 20_000, percent: 50 };
+    let drains = (random.below(2) == 0).then_some(drains);
     Options {
         queue_status_interval_ms: Some(2_000),
         queues_watched: true,
         eviction_budget,
+        drains,
         ..Options::default()
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) retry: Duration,
     /// `spec.schedulerName` of the pods that are served.
     pub(crate) names: Vec<String>,
+    /// `--queues`.
+    pub(crate) queues: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -30,6 +32,7 @@ impl Default for Settings {
             renew: Duration::from_secs(5),
             retry: Duration::from_millis(500),
             names: vec![super::objects::SCHEDULER.to_owned()],
+            queues: None,
         }
     }
 }
@@ -100,6 +103,9 @@ impl Scheduler {
         std::fs::write(&config, settings.file(port)).expect("the data folder is writable");
         let mut command = Command::new(env!("CARGO_BIN_EXE_mss-scheduler"));
         command.arg("run").arg("--config").arg(&config).arg("--kubeconfig").arg(&kubeconfig);
+        if let Some(queues) = &settings.queues {
+            command.arg("--queues").arg(queues);
+        }
         let log = folder.join(format!("scheduler-{number}.log"));
         let process =
             Process::start("mss-scheduler", command, log).expect("the built binary can be started");

@@ -23,6 +23,8 @@ use crate::model::{
 
 /// The scheduler name of pods that give none.
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
+/// Kubernetes' default of `terminationGracePeriodSeconds`.
+const TERMINATION_SECONDS: i64 = 30;
 
 /// Converts objects. Cheap to clone, has no state.
 #[derive(Clone, Debug)]
@@ -67,6 +69,8 @@ impl Converter {
             deleting: object.meta.deleting,
             gated: spec.scheduling_gates.0,
             priority: spec.priority.unwrap_or(0),
+            run_limit_ms: spec.active_deadline_seconds.map(|limit| limit.saturating_mul(1000)),
+            termination_ms: termination_ms(object),
             created: object.meta.created,
             bound_at: bound_at(status),
             finished_at: if phase == Phase::Live { None } else { finished_at(status) },
@@ -264,6 +268,13 @@ fn bound_at(status: &PodStatus) -> Option<WallTime> {
     let scheduled = |kind: &str, value: &str| kind == "PodScheduled" && value == "True";
     let found = status.conditions.iter().find(|c| scheduled(&c.kind, &c.status))?;
     found.last_transition_time.0
+}
+
+/// How long the kubelet gives a pod to stop; what its deletion says comes before its spec.
+fn termination_ms(object: &PodObject) -> i64 {
+    let asked = object.spec.termination_grace_period_seconds;
+    let seconds = object.meta.deletion_grace.or(asked).unwrap_or(TERMINATION_SECONDS);
+    seconds.max(0).saturating_mul(1000)
 }
 
 fn finished_at(status: &PodStatus) -> Option<WallTime> {

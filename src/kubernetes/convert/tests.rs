@@ -32,7 +32,7 @@ fn pod(spec: &Value, annotations: &Value) -> Value {
 fn reads_what_decides() {
     let mut value = pod(
         &json!({
-            "priority": 7, "schedulingGates": [{ "name": "wait" }],
+            "priority": 7, "activeDeadlineSeconds": 60, "schedulingGates": [{ "name": "wait" }],
             "containers": [{
                 "name": "a", "resources": { "requests": { "cpu": "1500m", "memory": "1Gi" } },
                 "ports": [{ "hostPort": 8080 }, { "hostPort": 53, "protocol": "UDP" }],
@@ -52,6 +52,11 @@ fn reads_what_decides() {
     });
     let pod = convert(&value);
     assert_eq!((pod.profile, pod.priority, pod.gated), (Some(0), 7, true));
+    assert_eq!((pod.run_limit_ms, pod.termination_ms), (Some(60_000), 30_000));
+    value["spec"]["terminationGracePeriodSeconds"] = json!(600);
+    assert_eq!(convert(&value).termination_ms, 600_000);
+    value["metadata"]["deletionGracePeriodSeconds"] = json!(5);
+    assert_eq!(convert(&value).termination_ms, 5_000, "its deletion says how long it has now");
     assert_eq!(pod.phase, Phase::Succeeded);
     assert_eq!(pod.created.0, 1_767_323_045_000);
     assert_eq!(pod.bound_at.map(|at| at.0 - pod.created.0), Some(1000));

@@ -205,6 +205,9 @@ impl Dispatcher {
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
             ApiCall::Evict { call, pods } => self.evict(call, pods),
+            ApiCall::NoteIgnored { pod, note } => {
+                self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
+            }
             ApiCall::ShowQueue(standing) => self.standings.take_in(*standing),
             ApiCall::Tell { pods, telling, first } => {
                 pods.into_iter().for_each(|pod| self.tell(pod, &telling, first));

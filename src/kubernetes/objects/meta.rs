@@ -21,6 +21,8 @@ pub struct Meta {
     pub created: WallTime,
     /// `deletionTimestamp` is set.
     pub deleting: bool,
+    /// `deletionGracePeriodSeconds`.
+    pub deletion_grace: Option<i64>,
     /// Annotations under `mss-scheduler.io/`.
     pub annotations: Vec<(Box<str>, Box<str>)>,
     /// Labels; of a pod's only [`QUEUE`], as its others decide nothing here.
@@ -98,6 +100,7 @@ struct Raw<const LABELS: bool> {
     #[serde(default)]
     creation_timestamp: Time,
     deletion_timestamp: Option<IgnoredAny>,
+    deletion_grace_period_seconds: Option<i64>,
     #[serde(default)]
     annotations: Pairs<Ours>,
     #[serde(default)]
@@ -119,6 +122,7 @@ impl<const LABELS: bool> From<Raw<LABELS>> for Meta {
             },
             created: raw.creation_timestamp.0.unwrap_or_default(),
             deleting: raw.deletion_timestamp.is_some(),
+            deletion_grace: raw.deletion_grace_period_seconds,
             annotations: raw.annotations.pairs,
             labels: raw.labels.pairs,
             controller: raw.owner_references.0,

@@ -29,6 +29,10 @@ pub struct PodSpec {
     pub node_name: Option<Box<str>>,
     /// Priority, resolved.
     pub priority: Option<i32>,
+    /// How long it may run, in seconds.
+    pub active_deadline_seconds: Option<i64>,
+    /// How long it may take to stop, in seconds.
+    pub termination_grace_period_seconds: Option<i64>,
     /// Whether gates are left.
     #[serde(default)]
     pub scheduling_gates: Present,

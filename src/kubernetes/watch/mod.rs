@@ -37,6 +37,19 @@ pub async fn run(
     events: mpsc::Sender<Event>,
     observer: Arc<dyn Observer>,
 ) {
+    tokio::join!(
+        queues::run(client.clone(), &events, &*observer),
+        run_but_queues(client, converter, events.clone(), observer.clone()),
+    );
+}
+
+/// As [`run`], without the queues: their tree comes from elsewhere.
+pub async fn run_but_queues(
+    client: kube::Client,
+    converter: Converter,
+    events: mpsc::Sender<Event>,
+    observer: Arc<dyn Observer>,
+) {
     let config = || watcher::Config::default().page_size(PAGE);
     let nodes = watcher(Api::<NodeObject>::all(client.clone()), config()).default_backoff();
     let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
@@ -60,7 +73,6 @@ pub async fn run(
         forward(Kind::Node, nodes, node, &events, &*observer),
         forward(Kind::Pod, pods, pod, &events, &*observer),
         forward(Kind::Namespace, spaces, space, &events, &*observer),
-        queues::run(client, &events, &*observer),
     );
 }
 

@@ -7,7 +7,7 @@ use super::inputs::{Inputs, Timing};
 use super::outcome::{Outcome, Totals};
 use super::policy::Policy;
 use super::samples::{Samples, Share};
-use super::world::{EPOCH_MS, Stage, Tally, World, pod_of, uid};
+use super::world::{EPOCH_MS, Moment, Stage, Tally, World, pod_of, uid};
 use crate::cluster::is_gpu;
 use crate::model::{Timestamp, WallTime};
 use crate::plugins::default_profile;
@@ -81,6 +81,17 @@ pub struct RunOptions {
 /// `tell` hears from time to time how many gangs have ended.
 #[must_use]
 pub fn run(inputs: &Inputs, policy: &Policy, options: RunOptions, tell: impl Fn(u64)) -> Outcome {
+    watch(inputs, policy, options, |moment| tell(moment.ended))
+}
+
+/// As [`run`]; `see` is shown the world whenever something has happened and was decided upon.
+#[must_use]
+pub fn watch(
+    inputs: &Inputs,
+    policy: &Policy,
+    options: RunOptions,
+    see: impl FnMut(&Moment<'_>),
+) -> Outcome {
     let setting = (policy.setting)(inputs);
     let core = Options { queues_watched: true, evictions: setting.evictions, ..Options::default() };
     let mut engine = Engine {
@@ -96,7 +107,7 @@ pub fn run(inputs: &Inputs, policy: &Policy, options: RunOptions, tell: impl Fn(
         totals: Totals { last_arrival_ms: inputs.last_arrival_ms(), ..Totals::default() },
     };
     engine.start(&setting);
-    engine.run(tell);
+    engine.run(see);
     engine.finish(policy)
 }
 
@@ -160,7 +171,7 @@ impl Engine<'_> {
         millis - millis / 4 + i64::try_from(drawn % width).expect("below the width")
     }
 
-    fn run(&mut self, tell: impl Fn(u64)) {
+    fn run(&mut self, mut see: impl FnMut(&Moment<'_>)) {
         let mut last = 0;
         loop {
             let next = self.heap.peek().map(|Reverse((at, ..))| *at);
@@ -179,7 +190,8 @@ impl Engine<'_> {
                 last = self.now;
             }
             self.decide();
-            tell(self.totals.ended);
+            let (now_ms, ended) = (self.now, self.totals.ended);
+            see(&Moment { now_ms, ended, world: &self.world });
         }
     }
 
@@ -256,7 +268,10 @@ impl Engine<'_> {
                     self.after(time, Happening::Deletes { call, pod });
                 }
             }
-            ApiCall::Warn { .. } | ApiCall::Tell { .. } | ApiCall::ShowQueue(_) => {}
+            ApiCall::Warn { .. }
+            | ApiCall::Tell { .. }
+            | ApiCall::NoteIgnored { .. }
+            | ApiCall::ShowQueue(_) => {}
         }
     }
 

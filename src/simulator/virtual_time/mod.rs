@@ -13,8 +13,9 @@ pub mod report;
 mod samples;
 mod world;
 
-pub use engine::{RunOptions, run};
+pub use engine::{RunOptions, run, watch};
 pub use inputs::{ClusterSpec, GangSpec, InputError, Inputs, Shape, Sources, Timing};
 pub use outcome::{GangOutcome, Outcome, Summary, Totals};
 pub use policy::{POLICIES, Policy, policies};
 pub use samples::{Samples, Share};
+pub use world::{Moment, PodTruth, Stage};

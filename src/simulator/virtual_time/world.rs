@@ -12,27 +12,68 @@ pub(super) const EPOCH_MS: i64 = 1_600_000_000_000;
 
 /// A life of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub enum Stage {
+    /// Created, without a node.
     Waiting,
+    /// On a node, about to run.
     Bound,
+    /// At work.
     Running,
-    /// evicted, not gone yet
+    /// Evicted, not gone yet.
     Stopping,
+    /// Ended well, not deleted yet.
     Succeeded,
+    /// Deleted.
     Gone,
 }
 
+/// What is true of a pod. Times are in milliseconds from the start of the run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PodTruth {
-    pub(super) gang: u32,
-    pub(super) member: u32,
-    /// how many pods were this member before
-    replaced: u32,
-    pub(super) stage: Stage,
-    created_ms: i64,
-    bound_ms: i64,
+pub struct PodTruth {
+    /// Place of its gang in [`Inputs::gangs`].
+    pub gang: u32,
+    /// Its place in the gang.
+    pub member: u32,
+    /// How many pods were this member before.
+    pub replaced: u32,
+    /// Where in its life it is.
+    pub stage: Stage,
+    /// When it was created.
+    pub created_ms: i64,
+    /// When it was bound; 0 before.
+    pub bound_ms: i64,
     ended_ms: i64,
-    pub(super) node: Option<u32>,
+    /// Place of its node in [`ClusterSpec::nodes`](super::ClusterSpec::nodes), once bound.
+    pub node: Option<u32>,
+}
+
+/// The truth of a run at one time.
+pub struct Moment<'a> {
+    /// Milliseconds from the start.
+    pub now_ms: i64,
+    /// Gangs that have ended.
+    pub ended: u64,
+    pub(super) world: &'a World<'a>,
+}
+
+impl Moment<'_> {
+    /// GPUs of bound pods of a queue, those that stop included; by place in [`Inputs::tenants`].
+    /// O(1).
+    #[must_use]
+    pub fn held(&self, tenant: usize) -> i64 {
+        self.world.tallies[tenant].held
+    }
+
+    /// GPUs of the pods of a queue that wait; by place in [`Inputs::tenants`]. O(1).
+    #[must_use]
+    pub fn pending(&self, tenant: usize) -> i64 {
+        self.world.tallies[tenant].pending
+    }
+
+    /// Every pod that there is. O(pods that ever were).
+    pub fn pods(&self) -> impl Iterator<Item = &PodTruth> {
+        self.world.pods.iter().filter(|pod| pod.stage != Stage::Gone)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -234,6 +275,7 @@ impl<'a> World<'a> {
             phase: if ended { Phase::Succeeded } else { Phase::Live },
             deleting: truth.stage == Stage::Stopping,
             priority: if self.queued { spec.priority } else { 0 },
+            termination_ms: self.inputs.cluster.timing.stop_ms * 5 / 4,
             created: WallTime(EPOCH_MS + truth.created_ms),
             bound_at: truth.node.and_then(|_| wall(truth.bound_ms)),
             finished_at: if ended { wall(truth.ended_ms) } else { None },

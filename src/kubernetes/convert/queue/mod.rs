@@ -3,6 +3,7 @@
 //! The definition in `manifests/` refuses the same things earlier and in the same words where it
 //! can; a definition of another release may not.
 
+pub mod file;
 #[cfg(test)]
 mod tests;
 
@@ -11,8 +12,10 @@ use crate::config::parse_duration;
 use crate::fairshare::Used;
 use crate::kubernetes::objects::{Quantity, QueueObject};
 use crate::model::contract::{cut, is_object_name};
-use crate::model::queue::{Ordering, Preemption, WEIGHT_MAX};
-use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, quantity};
+use crate::model::narrowed::{NarrowedName, base};
+use crate::model::queue::{Ageing, Ordering, Preemption, WEIGHT_MAX};
+use crate::model::windows::{self, WINDOWS_MAX, Week};
+use crate::model::{Caps, EvictionBudget, QueueSpec, ResourceList, Windows, quantity};
 use crate::scheduler::{Remembered, USERS_SHOWN};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -25,6 +28,8 @@ pub const NAMESPACES_MAX: usize = 1000;
 const CAP_MAX: u32 = 1_000_000;
 /// Most pods that an eviction budget may name.
 const EVICTIONS_MAX: u32 = 1_000_000;
+/// Most points of priority gained in one time.
+const POINTS_MAX: i64 = 1_000_000_000;
 /// Longest duration taken: ten years.
 const DURATION_MAX_MS: i64 = 10 * 366 * 24 * 3_600_000;
 
@@ -127,8 +132,10 @@ fn read(name: &str, spec: &Value) -> Result<QueueSpec, Wrong> {
         user_limit: fields.resources("userLimit")?,
         priority: i32::try_from(priority).unwrap_or(0),
         order: fields.ordering()?,
+        ageing: ageing(fields.get("ageing"))?,
         namespaces: fields.namespaces()?,
         open: fields.flag("open")?.unwrap_or(true),
+        windows: windows(fields.get("windows"))?,
         caps: caps(fields.get("caps"))?,
         preemption: preemption(fields.get("preemption"))?,
     })
@@ -161,6 +168,33 @@ fn caps(value: &Value) -> Result<Caps, Wrong> {
         pending_gangs: count("pendingGangs")?,
         gang_gpus: count("gangGpus")?,
     })
+}
+
+fn ageing(value: &Value) -> Result<Option<Ageing>, Wrong> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let fields = Fields::of("spec.ageing", value)?;
+    let lacks = |name: &str, expected: &str| wrong(fields.path(name), fields.get(name), expected);
+    let points = fields.number("points", (1, POINTS_MAX))?;
+    let points = points.ok_or_else(|| lacks("points", "a number of points of priority"))?;
+    let every = fields.millis("every")?.filter(|every| *every >= 1000);
+    let every_ms = every.ok_or_else(|| lacks("every", "a duration of at least 1s"))?;
+    Ok(Some(Ageing { points: u32::try_from(points).unwrap_or(u32::MAX), every_ms }))
+}
+
+fn windows(value: &Value) -> Result<Option<Box<Windows>>, Wrong> {
+    let fields = Fields::of("spec.windows", value)?;
+    let name = fields.get("timeZone");
+    let zone = match name {
+        Value::Null => windows::zone("UTC"),
+        name => name.as_str().and_then(windows::zone),
+    };
+    let expected = "a time zone of the tz database, such as Europe/Berlin";
+    let zone = zone.ok_or_else(|| wrong("spec.windows.timeZone", name, expected))?;
+    let (run, dispatch) = (fields.week("run")?, fields.week("dispatch")?);
+    let any = run.is_some() || dispatch.is_some();
+    Ok(any.then(|| Box::new(Windows::new(zone, run, dispatch))))
 }
 
 fn budget(value: &Value) -> Result<Option<EvictionBudget>, Wrong> {
@@ -240,14 +274,24 @@ impl<'a> Fields<'a> {
     }
 
     fn ordering(&self) -> Result<Ordering, Wrong> {
-        let expected = || "FairShare, Priority or Fifo".to_owned();
-        let read = self.read("ordering", expected, |value| match value.as_str()? {
-            "FairShare" => Some(Ordering::FairShare),
-            "Priority" => Some(Ordering::Priority),
-            "Fifo" => Some(Ordering::Fifo),
-            _ => None,
-        });
+        let expected = || Ordering::WORDS.join(", ");
+        let read =
+            self.read("ordering", expected, |value| value.as_str().and_then(Ordering::parse));
         Ok(read?.unwrap_or_default())
+    }
+
+    fn week(&self, name: &str) -> Result<Option<Week>, Wrong> {
+        let expected = || format!("a list of 1 to {WINDOWS_MAX} windows");
+        let list = self.read(name, expected, |value| {
+            value.as_array().filter(|list| (1..=WINDOWS_MAX).contains(&list.len()))
+        });
+        let Some(list) = list? else { return Ok(None) };
+        let texts: Vec<&str> = list.iter().map(|value| value.as_str().unwrap_or("")).collect();
+        let week = Week::parse(&texts).map_err(|position| {
+            let field = format!("{}[{position}]", self.path(name));
+            wrong(field, &list[position], "a window such as 20:00-8:30 or 5:18:30-1:8:30")
+        });
+        week.map(Some)
     }
 
     /// In the object's order, each once.
@@ -278,17 +322,37 @@ impl<'a> Fields<'a> {
         for (resource, value) in map?.into_iter().flatten() {
             let field = || format!("{}[{}]", self.path(name), cut(resource));
             // pods request no pods, so no share of them is kept
-            if !requests::counts(resource) || resource == "pods" {
+            if !requests::counts(base(resource)) || base(resource) == "pods" {
                 let expected = "an amount of cpu, memory or another resource that nodes offer";
                 return Err(wrong(field(), value, expected));
             }
-            let amount = amount(resource, value)
+            if resource.contains('@') && !is_narrowed(resource) {
+                let expected = "a resource and a label of nodes, as resource@key=value";
+                return Err(wrong(field(), &resource.as_str().into(), expected));
+            }
+            let amount = amount(base(resource), value)
                 .ok_or_else(|| wrong(field(), value, "a quantity between 0 and 2^52"))?;
             list.push((resource.as_str().into(), amount));
         }
         list.sort_unstable();
         Ok(list)
     }
+}
+
+/// Whether the label that narrows a resource is one that a node can have.
+fn is_narrowed(name: &str) -> bool {
+    let is_part = |text: &str, least: usize| {
+        let edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+        let bytes = text.as_bytes();
+        (least..=63).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+            && edge(bytes.first())
+            && edge(bytes.last())
+    };
+    NarrowedName::parse(name).is_some_and(|NarrowedName { key, value, .. }| {
+        let (prefix, part) = key.rsplit_once('/').unwrap_or(("a", key));
+        is_object_name(prefix) && is_part(part, 1) && is_part(value, 0)
+    })
 }
 
 fn named(value: &Value) -> Option<Box<str>> {

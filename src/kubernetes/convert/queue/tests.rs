@@ -3,8 +3,9 @@
 use super::{queue, remembered};
 use crate::fairshare::Used;
 use crate::kubernetes::objects::QueueObject;
-use crate::model::queue::{Ordering, Preemption};
-use crate::model::{Caps, EvictionBudget, QueueSpec};
+use crate::model::queue::{Ageing, Ordering, Preemption};
+use crate::model::windows::{Week, zone};
+use crate::model::{Caps, EvictionBudget, QueueSpec, Windows};
 use crate::scheduler::Remembered;
 use serde_json::{Value, json};
 
@@ -37,7 +38,10 @@ fn every_field_is_read_in_the_units_of_pods() {
             "reclaimable": false, "preemptible": false, "mayEvict": false, "minRuntime": "1h30m",
             "grace": "100us", "evictionBudget": { "pods": 3, "window": "10m" },
         },
-        "userLimit": { "cpu": "250m" },
+        "userLimit": { "cpu": "250m" }, "ageing": { "points": 10, "every": "1h" },
+        "windows": {
+            "timeZone": "Asia/Tokyo", "run": ["20:00-6:00"], "dispatch": ["1:8:00-5:18:00", "9-10"],
+        },
         "caps": {
             "runningGangs": 1, "runningGangsPerUser": 2, "pendingGangs": 3, "gangGpus": 4,
         },
@@ -62,8 +66,14 @@ fn every_field_is_read_in_the_units_of_pods() {
         },
         priority: -5,
         order: Ordering::Priority,
+        ageing: Some(Ageing { points: 10, every_ms: 3_600_000 }),
         namespaces: vec!["b".into(), "a".into()],
         open: false,
+        windows: Some(Box::new(Windows::new(
+            zone("Asia/Tokyo").expect("a zone"),
+            Week::parse(&["20:00-6:00"]).ok(),
+            Week::parse(&["1:8:00-5:18:00", "9-10"]).ok(),
+        ))),
         preemption: Preemption {
             reclaimable: false,
             preemptible: false,
@@ -107,7 +117,6 @@ fn what_is_wrong_is_named() {
             "spec.limit[cpu] is 2",
             "at least the quota, \"2500m\"",
         ),
-        (json!({ "ordering": "fifo" }), "spec.ordering is \"fifo\"", "FairShare, Priority or Fifo"),
         (
             json!({ "priority": 2_147_483_648_i64 }),
             "spec.priority is 2147483648",
@@ -145,6 +154,37 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn what_is_wrong_with_orders_and_windows_is_named() {
+    let orderings = "FairShare, Lsf, FairTree, Priority, Fifo";
+    let every = "a duration of at least 1s";
+    let points = "a whole number from 1 to 1000000000";
+    let cases = [
+        (json!({ "ordering": "fifo" }), "spec.ordering is \"fifo\"", orderings),
+        (json!({ "ageing": { "points": 1 } }), "spec.ageing.every is missing", every),
+        (json!({ "ageing": { "points": 0, "every": "1h" } }), "spec.ageing.points is 0", points),
+        (
+            json!({ "windows": { "timeZone": "Mars/Olympus" } }),
+            "spec.windows.timeZone is \"Mars/Olympus\"",
+            "a time zone of the tz database, such as Europe/Berlin",
+        ),
+        (
+            json!({ "windows": { "run": [] } }),
+            "spec.windows.run is []",
+            "a list of 1 to 64 windows",
+        ),
+        (
+            json!({ "windows": { "dispatch": ["8-9", "8:00"] } }),
+            "spec.windows.dispatch[1] is \"8:00\"",
+            "a window such as 20:00-8:30 or 5:18:30-1:8:30",
+        ),
+    ];
+    for (spec, found, expected) in cases {
+        let text = format!("queue a: {found}: expected {expected}");
+        assert_eq!(read("a", &spec), Err(text), "{spec}");
+    }
+}
+
+#[test]
 fn no_spec_panics() {
     let odd = [
         json!(true),
@@ -169,8 +209,10 @@ fn no_spec_panics() {
         "borrowLimit",
         "priority",
         "ordering",
+        "ageing",
         "namespaces",
         "open",
+        "windows",
         "preemption",
     ];
     let mut refused = 0;
@@ -179,8 +221,9 @@ fn no_spec_panics() {
             refused += usize::from(read("a", &json!({ field: value })).is_err());
         }
     }
-    // true may be told of being open, -1 of priority; of preemption two say nothing that is known
-    assert_eq!(refused, odd.len() * fields.len() - 4);
+    // true may be told of being open, -1 of priority; of preemption two say nothing that is known,
+    // of windows three
+    assert_eq!(refused, odd.len() * fields.len() - 7);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 mod cluster;
 mod philly;
-mod queues;
 mod workload;
 
 pub use cluster::{ClusterSpec, Timing};
@@ -11,7 +10,7 @@ pub use workload::{GangSpec, Shape};
 use crate::cluster::is_gpu;
 use crate::config::parse_duration;
 use crate::fairshare::FairShare;
-use crate::kubernetes::convert::queue::QueueError;
+use crate::kubernetes::convert::queue::file::{self, FileError};
 use crate::model::queue::DEFAULT_QUEUE;
 use crate::model::{QueueSpec, ResourceList, quantity};
 use crate::simulator::traces::TraceError;
@@ -58,14 +57,9 @@ pub enum InputError {
         /// What would be right.
         expected: Box<str>,
     },
-    /// A queue is malformed.
-    #[error("{path}: {source}")]
-    Queue {
-        /// The file.
-        path: Box<str>,
-        /// What is wrong.
-        source: QueueError,
-    },
+    /// The queues are malformed.
+    #[error(transparent)]
+    Queues(#[from] FileError),
     /// The queues make no tree, or a gang may not use its queue.
     #[error("{path}: {problem}")]
     Tree {
@@ -129,10 +123,9 @@ impl Inputs {
             workload::parse(&shown(path), &read_text("workload", path)?)?
         };
         let (queues, origin) = match &sources.queues {
-            Some(path) => (Some(read_text("queues", path)?), shown(path)),
+            Some(path) => (Some(file::read(path)?), shown(path)),
             None => (None, shown(path)),
         };
-        let queues = queues.map(|text| queues::parse(&origin, &text)).transpose()?;
         Self::new(cluster, gangs, queues, &origin)
     }
 
@@ -147,7 +140,7 @@ impl Inputs {
     ) -> Result<Self, InputError> {
         let cluster = cluster::parse("cluster.yaml", cluster)?;
         let gangs = workload::parse("workload.yaml", workload)?;
-        let queues = queues.map(|text| queues::parse("queues.yaml", text)).transpose()?;
+        let queues = queues.map(|text| file::parse("queues.yaml", text)).transpose()?;
         let origin = if queues.is_some() { "queues.yaml" } else { "workload.yaml" };
         Self::new(cluster, gangs, queues, origin)
     }

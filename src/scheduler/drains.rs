@@ -1,0 +1,325 @@
+//! Drains: room kept free for a gang that is entitled to it and would otherwise wait for ever, as
+//! smaller ones take each seat that falls vacant.
+//!
+//! A gang of which the minimum is within what its queues deserve, and for which no room can be
+//! made, gets seats after a while. They are counted as taken on their nodes, so what ends there is
+//! not followed by anything else, but for pods with a run limit that are gone by the seat date. The
+//! gang itself is tried as before; it does not see its own seats. At the seat date the drain ends,
+//! and the next is twice as far off. LSF calls this a reservation.
+
+use super::Scheduler;
+use super::pods::PodState;
+use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu};
+use crate::framework::Reads;
+use crate::model::Timestamp;
+use crate::placement::{Demand, needed_of};
+use crate::queue::{Amounts, GroupIndex};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// Between a pod's bind and the moment its run limit counts from, and for its end to be seen.
+const SLACK_MS: i64 = 60_000;
+/// Before a gang for which no seats were found is looked at again.
+const AGAIN_MS: i64 = 60_000;
+/// Doublings of the wait for the next drain.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// When room is drained, for how long, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainOptions {
+    /// How long a gang waits before room is drained for it.
+    pub after_ms: i64,
+    /// How long a drain lasts at most.
+    pub for_ms: i64,
+    /// The part of the cluster that all drains together may keep, in percent.
+    pub percent: u32,
+}
+
+/// Seats kept for one gang.
+#[derive(Debug)]
+pub(super) struct Drain {
+    seats: Vec<(ClassId, NodeIndex)>,
+    extra: Amounts,
+    /// the seat date
+    until: Timestamp,
+}
+
+/// When a pod leaves its node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum End {
+    At(Timestamp),
+    Unknown,
+}
+
+/// A vacancy to come.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Vacancy {
+    end: End,
+    /// pods that must leave before
+    pods: usize,
+    tie: u32,
+    node: NodeIndex,
+}
+
+impl Scheduler {
+    pub(super) fn is_drained_for(&self, index: GroupIndex) -> bool {
+        self.drains.contains_key(&index)
+    }
+
+    /// Keeps seats for a gang for which no room could be made, if it is time for that.
+    pub(super) fn consider_drain(&mut self, index: GroupIndex) {
+        let Some(options) = self.options.drains else { return };
+        let group = self.groups.get(index);
+        let (leaf, extra) = (group.leaf.expect("it was tried"), group.claim.clone());
+        let due = group.drain_at.unwrap_or(group.first_seen.plus_ms(options.after_ms));
+        if self.is_drained_for(index) {
+            return;
+        }
+        if due > self.now {
+            return self.retry_room_at(due);
+        }
+        if !self.fair.deserves(leaf, &extra)
+            || self.fair.limited_by(leaf, &extra).is_some()
+            || self.too_many_run(index).is_some()
+            || !self.may_drain(&extra, options)
+        {
+            return;
+        }
+        let Some((seats, until)) = self.vacancies(index, options) else {
+            let again = self.now.plus_ms(AGAIN_MS);
+            self.groups.get_mut(index).drain_at = Some(again);
+            return self.retry_room_at(again);
+        };
+        let seats: Vec<(ClassId, NodeIndex)> = seats
+            .into_iter()
+            .map(|seat| {
+                let spec = (*self.cluster.class(seat.class).spec).clone();
+                (self.cluster.acquire_class(spec), seat.node)
+            })
+            .collect();
+        seats.iter().for_each(|(class, node)| self.cluster.place(*class, *node));
+        self.drains.insert(index, Drain { seats, extra, until });
+        self.tallies.drains += 1;
+        // some may run there until then
+        for other in self.queue.unschedulable() {
+            if other == index || self.run_limit(other).is_some() {
+                self.mark(other);
+            }
+        }
+    }
+
+    /// Whether drains may keep so much more.
+    fn may_drain(&self, extra: &Amounts, options: DrainOptions) -> bool {
+        let name = |resource: &ResourceId| self.cluster.resources().name(*resource);
+        let gpus = extra.iter().any(|(resource, _)| is_gpu(name(resource)));
+        let counted = extra.iter().filter(|(resource, _)| is_gpu(name(resource)) || !gpus);
+        let kept = |resource: ResourceId| -> i64 {
+            let all = self.drains.values().flat_map(|drain| &drain.extra);
+            all.filter(|(known, _)| *known == resource).map(|(_, amount)| *amount).sum()
+        };
+        counted.into_iter().all(|(resource, amount)| {
+            let most = i128::from(self.fair.capacity(*resource)) * i128::from(options.percent);
+            i128::from(kept(*resource) + amount) * 100 <= most
+        })
+    }
+
+    /// Where the gang's members could be seated first, and when. Pods of others, and of other
+    /// schedulers, are not expected to leave. O(nodes + pods).
+    fn vacancies(
+        &mut self,
+        index: GroupIndex,
+        options: DrainOptions,
+    ) -> Option<(Vec<Assignment>, Timestamp)> {
+        let needed = self.groups.get(index).needed();
+        let demands = needed_of(&self.cluster, &self.demands(index), needed);
+        let mut leavers: FxHashMap<NodeIndex, Vec<(End, PodIndex)>> = FxHashMap::default();
+        for (at, pod) in self.pods.iter() {
+            let runs = matches!(pod.state, PodState::Bound | PodState::Assumed(_));
+            if let Some(node) = pod.node.filter(|_| runs) {
+                leavers.entry(node).or_default().push((self.end_of(at), at));
+            }
+        }
+        for pods in leavers.values_mut() {
+            // of those without an end the oldest is taken to leave first
+            pods.sort_by_key(|(end, at)| (*end, self.pods.get(*at).bound_seen, *at));
+        }
+        let mut seats = Vec::new();
+        let mut until = self.now;
+        let mut statement = Statement::default();
+        let start = statement.checkpoint();
+        for demand in &demands {
+            let found = self.vacancies_of(index, demand, &leavers);
+            let Some(found) = found else {
+                statement.rollback(&mut self.cluster, start);
+                return None;
+            };
+            for (vacancy, pod) in found.into_iter().zip(&demand.pods) {
+                until = until.max(match vacancy.end {
+                    End::At(end) => end,
+                    End::Unknown => self.now.plus_ms(options.for_ms),
+                });
+                let seat = Assignment { pod: *pod, class: demand.class, node: vacancy.node };
+                statement.assume(&mut self.cluster, seat);
+                seats.push(seat);
+            }
+        }
+        statement.rollback(&mut self.cluster, start);
+        (until <= self.now.plus_ms(options.for_ms)).then_some((seats, until.plus_ms(SLACK_MS)))
+    }
+
+    fn vacancies_of(
+        &mut self,
+        index: GroupIndex,
+        demand: &Demand,
+        leavers: &FxHashMap<NodeIndex, Vec<(End, PodIndex)>>,
+    ) -> Option<Vec<Vacancy>> {
+        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
+        let needed = demand.pods.len();
+        let mut vacancies = Vec::new();
+        for node in (0..self.cluster.node_slots()).map(NodeIndex::at) {
+            let class = self.cluster.class(demand.class);
+            if self.cluster.node(node).node.is_none()
+                || !profile.passes(Reads::Facts, &self.cluster, class, node)
+            {
+                continue;
+            }
+            let most = if class.spec.host_ports.is_empty() { needed } else { 1 };
+            let most = u32::try_from(most).expect("groups are bounded");
+            let mut statement = Statement::default();
+            let mut room = 0;
+            let (mut end, mut pods) = (End::At(self.now), 0);
+            let mut leaving = leavers.get(&node).map_or(&[][..], |pods| pods).iter();
+            loop {
+                let class = self.cluster.class(demand.class);
+                let now = self.cluster.room_for(class, node, most);
+                let tie = self.cluster.node(node).tie;
+                vacancies.extend((room..now).map(|_| Vacancy { end, pods, tie, node }));
+                room = room.max(now);
+                let Some((left, at)) = leaving.next().filter(|_| room < most) else { break };
+                let class = self.pods.get(*at).class;
+                statement.evict(&mut self.cluster, Assignment { pod: *at, class, node });
+                (end, pods) = (end.max(*left), pods + 1);
+            }
+            let start = Statement::default().checkpoint();
+            statement.rollback(&mut self.cluster, start);
+        }
+        vacancies.sort_unstable();
+        vacancies.truncate(needed);
+        (vacancies.len() == needed).then_some(vacancies)
+    }
+
+    /// When a pod leaves its node, as far as it says.
+    fn end_of(&self, pod: PodIndex) -> End {
+        let pod = self.pods.get(pod);
+        if pod.group.is_none() {
+            return End::Unknown;
+        }
+        let bound = pod.bound_at.map(|at| Timestamp(at.0.saturating_sub(self.wall_ahead_ms)));
+        let since = bound.unwrap_or(pod.bound_seen);
+        let limit = pod.run_limit_ms.map(|limit| since.plus_ms(limit + SLACK_MS));
+        limit.map_or(End::Unknown, |end| End::At(end.max(self.now)))
+    }
+
+    /// How long the waiting members of a group run at most, if all say so.
+    pub(super) fn run_limit(&self, index: GroupIndex) -> Option<i64> {
+        let members = self.groups.get(index).members.iter().map(|member| self.pods.get(*member));
+        let waiting = members.filter(|pod| pod.state == PodState::Waiting);
+        let limits: Option<Vec<i64>> = waiting.map(|pod| pod.run_limit_ms).collect();
+        limits?.into_iter().max()
+    }
+
+    /// Drains whose seats do not hold up a group: its own, and those whose seat date comes after
+    /// its pods are gone.
+    pub(super) fn open_drains(&self, index: GroupIndex) -> Vec<GroupIndex> {
+        if self.drains.is_empty() {
+            return Vec::new();
+        }
+        let gone = self.run_limit(index).map(|limit| self.now.plus_ms(limit + SLACK_MS));
+        let open = |(group, drain): &(&GroupIndex, &Drain)| {
+            **group == index || gone.is_some_and(|gone| gone <= drain.until)
+        };
+        self.drains.iter().filter(open).map(|(group, _)| *group).collect()
+    }
+
+    /// Takes the seats of drains off their nodes (`lift`), or puts them back.
+    pub(super) fn lift_drains(&mut self, drains: &[GroupIndex], lift: bool) {
+        for (class, node) in drains.iter().flat_map(|group| &self.drains[group].seats) {
+            if lift {
+                self.cluster.unplace(*class, *node);
+            } else {
+                self.cluster.place(*class, *node);
+            }
+        }
+    }
+
+    /// Ends the drain of a group that was seated, or is gone.
+    pub(super) fn end_drain(&mut self, index: GroupIndex) {
+        let Some(drain) = self.drains.remove(&index) else { return };
+        for (class, node) in drain.seats {
+            self.cluster.unplace(class, node);
+            self.cluster.release_class(class);
+            self.improved.insert(node);
+        }
+    }
+
+    /// Ends drains whose date has come, whose group waits no longer, or of which a node is gone;
+    /// has the others tried where room came free, and counts what stands idle for them.
+    pub(super) fn step_drains(&mut self, now: Timestamp) {
+        if self.drains.is_empty() {
+            return;
+        }
+        let room_came = !self.improved.is_empty();
+        for index in self.drains.keys().copied().collect::<Vec<_>>() {
+            let drain = &self.drains[&index];
+            let is_lost =
+                drain.seats.iter().any(|(_, node)| self.cluster.node(*node).node.is_none());
+            let group = self.groups.get(index);
+            let waits = group.needed() > 0 && group.counts.waiting >= group.needed();
+            if drain.until <= now {
+                self.tallies.drains_expired += 1;
+                let after = self.options.drains.map_or(0, |options| options.after_ms);
+                let group = self.groups.get_mut(index);
+                let doublings = group.drains.min(DOUBLINGS_MAX);
+                group.drains += 1;
+                group.drain_at = Some(now.plus_ms(after << doublings));
+            }
+            if drain.until <= now || is_lost || !waits {
+                self.end_drain(index);
+                self.mark(index);
+            } else if room_came {
+                self.mark(index);
+            }
+        }
+        self.meter_drains(now);
+    }
+
+    /// When the next drain ends.
+    pub(super) fn drain_deadline(&self) -> Option<Timestamp> {
+        self.drains.values().map(|drain| drain.until).min()
+    }
+
+    /// Seats that are kept, for what is counted from nothing.
+    pub(super) fn drained_seats(&self) -> impl Iterator<Item = (ClassId, NodeIndex)> {
+        self.drains.values().flat_map(|drain| drain.seats.iter().copied())
+    }
+
+    /// Adds the GPUs that stood idle for drains since the last time.
+    fn meter_drains(&mut self, now: Timestamp) {
+        let since = std::mem::replace(&mut self.drains_metered, now);
+        let passed = u64::try_from(now.since_ms(since)).unwrap_or(0);
+        let mut kept: BTreeMap<(NodeIndex, ResourceId), i64> = BTreeMap::new();
+        for (class, node) in self.drained_seats() {
+            for (resource, amount) in &self.cluster.class(class).requests {
+                if is_gpu(self.cluster.resources().name(*resource)) {
+                    *kept.entry((node, *resource)).or_default() += amount;
+                }
+            }
+        }
+        let idle = kept.into_iter().map(|((node, resource), kept)| {
+            let taken = self.cluster.requested(resource, node) - kept;
+            (self.cluster.allocatable(resource, node) - taken).clamp(0, kept)
+        });
+        let idle: u64 = idle.map(|gpus| u64::try_from(gpus).unwrap_or(0)).sum();
+        self.tallies.drained_gpu_ms += idle * passed;
+    }
+}

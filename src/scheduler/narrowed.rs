@@ -1,0 +1,54 @@
+//! What a gang may use of narrowed resources, of which it asks for none: on the nodes where they
+//! are offered it takes them all the same, and no more than limits, guarantees of others and, if
+//! it must never be evicted, its own guarantee allow.
+
+use super::held_fast::{HeldFast, beyond_guarantee};
+use crate::cluster::{ClassId, Cluster, NodeIndex, ResourceId};
+use crate::fairshare::{FairShare, QueueIndex};
+use crate::placement::Gate;
+use crate::queue::Amounts;
+
+/// Keeps a gang off nodes whose narrowed resources its queue may not have more of.
+pub(super) struct NarrowedGate<'a> {
+    pub(super) fair: &'a mut FairShare,
+    pub(super) leaf: QueueIndex,
+    /// what such pods hold, for a gang that must never be evicted
+    pub(super) held_fast: Option<&'a HeldFast>,
+    /// by the members placed in this attempt
+    pub(super) taken: Amounts,
+    /// what was refused first
+    pub(super) refused: Option<ResourceId>,
+}
+
+impl NarrowedGate<'_> {
+    fn may_take(&mut self, cluster: &Cluster, amount: (ResourceId, i64)) -> bool {
+        let amounts = [amount];
+        let fast = self.held_fast;
+        self.fair.limited_by(self.leaf, &amounts).is_none()
+            && self.fair.withheld_by(self.leaf, &amounts, |_| &[]).is_none()
+            && fast.is_none_or(|held| {
+                beyond_guarantee(self.fair, cluster.resources(), held, self.leaf, &amounts)
+                    .is_none()
+            })
+    }
+}
+
+impl Gate for NarrowedGate<'_> {
+    fn begin(&mut self) {
+        self.taken.clear();
+    }
+
+    fn admits(&mut self, cluster: &Cluster, class: ClassId, node: NodeIndex) -> bool {
+        let amounts: Amounts = cluster.narrowed_on(class, cluster.offer(node)).collect();
+        for (resource, amount) in &amounts {
+            let taken = self.taken.iter().find(|(known, _)| known == resource);
+            let sum = taken.map_or(0, |(_, sum)| *sum) + amount;
+            if !self.may_take(cluster, (*resource, sum)) {
+                self.refused = self.refused.or(Some(*resource));
+                return false;
+            }
+        }
+        super::queues::add(&mut self.taken, &amounts);
+        true
+    }
+}
