@@ -84,7 +84,8 @@ impl Judge<'_> {
         for (uid, node) in &self.plan.seats {
             nodes.entry(node).or_default().push(uid);
         }
-        let gone = Gone { victims: &self.plan.victims, leaving: true };
+        let kept = &self.scene.kept[0];
+        let gone = Gone { kept, victims: &self.plan.victims, leaving: true };
         for (name, uids) in nodes {
             let node = self.scene.nodes.get(name).ok_or(format!("E1: {name} is no node"))?;
             for (resource, _) in &node.allocatable {
@@ -345,7 +346,7 @@ impl Judge<'_> {
         let needed = u32::try_from(self.plan.seats.len()).expect("small");
         for (at, unit) in units.iter().enumerate() {
             let fewer: BTreeSet<Uid> = self.plan.victims.difference(&unit.pods).copied().collect();
-            let gone = Gone { victims: &fewer, leaving: false };
+            let gone = Gone { kept: &self.scene.kept[1], victims: &fewer, leaving: false };
             let nodes = self.scene.nodes.values();
             let slots: u32 =
                 nodes.map(|node| self.scene.slots(node, first, &gone).min(needed)).sum();

@@ -11,8 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Resources that queues share.
 pub(crate) const SHARED: [&str; 2] = ["cpu", GPU];
 
+/// Room that is drained, by node and resource.
+pub(crate) type Kept = BTreeMap<(Box<str>, Box<str>), i64>;
+
 /// Whose room is taken to be free: victims of plans in force, these, and those that leave anyway.
 pub(crate) struct Gone<'a> {
+    pub(crate) kept: &'a Kept,
     pub(crate) victims: &'a BTreeSet<Uid>,
     pub(crate) leaving: bool,
 }
@@ -58,6 +62,8 @@ pub(crate) struct Scene {
     pub(crate) pods: BTreeMap<Uid, Known>,
     /// gangs whose waiting members count as demand
     pub(crate) counted: BTreeSet<Gang>,
+    /// room that was drained all through the cycle, and at its beginning or end
+    pub(crate) kept: [Kept; 2],
     /// victims of plans in force
     pub(crate) awaited: BTreeSet<Uid>,
     /// who took from whom within ten minutes: victim, taker
@@ -188,7 +194,8 @@ impl Scene {
             "pods" => 1,
             _ => amount(&known.pod.class.requests, resource).unwrap_or(0),
         });
-        amount(&node.allocatable, resource).unwrap_or(0) - used.sum::<i64>()
+        let kept = gone.kept.get(&(node.name.clone(), resource.into())).copied().unwrap_or(0);
+        amount(&node.allocatable, resource).unwrap_or(0) - used.sum::<i64>() - kept
     }
 
     /// How many pods like this one a node takes once some have gone.

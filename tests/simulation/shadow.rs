@@ -1,7 +1,7 @@
 //! What this process was told, kept in the plainest way, and the scene that it makes.
 
 use crate::reference::Place;
-use crate::scene::{Amounts, Gang, Known, Role, SHARED, Scene, amount, gang, plus, requests};
+use crate::scene::{Amounts, Gang, Kept, Known, Role, SHARED, Scene, amount, gang, plus, requests};
 use crate::world::World;
 use mss_scheduler::model::{Caps, EvictionBudget, Node, Pod, QueueSpec, Uid};
 use mss_scheduler::scheduler::{
@@ -42,6 +42,9 @@ pub(crate) struct Shadow {
     taken_at: i64,
     /// what there was to share, and when that was found to have changed
     offered: Vec<(Amounts, i64)>,
+    /// room that was drained after the last cycle
+    kept: Kept,
+    drains: u64,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }
@@ -225,6 +228,49 @@ impl World {
         self.shadow.in_force.iter().any(|spec| holds(&spec.caps))
             || !self.seated.iter().all(known)
             || !self.seated.is_empty() && scene.some_gang_loses_members()
+    }
+
+    /// What the scheduler counts as taken beside all pods: seats of drains.
+    fn kept_now(&self) -> Kept {
+        let mut kept = Kept::new();
+        if self.scheduler.gauges().drains == 0 {
+            return kept;
+        }
+        let cluster = self.scheduler.cluster();
+        for (index, entry) in cluster.live_nodes() {
+            for resource in cluster.resources().iter() {
+                let key = ((*entry.name).into(), cluster.resources().name(resource).into());
+                kept.insert(key, cluster.requested(resource, index));
+            }
+        }
+        for (uid, pod) in &self.shadow.pods {
+            let Some(node) = self.scheduler.node_of(*uid) else { continue };
+            let pods: (Box<str>, i64) = ("pods".into(), 1);
+            for (resource, amount) in pod.class.requests.iter().chain([&pods]) {
+                let taken = kept.get_mut(&(node.into(), resource.clone()));
+                taken.into_iter().for_each(|taken| *taken -= amount);
+            }
+        }
+        kept.retain(|_, amount| *amount > 0);
+        kept
+    }
+
+    /// Room that was drained all through the last cycle, and at its beginning or end.
+    pub(crate) fn kept(&mut self) -> [Kept; 2] {
+        let now = self.kept_now();
+        let before = std::mem::replace(&mut self.shadow.kept, now.clone());
+        let begun = self.scheduler.tallies().drains;
+        // a drain that was begun may have come in the place of another
+        let is_new = std::mem::replace(&mut self.shadow.drains, begun) != begun;
+        let both = before.iter().filter(|_| !is_new);
+        let both = both.filter_map(|(at, amount)| Some((at.clone(), *now.get(at)?.min(amount))));
+        let all = both.collect();
+        let mut either = now;
+        for (at, amount) in before {
+            let kept = either.entry(at).or_default();
+            *kept = amount.max(*kept);
+        }
+        [all, either]
     }
 
     /// The scene after a cycle, but for plans that were made in it: `begun`.

@@ -164,6 +164,7 @@ impl World {
     /// Judges the plans of a cycle, in the order in which they were made.
     pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>) {
         self.seated = self.seated_now();
+        let kept = self.kept();
         let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
         if !notices.is_empty() || self.random.below(4) == 0 {
             self.check_shares(&begun);
@@ -172,6 +173,7 @@ impl World {
             return;
         }
         let mut scene = self.scene(&begun);
+        scene.kept = kept;
         let vague = self.is_vague(&scene, &begun);
         for (note, victims) in notices {
             let claimant = claimant(&note);
