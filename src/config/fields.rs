@@ -4,7 +4,7 @@
 //! `docs/configuration.md` are all read from this table, so they cannot disagree.
 
 use crate::model::queue::Ordering;
-use Form::{Address, Any, Name, OneOf, Resource};
+use Form::{Address, Any, Name, OneOf, Resource, Shared};
 use Kind::{Args, Decimal, Duration, Flag, Integer, List, Section, Text};
 
 /// One field of the file.

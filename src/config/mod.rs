@@ -281,7 +281,7 @@ impl Configuration {
             pod_max_backoff: Duration::from_secs(max),
             profiles: profile::read_all(root, problems),
             leader_election,
-            queues: Queues::read(&root.section("queues"), &mut problems),
+            queues: Queues::read(&root.section("queues"), problems),
             evictions,
             drains,
             limits,

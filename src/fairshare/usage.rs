@@ -351,6 +351,17 @@ mod tests {
     }
 
     #[test]
+    fn a_type_counts_as_what_it_is_and_not_twice() {
+        let factors = vec![("nvidia.com/gpu@type=fast".into(), 10.0), ("cpu".into(), 0.5)];
+        let options = UsageOptions { factors, gpu_factor: 4.0, ..UsageOptions::default() };
+        let factor = |name| options.factor(name);
+        assert_eq!((factor("nvidia.com/gpu"), factor("cpu")), (4.0, 0.5));
+        // charged beside the resource itself
+        assert_eq!(factor("nvidia.com/gpu@type=fast"), 6.0);
+        assert_eq!((factor("nvidia.com/gpu@type=slow"), factor("cpu@type=fast")), (0.0, 0.0));
+    }
+
+    #[test]
     fn what_is_negligible_is_not_remembered() {
         let past = vec![Past { amount: NEGLIGIBLE / 2.0, ..Past::default() }];
         let mut usage = Usage { past, ..Usage::default() };

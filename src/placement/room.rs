@@ -6,17 +6,19 @@
 //! every unit that can be spared, the dearest first, so that the victim set is inclusion-minimal:
 //! none of it can be left out. The columns are as before when it returns.
 
+mod narrowed;
 mod optimum;
 mod shares;
 mod steps;
 
-use super::{Demand, Rankings, place_group};
+use super::{Demand, Rankings};
 use crate::cluster::{
     Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
 };
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
+use crate::model::narrowed::base;
 use rustc_hash::FxHashMap;
 use shares::Bound;
 use smallvec::SmallVec;
@@ -105,6 +107,14 @@ struct Taken {
     pods: SmallVec<[(usize, usize); 1]>,
 }
 
+impl Taken {
+    /// The candidate.
+    fn place(&self) -> usize {
+        let (Unit::Elastic(place, _) | Unit::Gang(place)) = self.unit;
+        place
+    }
+}
+
 struct Search<'a> {
     cluster: &'a mut Cluster,
     fair: &'a mut FairShare,
@@ -126,6 +136,9 @@ struct Search<'a> {
     units: Vec<Taken>,
     /// the claimant's members ask for this
     extra: &'a [(ResourceId, i64)],
+    /// narrowed resources of which the claimant may have no more: on nodes that offer them nothing
+    /// is seated
+    closed: &'a [ResourceId],
     /// the claimant's own queues must give something before it may take from others, or at all
     is_bound: bool,
     /// that nothing is found proves that there is nothing
@@ -150,50 +163,23 @@ pub fn make_room(
     candidates: &[Candidate],
 ) -> RoomAnswer {
     let demands = needed_of(cluster, claim.demands, claim.needed);
-    let Some(first) = demands.first() else { return RoomAnswer::No };
-    let first = first.class;
-    let mut on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>> = FxHashMap::default();
-    for (place, candidate) in candidates.iter().enumerate() {
-        for (at, pod) in candidate.pods.iter().enumerate() {
-            if cluster.node(pod.node).node.is_some() {
-                on_node.entry(pod.node).or_default().push((place, at));
-            }
+    if demands.is_empty() {
+        return RoomAnswer::No;
+    }
+    let sought = narrowed::sought(cluster, claim);
+    fair.pend(claim.leaf, &sought, 1);
+    let mut closed: Vec<ResourceId> = Vec::new();
+    let answer = loop {
+        let mut search = Search::new(cluster, fair, profile, claim, candidates);
+        search.closed = &closed;
+        let (answer, overdrawn) = search.answer(rankings, &demands, claim);
+        match overdrawn {
+            Some(narrowed) if closed.contains(&narrowed) => break RoomAnswer::NotFound,
+            Some(narrowed) => closed.push(narrowed),
+            None => break answer,
         }
-    }
-    let mut search = Search {
-        contested: contested(cluster, &demands),
-        spare: candidates.iter().map(|candidate| candidate.spare).collect(),
-        taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
-        claimant: claim.leaf,
-        slots: vec![0; cluster.node_slots()],
-        total: 0,
-        needed: 0,
-        units: Vec::new(),
-        less: FxHashMap::default(),
-        statement: Statement::default(),
-        class: first,
-        cluster,
-        fair,
-        profile,
-        candidates,
-        on_node,
-        extra: claim.extra,
-        is_bound: false,
-        is_proved: demands.len() == 1 && !candidates.iter().any(Candidate::is_tied),
     };
-    for (leaf, pod) in claim.going {
-        search.move_off(*pod, true);
-        search.less_by(*leaf, pod.class, 1);
-    }
-    search.is_bound = search.must_give();
-    let seats = search.run(rankings, &demands);
-    let answer = match seats {
-        Some(seats) => RoomAnswer::Placed(RoomPlan { victims: search.victims(), seats }),
-        None if search.is_proved => RoomAnswer::No,
-        None => RoomAnswer::NotFound,
-    };
-    let start = Statement::default().checkpoint();
-    search.statement.rollback(search.cluster, start);
+    fair.pend(claim.leaf, &sought, -1);
     answer
 }
 
@@ -224,14 +210,85 @@ pub fn needed_of(cluster: &Cluster, demands: &[Demand], needed: u32) -> Vec<Dema
 
 /// What shares are compared by: GPUs if any are asked for, otherwise all that is asked for.
 fn contested(cluster: &Cluster, demands: &[Demand]) -> SmallVec<[ResourceId; 2]> {
-    let requests = demands.iter().flat_map(|demand| &cluster.class(demand.class).requests);
-    let mut all: SmallVec<[ResourceId; 2]> =
-        requests.filter(|(_, amount)| *amount > 0).map(|(resource, _)| *resource).collect();
+    let mut all: SmallVec<[ResourceId; 2]> = SmallVec::new();
+    for demand in demands {
+        let asked = cluster.asked(demand.class);
+        all.extend(asked.iter().filter(|(_, amount)| *amount > 0).map(|(resource, _)| *resource));
+    }
     all.sort_unstable();
     all.dedup();
-    let gpu = |resource: &ResourceId| is_gpu(cluster.resources().name(*resource));
+    let gpu = |resource: &ResourceId| is_gpu(base(cluster.resources().name(*resource)));
     let gpus: SmallVec<[ResourceId; 2]> = all.iter().copied().filter(gpu).collect();
     if gpus.is_empty() { all } else { gpus }
+}
+
+impl<'a> Search<'a> {
+    fn new(
+        cluster: &'a mut Cluster,
+        fair: &'a mut FairShare,
+        profile: &'a Profile,
+        claim: &Claim<'a>,
+        candidates: &'a [Candidate],
+    ) -> Self {
+        let mut on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>> = FxHashMap::default();
+        for (place, candidate) in candidates.iter().enumerate() {
+            for (at, pod) in candidate.pods.iter().enumerate() {
+                if cluster.node(pod.node).node.is_some() {
+                    on_node.entry(pod.node).or_default().push((place, at));
+                }
+            }
+        }
+        Search {
+            contested: SmallVec::new(),
+            spare: candidates.iter().map(|candidate| candidate.spare).collect(),
+            taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
+            claimant: claim.leaf,
+            slots: vec![0; cluster.node_slots()],
+            total: 0,
+            needed: 0,
+            units: Vec::new(),
+            less: FxHashMap::default(),
+            statement: Statement::default(),
+            class: claim.demands[0].class,
+            cluster,
+            fair,
+            profile,
+            candidates,
+            on_node,
+            extra: claim.extra,
+            closed: &[],
+            is_bound: false,
+            is_proved: false,
+        }
+    }
+
+    /// The answer, and the narrowed resource of which it takes more than the claimant may have.
+    fn answer(
+        &mut self,
+        rankings: &mut Rankings,
+        demands: &[Demand],
+        claim: &Claim<'_>,
+    ) -> (RoomAnswer, Option<ResourceId>) {
+        self.contested = contested(self.cluster, demands);
+        self.is_proved = demands.len() == 1
+            && self.closed.is_empty()
+            && !self.candidates.iter().any(Candidate::is_tied);
+        for (leaf, pod) in claim.going {
+            self.move_off(*pod, true);
+            self.less_by(*leaf, *pod, 1);
+        }
+        self.is_bound = self.must_give();
+        let seats = self.run(rankings, demands);
+        let overdrawn = seats.as_ref().and_then(|seats| self.overdrawn(seats));
+        let answer = match seats {
+            Some(seats) => RoomAnswer::Placed(RoomPlan { victims: self.victims(), seats }),
+            None if self.is_proved => RoomAnswer::No,
+            None => RoomAnswer::NotFound,
+        };
+        let start = Statement::default().checkpoint();
+        self.statement.rollback(self.cluster, start);
+        (answer, overdrawn)
+    }
 }
 
 impl Search<'_> {
@@ -247,12 +304,7 @@ impl Search<'_> {
                 return None;
             }
             let needed = self.needed;
-            let seated =
-                place_group(self.cluster, rankings, self.profile, demands, (needed, needed), None);
-            let mut seated = seated.ok()?;
-            let seats = seated.assumed().copied().collect();
-            seated.rollback(self.cluster, Statement::default().checkpoint());
-            return Some(seats);
+            return self.seats(rankings, demands, needed).ok();
         }
         let mut seats: Vec<Assignment> = Vec::new();
         let mut units: Vec<Taken> = Vec::new();
@@ -287,19 +339,10 @@ impl Search<'_> {
     ) -> Option<Vec<Assignment>> {
         let needed: usize = demands.iter().map(|demand| demand.pods.len()).sum();
         let needed = u32::try_from(needed).expect("groups are bounded");
-        let mut place = |search: &mut Self| -> Option<Vec<Assignment>> {
-            let bounds = (needed, needed);
-            let seated =
-                place_group(search.cluster, rankings, search.profile, demands, bounds, None);
-            let mut seated = seated.ok()?;
-            let seats = seated.assumed().copied().collect();
-            seated.rollback(search.cluster, Statement::default().checkpoint());
-            Some(seats)
-        };
-        let mut seats = place(self)?;
-        self.give_back_while(|search| match place(search) {
-            None => false,
-            Some(found) => {
+        let mut seats = self.seats(rankings, demands, needed).ok()?;
+        self.give_back_while(|search| match search.seats(rankings, demands, needed) {
+            Err(_) => false,
+            Ok(found) => {
                 seats = found;
                 true
             }
@@ -345,23 +388,34 @@ impl Search<'_> {
             Unit::Gang(_) => candidate.whole && self.taken[place].contains(&false),
         };
         let (leaf, given) = (candidate.leaf, candidate.given);
-        there && (given || self.is_above(leaf) && self.may_reach(leaf))
+        let narrowed = !self.cluster.narrowed().is_empty();
+        there
+            && (given
+                || self.is_above(leaf)
+                    && self.may_reach(leaf)
+                    && (!narrowed || self.is_due_narrowed(&self.would_take(unit))))
     }
 
-    fn take(&mut self, unit: Unit) -> Taken {
+    /// The pods that go with a unit.
+    fn would_take(&self, unit: Unit) -> Taken {
         let mut pods = SmallVec::new();
         match unit {
-            Unit::Elastic(place, at) => {
-                self.spare[place] -= 1;
-                pods.push((place, at));
-            }
+            Unit::Elastic(place, at) => pods.push((place, at)),
             Unit::Gang(place) => {
                 let left = self.taken[place].iter().enumerate().filter(|(_, taken)| !**taken);
                 pods.extend(left.map(|(at, _)| (place, at)));
             }
         }
-        pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, true));
         Taken { unit, pods }
+    }
+
+    fn take(&mut self, unit: Unit) -> Taken {
+        let taken = self.would_take(unit);
+        if let Unit::Elastic(place, _) = unit {
+            self.spare[place] -= 1;
+        }
+        taken.pods.iter().for_each(|(place, at)| self.move_pod(*place, *at, true));
+        taken
     }
 
     fn put_back(&mut self, taken: &Taken) {
@@ -378,7 +432,7 @@ impl Search<'_> {
         self.move_off(pod, off);
         // those that leave anyway are charged as long as they are there
         if !candidate.leaving {
-            self.less_by(candidate.leaf, pod.class, if off { 1 } else { -1 });
+            self.less_by(candidate.leaf, pod, if off { 1 } else { -1 });
         }
         self.recount(pod.node);
     }
@@ -398,6 +452,7 @@ impl Search<'_> {
     fn recount(&mut self, node: NodeIndex) {
         let class = self.cluster.class(self.class);
         let fits = self.cluster.node(node).node.is_some()
+            && !self.is_closed(node)
             && self.profile.passes(Reads::Usage, self.cluster, class, node)
             && self.profile.passes(Reads::Facts, self.cluster, class, node);
         let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };

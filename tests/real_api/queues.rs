@@ -151,6 +151,7 @@ fn refused() -> Vec<(Value, &'static str)> {
         (amounts("limit", json!("eight")), "spec.limit.nvidia.com/gpu"),
         (amounts("lendLimit", json!(1.5)), "spec.lendLimit.nvidia.com/gpu"),
         (json!({ "borrowLimit": { "gpu": 1 } }), "resources that nodes offer"),
+        (json!({ "quota": { "nvidia.com/gpu@type": 1 } }), "is written resource@key=value"),
         (json!({ "quota": many }), "spec.quota"),
         (
             json!({ "quota": { "cpu": "2500m" }, "limit": { "cpu": 2 } }),

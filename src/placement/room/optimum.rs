@@ -338,12 +338,8 @@ impl Search<'_> {
 
     /// What a unit holds of what is contested.
     fn held_by(&self, taken: &Taken) -> i64 {
-        let pods = taken.pods.iter().map(|(place, at)| self.candidates[*place].pods[*at].class);
-        let held = pods.flat_map(|class| {
-            let class = self.cluster.class(class);
-            self.contested.iter().map(move |resource| class.request(*resource))
-        });
-        held.sum()
+        let pods = taken.pods.iter().map(|(place, at)| self.candidates[*place].pods[*at]);
+        pods.map(|pod| self.held_of_asked(pod)).sum()
     }
 
     /// Whether there is an order in which each unit, `last` among them, is taken from queues that
@@ -358,26 +354,24 @@ impl Search<'_> {
         let mut keeps = true;
         for taken in &units {
             self.count_less(taken, -1);
-            keeps = keeps && (self.is_given(taken) || self.is_above_share(taken));
+            keeps = keeps && (self.is_given(taken) || self.is_due(taken));
         }
         units.iter().for_each(|taken| self.count_less(taken, 1));
         keeps
     }
 
-    fn is_given(&self, taken: &Taken) -> bool {
-        let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
-        self.candidates[place].given
+    fn is_due(&mut self, taken: &Taken) -> bool {
+        self.is_above(self.candidates[taken.place()].leaf) && self.is_due_narrowed(taken)
     }
 
-    fn is_above_share(&mut self, taken: &Taken) -> bool {
-        let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
-        self.is_above(self.candidates[place].leaf)
+    fn is_given(&self, taken: &Taken) -> bool {
+        self.candidates[taken.place()].given
     }
 
     fn count_less(&mut self, taken: &Taken, sign: i64) {
         for (place, at) in &taken.pods {
             let candidate = &self.candidates[*place];
-            self.less_by(candidate.leaf, candidate.pods[*at].class, sign);
+            self.less_by(candidate.leaf, candidate.pods[*at], sign);
         }
     }
 }

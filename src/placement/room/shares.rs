@@ -1,7 +1,7 @@
 //! What shares and limits allow: whom the claimant may take from, and what its own must give first.
 
 use super::{Search, Unit};
-use crate::cluster::ClassId;
+use crate::cluster::{Assignment, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use std::cmp::Reverse;
@@ -19,11 +19,18 @@ impl Search<'_> {
     /// Whether every queue from a leaf up to below the common ancestor with the claimant holds more
     /// than it deserves of what is contested, less what is taken on paper.
     pub(super) fn is_above(&mut self, leaf: QueueIndex) -> bool {
+        let contested = std::mem::take(&mut self.contested);
+        let above = self.is_above_in(leaf, &contested);
+        self.contested = contested;
+        above
+    }
+
+    pub(super) fn is_above_in(&mut self, leaf: QueueIndex, contested: &[ResourceId]) -> bool {
         let ancestor = self.fair.common_ancestor(leaf, self.claimant);
         let mut queue = leaf;
         while queue != ancestor {
             let less = self.less.get(&queue).map_or(&[][..], |less| less);
-            if !self.fair.is_above(queue, &self.contested, less) {
+            if !self.fair.is_above(queue, contested, less) {
                 return false;
             }
             queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
@@ -35,11 +42,12 @@ impl Search<'_> {
     }
 
     /// Counts what a pod holds as taken from its queues on paper, or as put back.
-    pub(super) fn less_by(&mut self, leaf: QueueIndex, class: ClassId, sign: i64) {
+    pub(super) fn less_by(&mut self, leaf: QueueIndex, pod: Assignment, sign: i64) {
+        let charges = self.cluster.charges(pod.class, self.cluster.offer(pod.node));
         let mut queue = Some(leaf);
         while let Some(at) = queue {
             let less = self.less.entry(at).or_default();
-            for (resource, amount) in &self.cluster.class(class).requests {
+            for (resource, amount) in charges.iter() {
                 match less.iter_mut().find(|(known, _)| known == resource) {
                     Some((_, sum)) => *sum += sign * amount,
                     None => less.push((*resource, sign * amount)),
@@ -93,16 +101,21 @@ impl Search<'_> {
         }
         let queues = self.below(QueueIndex::ROOT);
         let within = queues.into_iter().all(|queue| self.is_within(queue, Bound::Ceiling));
-        let others = (0..self.candidates.len()).filter(|place| {
-            let candidate = &self.candidates[*place];
-            !candidate.given && !candidate.leaving && self.taken[*place].contains(&true)
-        });
-        let others: Vec<QueueIndex> = others.map(|place| self.candidates[place].leaf).collect();
+        let others: Vec<QueueIndex> = self.givers().collect();
         let Self { fair, less, .. } = self;
         let less = |queue| less.get(&queue).map_or(&[][..], |less| less);
         within
             && fair.withheld_by(self.claimant, self.extra, less).is_none()
             && others.into_iter().all(|leaf| self.may_reach(leaf))
+    }
+
+    /// The leaves of others that give something.
+    pub(super) fn givers(&self) -> impl Iterator<Item = QueueIndex> {
+        let candidates = self.candidates.iter().zip(&self.taken);
+        let givers = candidates.filter(|(candidate, taken)| {
+            !candidate.given && !candidate.leaving && taken.contains(&true)
+        });
+        givers.map(|(candidate, _)| candidate.leaf)
     }
 
     /// Takes units from below the claimant's queues until each of these is within the bound, the
@@ -131,13 +144,14 @@ impl Search<'_> {
             let single = candidate.pods.len() - candidate.kept;
             let elastic = (0..single).map(|at| Unit::Elastic(place, at));
             for unit in elastic.chain([Unit::Gang(place)]) {
-                let (whole, class) = match unit {
-                    Unit::Elastic(_, at) => (false, candidate.pods[at].class),
-                    Unit::Gang(_) => (true, candidate.pods[0].class),
+                let (whole, pod) = match unit {
+                    Unit::Elastic(_, at) => (false, candidate.pods[at]),
+                    Unit::Gang(_) => (true, candidate.pods[0]),
                 };
-                let price = (whole, candidate.rank, Reverse(self.held_of_asked(class)), place);
+                let held = self.held_of_asked(pod);
+                let price = (whole, candidate.rank, Reverse(held), place);
                 let is_cheaper = best.as_ref().is_none_or(|(known, _)| price < *known);
-                if is_cheaper && self.held_of_asked(class) > 0 && self.is_legal(unit) {
+                if is_cheaper && held > 0 && self.is_legal(unit) {
                     best = Some((price, unit));
                 }
             }
@@ -146,8 +160,9 @@ impl Search<'_> {
     }
 
     /// What a pod holds of what shares are compared by.
-    fn held_of_asked(&self, class: ClassId) -> i64 {
-        let class = self.cluster.class(class);
-        self.contested.iter().map(|resource| class.request(*resource)).sum()
+    pub(super) fn held_of_asked(&self, pod: Assignment) -> i64 {
+        let charges = self.cluster.charges(pod.class, self.cluster.offer(pod.node));
+        let asked = charges.iter().filter(|(resource, _)| self.contested.contains(resource));
+        asked.map(|(_, amount)| amount).sum()
     }
 }

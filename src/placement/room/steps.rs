@@ -151,6 +151,7 @@ impl Search<'_> {
         let class = self.cluster.class(self.class);
         if self.cluster.node(node).node.is_none()
             || !class.unknown.is_empty()
+            || self.is_closed(node)
             || !self.profile.passes(Reads::Facts, self.cluster, class, node)
         {
             return None;

@@ -38,7 +38,7 @@ fn every_field_is_read_in_the_units_of_pods() {
             "reclaimable": false, "preemptible": false, "mayEvict": false, "minRuntime": "1h30m",
             "grace": "100us", "evictionBudget": { "pods": 3, "window": "10m" },
         },
-        "userLimit": { "cpu": "250m" }, "ageing": { "points": 10, "every": "1h" },
+        "userLimit": { "cpu": "250m", "cpu@example.com/zone=": "1" }, "ageing": { "points": 10, "every": "1h" },
         "windows": {
             "timeZone": "Asia/Tokyo", "run": ["20:00-6:00"], "dispatch": ["1:8:00-5:18:00", "9-10"],
         },
@@ -57,7 +57,7 @@ fn every_field_is_read_in_the_units_of_pods() {
         limit: list(&[("amd.com/gpu", 0), ("cpu", 2000), ("hugepages-2Mi", 4 << 20)]),
         lend_limit: list(&[("cpu", 1)]),
         borrow_limit: list(&[("ephemeral-storage", 1000)]),
-        user_limit: list(&[("cpu", 250)]),
+        user_limit: list(&[("cpu", 250), ("cpu@example.com/zone=", 1000)]),
         caps: Caps {
             running_gangs: Some(1),
             running_gangs_per_user: Some(2),
@@ -94,6 +94,7 @@ fn what_is_wrong_is_named() {
     let name = "a name of lower-case letters, digits, '-' and '.'";
     let quantity = "a quantity between 0 and 2^52";
     let offered = "an amount of cpu, memory or another resource that nodes offer";
+    let narrowed = "a resource and a label of nodes, as resource@key=value";
     let duration = "a duration such as 90s, 10m or 1h30m, at most ten years";
     let cases = [
         (json!(7), "spec is 7", "an object"),
@@ -111,6 +112,14 @@ fn what_is_wrong_is_named() {
         (json!({ "lendLimit": { "cpu": {} } }), "spec.lendLimit[cpu] is {}", quantity),
         (json!({ "borrowLimit": { "gpu": 1 } }), "spec.borrowLimit[gpu] is 1", offered),
         (json!({ "limit": { "pods": 1 } }), "spec.limit[pods] is 1", offered),
+        (json!({ "limit": { "pods@a=b": 1 } }), "spec.limit[pods@a=b] is 1", offered),
+        (json!({ "quota": { "cpu@a": 1 } }), "spec.quota[cpu@a] is \"cpu@a\"", narrowed),
+        (json!({ "quota": { "cpu@-=b": 1 } }), "spec.quota[cpu@-=b] is \"cpu@-=b\"", narrowed),
+        (
+            json!({ "quota": { "cpu@a=b=c": 1 } }),
+            "spec.quota[cpu@a=b=c] is \"cpu@a=b=c\"",
+            narrowed,
+        ),
         (json!({ "limit": [] }), "spec.limit is []", "amounts of at most 64 resources"),
         (
             json!({ "quota": { "cpu": "2500m" }, "limit": { "cpu": 2 } }),

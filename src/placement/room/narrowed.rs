@@ -1,0 +1,107 @@
+//! Narrowed resources: a claim that does not ask for one of them takes it all the same where it is
+//! seated on nodes that offer it, and victims there hold it.
+//!
+//! A search first seats the claim anywhere. If that takes more of a narrowed resource than the
+//! claimant may have, had it asked for it, the nodes that offer it are closed and the search is
+//! made again.
+
+use super::{Claim, Demand, Search, Taken};
+use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId};
+use crate::fairshare::QueueIndex;
+use crate::placement::place::{Failure, place_group};
+use crate::placement::{Gate, Rankings};
+use std::collections::BTreeMap;
+
+/// What the claim would ask for of the narrowed resources that it is not forced to use.
+pub(super) fn sought(cluster: &Cluster, claim: &Claim<'_>) -> Vec<(ResourceId, i64)> {
+    let asked = |resource: ResourceId| {
+        let found = claim.extra.iter().find(|(known, _)| *known == resource);
+        found.map_or(0, |(_, amount)| *amount)
+    };
+    let all = cluster.narrowed().iter().filter(|narrowed| asked(narrowed.resource) == 0);
+    let sought = all.map(|narrowed| (narrowed.resource, asked(narrowed.base)));
+    sought.filter(|(_, amount)| *amount > 0).collect()
+}
+
+/// Keeps the claim off nodes that are closed.
+struct Closed<'a>(&'a [ResourceId]);
+
+impl Closed<'_> {
+    fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
+        self.0.iter().any(|narrowed| cluster.offers(node, *narrowed))
+    }
+}
+
+impl Gate for Closed<'_> {
+    fn begin(&mut self) {}
+
+    fn admits(&mut self, cluster: &Cluster, _class: ClassId, node: NodeIndex) -> bool {
+        !self.contains(cluster, node)
+    }
+}
+
+impl Search<'_> {
+    pub(super) fn is_closed(&self, node: NodeIndex) -> bool {
+        Closed(self.closed).contains(self.cluster, node)
+    }
+
+    /// Where the claimant is seated as things stand on paper.
+    pub(super) fn seats(
+        &mut self,
+        rankings: &mut Rankings,
+        demands: &[Demand],
+        needed: u32,
+    ) -> Result<Vec<Assignment>, Failure> {
+        let bounds = (needed, needed);
+        let mut gate = Closed(self.closed);
+        let gate: Option<&mut dyn Gate> =
+            if self.closed.is_empty() { None } else { Some(&mut gate) };
+        let mut seated = place_group(self.cluster, rankings, self.profile, demands, bounds, gate)?;
+        let seats = seated.assumed().copied().collect();
+        seated.rollback(self.cluster, crate::cluster::Statement::default().checkpoint());
+        Ok(seats)
+    }
+
+    /// Whether the queues of a unit are above their shares in each narrowed resource it holds.
+    pub(super) fn is_due_narrowed(&mut self, taken: &Taken) -> bool {
+        if self.cluster.narrowed().is_empty() {
+            return true;
+        }
+        let pods = taken.pods.iter().map(|(place, at)| self.candidates[*place].pods[*at]);
+        let held = self.narrowed_of(pods);
+        let leaf = self.candidates[taken.place()].leaf;
+        held.into_keys().all(|resource| self.is_above_in(leaf, &[resource]))
+    }
+
+    /// A narrowed resource of which the seats take more than the claimant may have: a limit is
+    /// exceeded, others keep it, or it is not due to the claimant and others give something.
+    pub(super) fn overdrawn(&mut self, seats: &[Assignment]) -> Option<ResourceId> {
+        let givers: Vec<QueueIndex> = self.givers().collect();
+        let held = self.narrowed_of(seats.iter().copied());
+        held.into_iter().map(|amount| (amount.0, [amount])).find_map(|(resource, amount)| {
+            let Self { fair, less, .. } = self;
+            let less = |queue| less.get(&queue).map_or(&[][..], |less| less);
+            let path: Vec<QueueIndex> = fair.path(self.claimant).collect();
+            let mut queues = path.iter().copied();
+            let within = queues.all(|queue| fair.is_within_ceiling(queue, &amount, less(queue)));
+            let lent = fair.withheld_by(self.claimant, &amount, less).is_none();
+            let due = givers.iter().all(|leaf| {
+                let ancestor = fair.common_ancestor(*leaf, self.claimant);
+                let mut below = path.iter().copied().take_while(|queue| *queue != ancestor);
+                below.all(|queue| fair.is_entitled_less(queue, &amount, less(queue)))
+            });
+            (!(within && lent && due)).then_some(resource)
+        })
+    }
+
+    fn narrowed_of(&self, pods: impl Iterator<Item = Assignment>) -> BTreeMap<ResourceId, i64> {
+        let mut sums = BTreeMap::new();
+        for pod in pods {
+            let offer = self.cluster.offer(pod.node);
+            for (resource, amount) in self.cluster.narrowed_on(pod.class, offer) {
+                *sums.entry(resource).or_default() += amount;
+            }
+        }
+        sums
+    }
+}
