@@ -135,6 +135,7 @@ impl Scheduler {
             run_limit_ms: pod.run_limit_ms,
             termination_ms: pod.termination_ms,
             victim_of: None,
+            chosen: false,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
             stuck: false,

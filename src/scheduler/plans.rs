@@ -77,7 +77,7 @@ impl Scheduler {
             for victim in &notice.pods {
                 let pod = self.pods.get_mut(*victim);
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
-                pod.victim_of = Some(index);
+                (pod.victim_of, pod.chosen) = (Some(index), !notice.leaving);
                 if let Some(group) = pod.group {
                     losers.insert(group);
                 }

@@ -358,11 +358,6 @@ impl Judge<'_> {
             });
             let rest: Vec<Unit> = rest.collect();
             let spared = slots >= needed && self.rights(&rest, &fewer, false).is_ok();
-            if spared && std::env::var("DBG").is_ok() {
-                for n in self.scene.nodes.values() { eprintln!("{} slots {} free gpu {} cpu {} pods {} kept {:?} taints {:?} un {}", n.name, self.scene.slots(n, first, &gone), self.scene.free(n,&gone,"nvidia.com/gpu"), self.scene.free(n,&gone,"cpu"), self.scene.free(n,&gone,"pods"), self.scene.kept, n.taints, n.unschedulable); }
-                eprintln!("first {first:?}");
-                for (u,k) in &self.scene.pods { eprintln!("{u} {} {:?} {:?} del {} {:?}", k.pod.key, k.role, k.node, k.pod.deleting, k.pod.class.requests); }
-            }
             check(!spared, || {
                 let what = if unit.whole { "all" } else { "a member" };
                 format!("E1: {what} of {:?} could be spared", unit.gang)

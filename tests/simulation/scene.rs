@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Resources that queues share.
 pub(crate) const SHARED: [&str; 2] = ["cpu", GPU];
 
+/// As which host ports count among resources.
+pub(crate) const PORTS: &str = "ports";
+
 /// Room that is drained, by node and resource.
 pub(crate) type Kept = BTreeMap<(Box<str>, Box<str>), i64>;
 
@@ -162,14 +165,6 @@ impl Scene {
         std::iter::successors(Some(self.spec(namespace)), above).all(open)
     }
 
-    /// Whether members leave a gang that lacks some to its minimum, and that waits.
-    pub(crate) fn some_gang_loses_members(&self) -> bool {
-        let leaving = self.pods.values().filter(|k| k.role == Role::Going && k.pod.deleting);
-        leaving.map(|known| gang(&known.pod)).any(|gang| {
-            self.settled(&gang) < self.min(&gang) && self.waiting(&gang).next().is_some()
-        })
-    }
-
     /// The queue of a namespace; the default one if that is not in force.
     pub(crate) fn spec(&self, namespace: &str) -> &QueueSpec {
         &self.queues[self.queue(namespace)]
@@ -222,7 +217,8 @@ impl Scene {
                 && !self.awaited.contains(uid)
                 && !(known.pod.deleting && gone.leaving)
         };
-        if self.pods.iter().any(port) { 0 } else { room.min(1) }
+        let kept = gone.kept.contains_key(&(node.name.clone(), PORTS.into()));
+        if kept || self.pods.iter().any(port) { 0 } else { room.min(1) }
     }
 
     /// Everybody's share, by the slow reference.

@@ -1,7 +1,9 @@
 //! What this process was told, kept in the plainest way, and the scene that it makes.
 
 use crate::reference::Place;
-use crate::scene::{Amounts, Gang, Kept, Known, Role, SHARED, Scene, amount, gang, plus, requests};
+use crate::scene::{
+    Amounts, Gang, Kept, Known, PORTS, Role, SHARED, Scene, amount, gang, plus, requests,
+};
 use crate::world::World;
 use mss_scheduler::model::{Caps, EvictionBudget, Node, Pod, QueueSpec, Uid};
 use mss_scheduler::scheduler::{
@@ -220,14 +222,10 @@ impl World {
     }
 
     /// Whether what is counted as demand cannot be retraced here: caps hold gangs in the gate in
-    /// the order in which they came, or a plan waits for pods that leave anyway, which it does not
-    /// announce, and that holds their gang in the gate.
-    pub(crate) fn is_vague(&self, scene: &Scene, begun: &BTreeSet<Gang>) -> bool {
+    /// the order in which they came.
+    pub(crate) fn is_vague(&self) -> bool {
         let holds = |caps: &Caps| caps.pending_gangs.is_some() || caps.gang_gpus.is_some();
-        let known = |gang: &Gang| begun.contains(gang) || self.shadow.plans.contains_key(gang);
         self.shadow.in_force.iter().any(|spec| holds(&spec.caps))
-            || !self.seated.iter().all(known)
-            || !self.seated.is_empty() && scene.some_gang_loses_members()
     }
 
     /// What the scheduler counts as taken beside all pods: seats of drains.
@@ -242,11 +240,14 @@ impl World {
                 let key = ((*entry.name).into(), cluster.resources().name(resource).into());
                 kept.insert(key, cluster.requested(resource, index));
             }
+            let ports = i64::try_from(cluster.ports(index).len()).expect("few");
+            kept.insert(((*entry.name).into(), PORTS.into()), ports);
         }
         for (uid, pod) in &self.shadow.pods {
             let Some(node) = self.scheduler.node_of(*uid) else { continue };
-            let pods: (Box<str>, i64) = ("pods".into(), 1);
-            for (resource, amount) in pod.class.requests.iter().chain([&pods]) {
+            let ports = i64::try_from(pod.class.host_ports.len()).expect("few");
+            let more = [("pods".into(), 1), (PORTS.into(), ports)];
+            for (resource, amount) in pod.class.requests.iter().chain(&more) {
                 let taken = kept.get_mut(&(node.into(), resource.clone()));
                 taken.into_iter().for_each(|taken| *taken -= amount);
             }
@@ -331,12 +332,12 @@ impl World {
     }
 
     /// I5, F1: what everybody holds and deserves, recomputed from nothing.
-    pub(crate) fn check_shares(&mut self, begun: &BTreeSet<Gang>) {
+    pub(crate) fn check_shares(&mut self) {
         let decides = self.shadow.leads && self.scheduler.is_synced();
-        let scene = self.scene(&BTreeSet::new());
-        if self.is_vague(&scene, begun) || !decides {
+        if self.is_vague() || !decides {
             return;
         }
+        let scene = self.scene(&BTreeSet::new());
         let shares = scene.shares();
         let believed = self.scheduler.shares();
         for place in shares.places() {

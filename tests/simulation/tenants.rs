@@ -167,14 +167,14 @@ impl World {
         let kept = self.kept();
         let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
         if !notices.is_empty() || self.random.below(4) == 0 {
-            self.check_shares(&begun);
+            self.check_shares();
         }
         if notices.is_empty() {
             return;
         }
         let mut scene = self.scene(&begun);
         scene.kept = kept;
-        let vague = self.is_vague(&scene, &begun);
+        let vague = self.is_vague();
         for (note, victims) in notices {
             let claimant = claimant(&note);
             let members: Vec<Uid> = scene.members(&claimant).map(|(uid, _)| *uid).collect();
