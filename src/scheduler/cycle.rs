@@ -182,7 +182,7 @@ impl Scheduler {
             Ok(statement) => {
                 attempt.members = u32::try_from(statement.len()).expect("bounded");
                 self.commit(index, statement);
-                self.end_drain(index);
+                self.tallies.drains_seated += u64::from(self.end_drain(index));
                 woken.into_iter().for_each(|(class, kind)| self.wake_first(now, class, kind));
             }
             Err(failure) => {

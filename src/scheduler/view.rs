@@ -51,6 +51,8 @@ pub struct Tallies {
     pub drains: u64,
     /// See `drains`.
     pub drains_expired: u64,
+    /// Drains that ended because their gang was placed.
+    pub drains_seated: u64,
     /// GPU-milliseconds that stood idle for drains.
     pub drained_gpu_ms: u64,
     /// Gangs that the pair rule spared.

@@ -47,6 +47,8 @@ pub(crate) struct Shadow {
     /// room that was drained after the last cycle
     kept: Kept,
     drains: u64,
+    /// plans made until the last cycle
+    pub(crate) made: u64,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }

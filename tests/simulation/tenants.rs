@@ -165,7 +165,12 @@ impl World {
     pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>) {
         self.seated = self.seated_now();
         let kept = self.kept();
+        let plans = self.scheduler.tallies().plans;
+        let made = plans - std::mem::replace(&mut self.shadow.made, plans);
         let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
+        // one that needs only the room of pods that leave anyway is made without notice, and it is
+        // not known which was made first
+        let silent = made != begun.len() as u64;
         if !notices.is_empty() || self.random.below(4) == 0 {
             self.check_shares();
         }
@@ -174,7 +179,7 @@ impl World {
         }
         let mut scene = self.scene(&begun);
         scene.kept = kept;
-        let vague = self.is_vague();
+        let vague = self.is_vague() || silent;
         for (note, victims) in notices {
             let claimant = claimant(&note);
             let members: Vec<Uid> = scene.members(&claimant).map(|(uid, _)| *uid).collect();
@@ -243,6 +248,7 @@ impl World {
         self.tally.seated += tallies.seated;
         self.tally.budget_stops += tallies.budget_stops;
         self.tally.drains += tallies.drains;
+        self.tally.drains_seated += tallies.drains_seated;
         self.tally.drains_expired += tallies.drains_expired;
         self.tally.given_up += tallies.plans_given_up.values().sum::<u64>();
     }
