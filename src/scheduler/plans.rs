@@ -178,7 +178,7 @@ impl Scheduler {
             for pod in &pods {
                 if let Some(pod) = self.pods.find(pod.uid) {
                     let pod = self.pods.get_mut(pod);
-                    pod.evicted = !pod.deleting;
+                    pod.evicted |= !pod.deleting;
                 }
             }
             if !pods.is_empty() {

@@ -117,6 +117,15 @@ impl Scheduler {
         shares
     }
 
+    /// What is asked for in the place of pods that were evicted and may come again: for which leaf,
+    /// of which resource, how much.
+    pub fn awaited(&self) -> impl Iterator<Item = (String, &str, i64)> {
+        self.awaited.amounts().flat_map(move |(leaf, amounts)| {
+            let names = self.cluster.resources();
+            amounts.iter().map(move |(at, amount)| (self.fair.name(leaf), names.name(*at), *amount))
+        })
+    }
+
     /// What is wrong with the declared queues; while anything is, the last good tree is in force.
     #[must_use]
     pub fn tree_faults(&self) -> &[TreeFault] {

@@ -136,7 +136,7 @@ impl World {
         }
         if stays {
             self.tally.evicted += 1;
-            self.replace(uid);
+            self.replace_later(uid);
             self.modify(uid, |pod| pod.deleting = true);
         }
         EvictOutcome::Evicted

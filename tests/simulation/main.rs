@@ -5,7 +5,9 @@
 //! A failure names its seed; `MSS_SEED=n cargo test --test simulation` runs that one alone.
 
 mod api;
+mod awaited;
 mod checks;
+mod controllers;
 mod history;
 mod judge;
 mod random;

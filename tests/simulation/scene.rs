@@ -67,6 +67,8 @@ pub(crate) struct Scene {
     pub(crate) counted: BTreeSet<Gang>,
     /// room that was drained all through the cycle, and at its beginning or end
     pub(crate) kept: [Kept; 2],
+    /// asked for by namespaces whose pods were evicted and may come again
+    pub(crate) replaced: BTreeMap<Box<str>, Amounts>,
     /// victims of plans in force
     pub(crate) awaited: BTreeSet<Uid>,
     /// who took from whom within ten minutes: victim, taker
@@ -105,7 +107,7 @@ impl Scene {
     pub(crate) fn members<'a>(
         &'a self,
         of: &'a Gang,
-    ) -> impl Iterator<Item = (&'a Uid, &'a Known)> {
+    ) -> impl Iterator<Item = (&'a Uid, &'a Known)> + Clone {
         self.pods
             .iter()
             .filter(move |(_, known)| known.role != Role::Foreign && gang(&known.pod) == *of)
@@ -114,14 +116,17 @@ impl Scene {
     /// Members that count towards the minimum.
     pub(crate) fn settled(&self, of: &Gang) -> u32 {
         let lives = |known: &Known| !matches!(known.role, Role::Ended | Role::Going);
-        let oldest = self.members(of).filter(|(_, known)| lives(known) && !known.pod.deleting);
-        let oldest = oldest.map(|(_, known)| known.pod.created).min();
+        let alive = self.members(of).filter(|(_, known)| lives(known) && !known.pod.deleting);
+        let oldest = alive.clone().map(|(_, known)| known.pod.created).min();
+        let controllers: BTreeSet<Uid> =
+            alive.filter_map(|(_, known)| known.pod.controller).collect();
         let counts = |known: &Known| match known.role {
             Role::Placed | Role::Bound => true,
             Role::Ended => {
                 let ended = known.pod.finished_at.zip(oldest);
+                let same = known.pod.controller.is_some_and(|own| controllers.contains(&own));
                 known.pod.phase == Phase::Succeeded
-                    && ended.is_some_and(|(at, oldest)| at >= oldest)
+                    && (same || ended.is_some_and(|(at, oldest)| at >= oldest))
             }
             _ => false,
         };
@@ -264,17 +269,21 @@ impl Scene {
             users: Vec::new(),
         };
         users.clear();
-        for known in self.pods.values().filter(|known| known.role != Role::Foreign) {
-            let namespace = &known.pod.key.namespace;
-            let user = *users.entry(namespace.clone()).or_insert_with(|| {
+        let ours = self.pods.values().filter(|known| known.role != Role::Foreign);
+        let namespaces = ours.clone().map(|known| &known.pod.key.namespace);
+        for namespace in namespaces.chain(self.replaced.keys()) {
+            users.entry(namespace.clone()).or_insert_with(|| {
                 world.users.push(reference::User {
                     queue: self.queue(namespace),
                     name: (**namespace).to_owned(),
                     allocated: 0,
-                    pending: 0,
+                    pending: self.replaced.get(namespace).map_or(0, |amounts| amounts[at]),
                 });
                 world.users.len() - 1
             });
+        }
+        for known in ours {
+            let user = users[&known.pod.key.namespace];
             let amount = requests(&known.pod)[at];
             match known.role {
                 Role::Placed | Role::Bound | Role::Going if known.node.is_some() => {

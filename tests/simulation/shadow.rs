@@ -1,5 +1,6 @@
 //! What this process was told, kept in the plainest way, and the scene that it makes.
 
+use crate::awaited::Absent;
 use crate::reference::Place;
 use crate::scene::{
     Amounts, Gang, Kept, Known, PORTS, Role, SHARED, Scene, amount, gang, plus, requests,
@@ -23,14 +24,14 @@ const PAIR_MS: i64 = 600_000;
 
 #[derive(Default)]
 pub(crate) struct Shadow {
-    pods: BTreeMap<Uid, Pod>,
+    pub(crate) pods: BTreeMap<Uid, Pod>,
     nodes: BTreeMap<Box<str>, Node>,
     queues: BTreeMap<Box<str>, QueueSpec>,
     in_force: Vec<QueueSpec>,
     leads: bool,
     listed: [BTreeSet<String>; 3],
     /// answered as bound
-    bound: BTreeSet<Uid>,
+    pub(crate) bound: BTreeSet<Uid>,
     /// answered as gone, and not heard of since
     gone: BTreeSet<Uid>,
     rolling_back: BTreeSet<Uid>,
@@ -44,6 +45,11 @@ pub(crate) struct Shadow {
     taken_at: i64,
     /// what there was to share, and when that was found to have changed
     offered: Vec<(Amounts, i64)>,
+    /// told to go by this process, and nobody else had done so before
+    pub(crate) evicted: BTreeSet<Uid>,
+    pub(crate) absent: Vec<Absent>,
+    /// queues differ from those of the last cycle
+    edited: bool,
     /// room that was drained after the last cycle
     kept: Kept,
     drains: u64,
@@ -65,7 +71,10 @@ impl Shadow {
             }
             Event::ListEnded(Kind::Pod) => {
                 let listed = std::mem::take(&mut self.listed[0]);
-                self.pods.retain(|uid, _| listed.contains(&uid.to_string()));
+                let is_gone = |_: &Uid, pod: &mut Pod| !listed.contains(&pod.uid.to_string());
+                let gone: Vec<Pod> =
+                    self.pods.extract_if(.., is_gone).map(|(_, pod)| pod).collect();
+                gone.iter().for_each(|pod| self.lose(now, pod));
             }
             Event::ListEnded(Kind::Node) => {
                 let listed = std::mem::take(&mut self.listed[1]);
@@ -73,11 +82,14 @@ impl Shadow {
             }
             Event::ListEnded(Kind::Queue) => {
                 let listed = std::mem::take(&mut self.listed[2]);
+                let known = self.queues.len();
                 self.queues.retain(|name, _| listed.contains(&**name));
+                self.edited |= self.queues.len() != known;
             }
             Event::PodApplied(pod) => {
                 self.listed[0].insert(pod.uid.to_string());
                 self.gone.remove(&pod.uid);
+                self.note_absence(now, pod);
                 let before = self.pods.insert(pod.uid, (**pod).clone());
                 let entry = self.pods.get_mut(&pod.uid).expect("it was put there");
                 // a node is never taken back, nor when it was given
@@ -87,7 +99,8 @@ impl Shadow {
                 }
             }
             Event::PodDeleted(uid) => {
-                self.pods.remove(uid);
+                let gone = self.pods.remove(uid);
+                gone.iter().for_each(|pod| self.lose(now, pod));
             }
             Event::NodeApplied(node) => {
                 self.listed[1].insert((*node.name).to_owned());
@@ -99,7 +112,8 @@ impl Shadow {
             }
             Event::QueueApplied(spec) => {
                 self.listed[2].insert((*spec.name).to_owned());
-                self.queues.insert(spec.name.clone(), (**spec).clone());
+                let before = self.queues.insert(spec.name.clone(), (**spec).clone());
+                self.edited |= before.as_ref() != Some(&**spec);
             }
             Event::Leading(_) => self.leads = true,
             Event::BindFinished { call, pod, outcome } => {
@@ -117,6 +131,7 @@ impl Shadow {
                 self.answered(*call);
             }
             Event::EvictFinished { pod, outcome, .. } if *outcome != EvictOutcome::Evicted => {
+                self.evicted.remove(pod);
                 self.protected.insert(*pod, now + PROTECTED_MS);
                 self.plans.retain(|_, victims| !victims.contains(pod));
             }
@@ -210,6 +225,9 @@ impl World {
             shadow.note_offered(self.now, offered);
         }
         let is_new = !shadow.in_force.iter().eq(shadow.queues.values());
+        if decides && std::mem::take(&mut shadow.edited) && scheduler.tree_faults().is_empty() {
+            shadow.absent.clear();
+        }
         if decides && is_new && scheduler.tree_faults().is_empty() {
             shadow.in_force = shadow.queues.values().cloned().collect();
         }
@@ -282,6 +300,7 @@ impl World {
         let mut scene = Scene {
             now: self.now,
             capacity: shadow.capacity(self.now),
+            replaced: self.awaited(),
             queues: shadow.in_force.clone(),
             nodes: shadow.nodes.clone(),
             ..Scene::default()

@@ -1,6 +1,7 @@
 //! A world: what is true, what the scheduler has been told so far, and what is under way.
 
 use crate::api::{Task, What};
+use crate::controllers::controller;
 use crate::history::{Fault, History};
 use crate::judge::Plan;
 use crate::random::Random;
@@ -85,6 +86,9 @@ pub(crate) struct World {
     pub(crate) seated: BTreeSet<scene::Gang>,
     pub(crate) options: Options,
     next_is_header: bool,
+    pub(crate) next_limit_ms: Option<i64>,
+    /// what controllers replace, and when
+    pub(crate) lost: Vec<(i64, Pod)>,
     pub(crate) faults: bool,
 }
 
@@ -114,6 +118,8 @@ impl World {
             warned: BTreeSet::new(),
             history: history.clone(),
             next_is_header: false,
+            next_limit_ms: None,
+            lost: Vec::new(),
             shadow: Shadow::default(),
             keep: None,
             seated: BTreeSet::new(),
@@ -166,6 +172,7 @@ impl World {
             87..=88 => self.slow_down(),
             _ => {}
         }
+        self.step_controllers();
         for _ in 0..self.random.below(8) {
             self.hear();
         }
@@ -180,6 +187,7 @@ impl World {
         let each = i64::try_from(800 + self.random.below(6_400)).expect("small");
         for _ in 0..pieces {
             self.now += each;
+            self.step_controllers();
             (0..self.random.below(20)).for_each(|_| self.hear());
             self.hear_what_is_late();
             (0..3).for_each(|_| self.answer_some());
@@ -201,6 +209,7 @@ impl World {
         self.faults = false;
         for _ in 0..200 {
             self.now += 700;
+            self.step_controllers();
             self.hear_all();
             self.answer_all();
             self.finish_deletions();
@@ -233,7 +242,10 @@ impl World {
                     }
                 }
                 ApiCall::Evict { call, pods } => {
-                    pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Evict));
+                    for pod in pods {
+                        self.shadow.asked_to_evict(pod.uid);
+                        self.ask(call, pod.uid, What::Evict);
+                    }
                 }
                 ApiCall::Delete { call, pods, .. } => {
                     self.tally.rollbacks += 1;
@@ -285,7 +297,7 @@ impl World {
         }
     }
 
-    fn add_pod(
+    pub(crate) fn add_pod(
         &mut self,
         class: PodClass,
         group: Option<GroupSpec>,
@@ -305,6 +317,8 @@ impl World {
             profile: class.profile,
             node,
             created: WallTime(self.now),
+            controller: group.as_ref().and_then(|group| controller(namespace, group)),
+            run_limit_ms: self.next_limit_ms.take(),
             group: group.map(Ok),
             class,
             ..Pod::default()
@@ -335,11 +349,14 @@ impl World {
         let class = self.class(true);
         let other = self.class(true);
         let mixed = self.random.below(4) == 0;
+        // some say how long they run
+        let limit = (self.random.below(5) == 0).then(|| 2_000 + self.random.below(20_000));
+        let limit = limit.map(|limit| i64::try_from(limit).expect("small"));
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
             let is_header = member == 0 && digest(&name).is_multiple_of(3);
-            self.next_is_header = is_header;
+            (self.next_is_header, self.next_limit_ms) = (is_header, limit);
             self.add_pod(class, Some(group), None, (namespace, priority));
         }
     }
@@ -379,16 +396,6 @@ impl World {
         });
         if failed {
             self.replace(uid);
-        }
-    }
-
-    /// A controller replaces a member that is lost.
-    pub(crate) fn replace(&mut self, uid: Uid) {
-        let Some(truth) = self.pods.get(&uid) else { return };
-        let (class, group) = (truth.pod.class.clone(), truth.pod.group.clone());
-        let tenant = (truth.pod.key.namespace.clone(), truth.pod.priority);
-        if let (Some(0), Some(Ok(group))) = (class.profile, group) {
-            self.add_pod(class, Some(group), None, (&tenant.0, tenant.1));
         }
     }
 
