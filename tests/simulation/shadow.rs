@@ -133,7 +133,10 @@ impl Shadow {
             Event::EvictFinished { pod, outcome, .. } if *outcome != EvictOutcome::Evicted => {
                 self.evicted.remove(pod);
                 self.protected.insert(*pod, now + PROTECTED_MS);
-                self.plans.retain(|_, victims| !victims.contains(pod));
+                // one that has ended by then is waited for no longer
+                if self.pods.get(pod).is_some_and(|pod| !pod.ended()) {
+                    self.plans.retain(|_, victims| !victims.contains(pod));
+                }
             }
             _ => {}
         }

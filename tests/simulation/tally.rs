@@ -37,9 +37,9 @@ impl Tally {
         self.events / self.cluster_hours().max(1)
     }
 
-    /// The run means something only if it went where the trouble is.
-    pub(crate) fn assert_reached(&self) {
-        let floors = [
+    /// What happened, and how much of it there must be in a full run.
+    fn floors(&self) -> [(&'static str, u64, u64); 36] {
+        [
             ("cluster-hours", self.cluster_hours(), 500),
             ("events an hour", self.events_per_hour(), 4_000),
             ("reclaims", self.reclaims, 1_000),
@@ -76,11 +76,19 @@ impl Tally {
             ("gangs evicted whole", self.ended_whole, 1_000),
             ("standings of queues", self.shown, 10_000),
             ("binds of gangs that must never be evicted", self.firm_bound, 500),
-        ];
-        for (what, reached, floor) in floors {
-            eprintln!("simulation: {reached} {what} (at least {floor})");
+        ]
+    }
+
+    pub(crate) fn print(&self) {
+        for (what, reached, floor) in self.floors() {
+            eprintln!("simulation: {reached} {what} (at least {floor} in a full run)");
         }
-        for (what, reached, floor) in floors {
+    }
+
+    /// The run means something only if it went where the trouble is.
+    pub(crate) fn assert_reached(&self) {
+        self.print();
+        for (what, reached, floor) in self.floors() {
             assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");
         }
     }
