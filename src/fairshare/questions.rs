@@ -4,6 +4,7 @@ use super::FairShare;
 use super::column::Column;
 use super::tree::QueueIndex;
 use crate::cluster::ResourceId;
+use crate::model::fault::{Fault, is_made};
 use std::cmp::Ordering;
 
 /// A wide amount as callers know amounts.
@@ -172,7 +173,8 @@ impl FairShare {
             let deserved = self.deserved_milli(queue, *resource);
             let allocated = self.column(*resource).map_or(0, |column| column.allocated(queue));
             let wanted = allocated + i128::from(*amount) - requested(less, *resource);
-            !self.is_accounted(*resource) || wanted * 1000 <= deserved
+            let slack = if is_made(Fault::EntitledByOne) { 1000 } else { 0 };
+            !self.is_accounted(*resource) || wanted * 1000 <= deserved + slack
         })
     }
 
@@ -187,7 +189,8 @@ impl FairShare {
         contested.iter().any(|resource| {
             let deserved = self.deserved_milli(queue, *resource);
             let Some(column) = self.column(*resource) else { return false };
-            (column.allocated(queue) - requested(less, *resource)) * 1000 > deserved
+            let held = (column.allocated(queue) - requested(less, *resource)) * 1000;
+            held > deserved || is_made(Fault::AboveOrEqual) && held == deserved
         })
     }
 

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod contract;
+pub mod fault;
 pub mod narrowed;
 pub mod node;
 pub mod pod;

@@ -18,6 +18,7 @@ use crate::cluster::{
 };
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
+use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
 use rustc_hash::FxHashMap;
 use shares::{Bound, Less};
@@ -326,8 +327,9 @@ impl Search<'_> {
             }
             if !self.is_bound && self.is_small() {
                 self.is_proved |= self.improve();
-                self.give_back();
             }
+            // one that was kept for another may be spared now
+            self.give_back();
             if self.total < self.needed || !self.is_settled() {
                 return None;
             }
@@ -554,6 +556,9 @@ impl Search<'_> {
     /// Gives back every unit without which it is still `enough`: whole gangs first, the highest
     /// rank first.
     fn give_back_while(&mut self, mut enough: impl FnMut(&mut Self) -> bool) {
+        if is_made(Fault::NothingSpared) {
+            return;
+        }
         let mut units = std::mem::take(&mut self.units);
         units.sort_by_key(|taken| {
             let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;

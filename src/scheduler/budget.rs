@@ -5,6 +5,7 @@
 
 use super::Scheduler;
 use crate::fairshare::{QueueIndex, ROOT};
+use crate::model::fault::{Fault, is_made};
 use crate::model::{EvictionBudget, Timestamp};
 use std::collections::BTreeMap;
 
@@ -87,9 +88,10 @@ impl Scheduler {
             self.tallies.budget_stops += 1;
             return false;
         }
+        let pods_of = |pods| if is_made(Fault::BudgetNotCharged) { 0 } else { pods };
         for (queue, pods) in self.taken_above(taken) {
             if let Some(bucket) = self.bucket(queue) {
-                bucket.take(pods);
+                bucket.take(pods_of(pods));
             }
         }
         true

@@ -8,6 +8,7 @@ use crate::cluster::{ClassId, NodeIndex, PodIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
+use crate::model::fault::{Fault, is_made};
 use crate::placement::{Demand, Failure, place_group};
 use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
@@ -183,7 +184,7 @@ impl Scheduler {
             Ok(statement) => {
                 attempt.members = u32::try_from(statement.len()).expect("bounded");
                 self.commit(index, statement);
-                self.end_drain(index);
+                self.tallies.drains_seated += u64::from(self.end_drain(index));
                 woken.into_iter().for_each(|(class, kind)| self.wake_first(now, class, kind));
             }
             Err(failure) => {
@@ -281,6 +282,7 @@ impl Scheduler {
             && self.beyond(index, &group.pending).is_none()
             && self.fair.withheld_by(leaf, &group.pending, |_| &[]).is_none();
         let group = self.groups.get(index);
+        let needed = needed - u32::from(needed > 1 && is_made(Fault::OneTooFew));
         Ok((needed, if all { group.joinable() } else { needed.max(1) }))
     }
 

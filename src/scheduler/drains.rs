@@ -257,14 +257,15 @@ impl Scheduler {
         }
     }
 
-    /// Ends the drain of a group that was seated, or is gone.
-    pub(super) fn end_drain(&mut self, index: GroupIndex) {
-        let Some(drain) = self.drains.remove(&index) else { return };
+    /// Ends the drain of a group that was seated, or is gone; whether there was one.
+    pub(super) fn end_drain(&mut self, index: GroupIndex) -> bool {
+        let Some(drain) = self.drains.remove(&index) else { return false };
         for (class, node) in drain.seats {
             self.cluster.unplace(class, node);
             self.cluster.release_class(class);
             self.improved.insert(node);
         }
+        true
     }
 
     /// Ends drains whose date has come, whose group waits no longer, or of which a node is gone;

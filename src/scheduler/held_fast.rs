@@ -7,6 +7,7 @@
 use super::Scheduler;
 use crate::cluster::{ResourceId, ResourceTable};
 use crate::fairshare::{FairShare, QueueIndex, accounts};
+use crate::model::fault::{Fault, is_made};
 use crate::queue::{Amounts, GroupIndex};
 use rustc_hash::FxHashMap;
 
@@ -47,6 +48,7 @@ impl Scheduler {
     pub(super) fn is_held_fast(&self, index: GroupIndex) -> bool {
         let group = self.groups.get(index);
         group.non_preemptible
+            && !is_made(Fault::FirmTaken)
             && group.leaf.is_some_and(|leaf| self.beyond_guarantee(leaf, &[]).is_none())
     }
 }

@@ -3,6 +3,7 @@
 use super::pods::{PodEntry, PodState};
 use super::{Kind, Scheduler};
 use crate::cluster::{ClassId, NodeApplied, NodeIndex, Offer, PodIndex};
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
 use std::sync::Arc;
@@ -22,7 +23,8 @@ impl Scheduler {
         match kind {
             Kind::Pod => {
                 let list = self.pods.list;
-                let gone = self.pods.iter().filter(|(_, pod)| pod.listed != list);
+                let kept = is_made(Fault::ListForgetsNothing);
+                let gone = self.pods.iter().filter(|(_, pod)| pod.listed != list && !kept);
                 let gone: Vec<Uid> = gone.map(|(_, pod)| pod.uid).collect();
                 gone.into_iter().for_each(|uid| self.pod_deleted(uid));
                 self.synced.pods = true;
@@ -117,6 +119,7 @@ impl Scheduler {
     }
 
     fn pod_added(&mut self, now: Timestamp, mut pod: Pod) {
+        let lost = is_made(Fault::BindForgotten) && pod.profile.is_some() && !pod.ended();
         let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
         let namespace = self.pods.namespace(&pod.key.namespace);
         let index = self.pods.insert(PodEntry {
@@ -141,6 +144,7 @@ impl Scheduler {
             ends_at: None,
             termination_ms: pod.termination_ms,
             victim_of: None,
+            chosen: false,
             protected_until: Timestamp(i64::MIN),
             bound_seen: now,
             asked: None,
@@ -159,10 +163,10 @@ impl Scheduler {
             deleting: pod.deleting,
             listed: self.pods.list,
         });
-        if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended()) {
+        if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended() && !lost) {
             self.move_room(index, Some(node));
         }
-        let state = state_of(&pod, None);
+        let state = if lost { PodState::Waiting } else { state_of(&pod, None) };
         self.set_state(index, state);
         self.join_group(now, index, &pod);
         self.note_leaving(index);
@@ -251,7 +255,7 @@ impl Scheduler {
         }
         // it is awaited where it was sent to, and nowhere else
         entry.asked = None;
-        self.capacity_changed |= entry.group.is_none();
+        self.capacity_changed |= entry.group.is_none() && !is_made(Fault::StaleCapacity);
         if new.is_none() {
             self.await_replacement(index);
         }

@@ -128,7 +128,7 @@ impl Scheduler {
                 PodState::Gated => &mut look.counts.gated,
                 PodState::Assumed(_) => &mut look.counts.assumed,
                 PodState::Nominated => &mut look.counts.nominated,
-                PodState::Bound if pod.victim_of.is_some() => {
+                PodState::Bound if pod.victim_of.is_some() && pod.chosen => {
                     look.counts.evicting += 1;
                     continue;
                 }

@@ -6,6 +6,7 @@ use super::Scheduler;
 use crate::cluster::ResourceId;
 use crate::fairshare::{QueueIndex, accounts};
 use crate::model::Timestamp;
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::queue::GroupIndex;
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ impl Pairs {
         if self.taken.len() >= PAIRS_MAX {
             self.taken.retain(|_, at| now.since_ms(*at) < REMEMBERED_MS);
         }
-        if self.taken.len() < PAIRS_MAX {
+        if self.taken.len() < PAIRS_MAX && !is_made(Fault::PairsForgotten) {
             self.taken.insert((victim, taker), now);
         }
     }

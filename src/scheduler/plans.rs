@@ -11,6 +11,7 @@ use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef};
 use super::pods::PodState;
 use crate::cluster::{Assignment, NodeIndex, PodIndex, ResourceId};
 use crate::framework::Reads;
+use crate::model::fault::{Fault, is_made};
 use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +80,7 @@ impl Scheduler {
             for victim in &notice.pods {
                 let pod = self.pods.get_mut(*victim);
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
-                pod.victim_of = Some(index);
+                (pod.victim_of, pod.chosen) = (Some(index), !notice.leaving);
                 if let Some(group) = pod.group {
                     losers.insert(group);
                 }
@@ -99,7 +100,9 @@ impl Scheduler {
             let pod = self.pods.get_mut(seat.pod);
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are seated");
             (pod.state, pod.node) = (PodState::Nominated, Some(seat.node));
-            self.cluster.place(seat.class, seat.node);
+            if !is_made(Fault::SeatNotEarmarked) {
+                self.cluster.place(seat.class, seat.node);
+            }
             self.recharge(seat.pod);
         }
         self.tallies.plans += 1;
@@ -182,7 +185,7 @@ impl Scheduler {
             for pod in &pods {
                 if let Some(pod) = self.pods.find(pod.uid) {
                     let pod = self.pods.get_mut(pod);
-                    pod.evicted = !pod.deleting;
+                    pod.evicted |= !pod.deleting;
                 }
             }
             if !pods.is_empty() {
@@ -319,7 +322,9 @@ impl Scheduler {
         };
         let entry = self.pods.get_mut(pod);
         entry.evicted = false;
-        entry.protected_until = now.plus_ms(self.options.protected_ms);
+        if !is_made(Fault::ProtectionForgotten) {
+            entry.protected_until = now.plus_ms(self.options.protected_ms);
+        }
         if let Some(index) = entry.victim_of
             && let Some(plan) = self.plans.remove(&index)
         {

@@ -69,6 +69,8 @@ pub(super) struct PodEntry {
     pub(super) termination_ms: i64,
     /// the group that is to have its room
     pub(super) victim_of: Option<GroupIndex>,
+    /// a victim because it was chosen, and not because it leaves anyway
+    pub(super) chosen: bool,
     /// not evicted before: a disruption budget protected it
     pub(super) protected_until: Timestamp,
     /// when its bind was seen

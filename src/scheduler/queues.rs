@@ -5,6 +5,7 @@ use super::{ApiCall, PodRef, Scheduler};
 use crate::cluster::{Offer, PodIndex, ResourceId};
 use crate::fairshare::{QueueIndex, Run};
 use crate::framework::OrderFacts;
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering as QueueOrdering;
 use crate::model::{Caps, Pod, QueueSpec, Timestamp, WallTime};
@@ -240,7 +241,8 @@ impl Scheduler {
             let members = group.members.iter().map(|member| (*member, self.pods.get(*member)));
             let waiting = members.filter(|(_, pod)| pod.state == PodState::Waiting);
             let mut waiting: SmallVec<[(PodIndex, &PodEntry); 8]> = waiting.collect();
-            if waiting.iter().any(|(_, pod)| pod.class != waiting[0].1.class) {
+            let is_mixed = waiting.iter().any(|(_, pod)| pod.class != waiting[0].1.class);
+            if is_mixed && !is_made(Fault::ClaimOfTheFirst) {
                 // those that are placed first
                 let required = self.required(index);
                 let weight = |pod: &PodEntry| Reverse(weight(&self.cluster, pod.class));

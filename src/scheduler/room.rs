@@ -9,6 +9,7 @@ use super::pods::{PodEntry, PodState};
 use super::{Evictions, Scheduler};
 use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{Timestamp, WallTime};
 use crate::placement::{Candidate, Claim, RoomAnswer, TaskSpares, make_room};
@@ -253,7 +254,7 @@ impl Scheduler {
             let lower = priority < rights.priority;
             let equal = priority == rights.priority && leaf == rights.leaf;
             let given = stance.may_give && (lower || equal);
-            let whole = if given { lower } else { stance.is_open };
+            let whole = if given { lower || is_made(Fault::EqualTaken) } else { stance.is_open };
             if !(given || stance.is_open) || self.is_held_fast(index) {
                 continue;
             }
@@ -332,14 +333,15 @@ impl Scheduler {
             }
             if !pod.deleting && pod.victim_of.is_none() {
                 is_young |= young;
-                let kept = pod.header || young;
+                let kept = pod.header && !is_made(Fault::HeaderFirst) || young;
                 members.push((kept, Reverse(pod.created), member, pod.class, node));
             }
         }
         // the youngest go first, headers and protected pods not at all before the others
         members.sort_unstable();
         let single = members.iter().filter(|(kept, ..)| !kept).count();
-        let spare = group.counts.settled().saturating_sub(group.min_member);
+        let min = if is_made(Fault::MinimumIgnored) { 0 } else { group.min_member };
+        let spare = group.counts.settled().saturating_sub(min);
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
         let whole = whole && !is_young && group.counts.assumed == 0;
         let name = group.name.as_ref().map_or("", |(_, name)| name);
@@ -377,6 +379,7 @@ impl Scheduler {
     fn safe_until(&self, pod: &PodEntry, runtime_ms: i64) -> Timestamp {
         let bound = pod.bound_at.map(|at| Timestamp(at.0.saturating_sub(self.wall_ahead_ms)));
         let since = bound.map_or(pod.bound_seen, |bound| bound.min(pod.bound_seen));
+        let runtime_ms = if is_made(Fault::YoungTaken) { 0 } else { runtime_ms };
         pod.protected_until.max(since.plus_ms(runtime_ms))
     }
 

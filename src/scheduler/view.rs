@@ -53,6 +53,8 @@ pub struct Tallies {
     pub drains: u64,
     /// See `drains`.
     pub drains_expired: u64,
+    /// Drains that ended because their gang was placed.
+    pub drains_seated: u64,
     /// GPU-milliseconds that stood idle for drains.
     pub drained_gpu_ms: u64,
     /// Gangs that the pair rule spared.
@@ -121,6 +123,15 @@ impl Scheduler {
             }
         }
         shares
+    }
+
+    /// What is asked for in the place of pods that were evicted and may come again: for which leaf,
+    /// of which resource, how much.
+    pub fn awaited(&self) -> impl Iterator<Item = (String, &str, i64)> {
+        self.awaited.amounts().flat_map(move |(leaf, amounts)| {
+            let names = self.cluster.resources();
+            amounts.iter().map(move |(at, amount)| (self.fair.name(leaf), names.name(*at), *amount))
+        })
     }
 
     /// What is wrong with the declared queues; while anything is, the last good tree is in force.

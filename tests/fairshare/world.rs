@@ -39,7 +39,11 @@ pub(super) struct Queue {
     pub(super) limit: Option<i64>,
     pub(super) lend: Option<i64>,
     pub(super) borrow: Option<i64>,
+    /// of each of its users
+    pub(super) user_limit: Option<i64>,
     pub(super) priority: i32,
+    /// out of its run window: it deserves nothing
+    pub(super) shut: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +123,7 @@ impl World {
             limit: cpu(queue.limit).into_iter().collect(),
             lend_limit: cpu(queue.lend).into_iter().collect(),
             borrow_limit: cpu(queue.borrow).into_iter().collect(),
+            user_limit: cpu(queue.user_limit).into_iter().collect(),
             priority: queue.priority,
             ..QueueSpec::default()
         };
@@ -175,7 +180,11 @@ impl World {
     pub(super) fn terms(&self, place: Place) -> Queue {
         match place {
             Place::Queue(queue) => self.queues[queue].clone(),
-            _ => queue("", None, 1, 0),
+            Place::User(user) => {
+                let limit = self.queues[self.users[user].queue].user_limit;
+                Queue { limit, ..queue("", None, 1, 0) }
+            }
+            Place::Root => queue("", None, 1, 0),
         }
     }
 
@@ -193,6 +202,9 @@ impl World {
         };
         let terms = self.terms(place);
         let borrowed = terms.borrow.map(|borrow| terms.quota + borrow);
+        if terms.shut {
+            return 0;
+        }
         [terms.limit, borrowed].into_iter().flatten().fold(asked, |e, cap| e.min(milli(cap)))
     }
 

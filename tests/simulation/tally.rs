@@ -1,93 +1,94 @@
 //! What happened in the worlds, and how much of it there must be.
 
-/// How often each thing of interest happened.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) gangs: u64,
-    pub(crate) namesakes: u64,
-    pub(crate) binds: u64,
-    pub(crate) refused: u64,
-    pub(crate) rollbacks: u64,
-    pub(crate) restarts: u64,
-    pub(crate) restarts_in_commit: u64,
-    pub(crate) half_bound_at_restart: u64,
-    pub(crate) relists: u64,
-    pub(crate) nodes_lost: u64,
-    pub(crate) told: u64,
-    pub(crate) warned: u64,
-    pub(crate) evicted: u64,
-    pub(crate) protected: u64,
-    pub(crate) plans: u64,
-    pub(crate) seated: u64,
-    pub(crate) given_up: u64,
-    pub(crate) shrunk: u64,
-    pub(crate) ended_whole: u64,
-    pub(crate) queue_edits: u64,
-    pub(crate) shown: u64,
-    pub(crate) firm_bound: u64,
-    pub(crate) firm_evicted: u64,
-    pub(crate) budget_stops: u64,
-    pub(crate) drains: u64,
-    pub(crate) drains_expired: u64,
+macro_rules! tally {
+    ($($field:ident)*) => {
+        /// How often each thing of interest happened.
+        #[derive(Debug, Default)]
+        pub(crate) struct Tally {
+            /// simulated time
+            pub(crate) millis: i64,
+            $(pub(crate) $field: u64,)*
+        }
+
+        impl Tally {
+            pub(crate) fn add(&mut self, other: &Self) {
+                self.millis += other.millis;
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+tally! {
+    gangs namesakes binds refused rollbacks restarts restarts_in_commit half_bound_at_restart
+    relists nodes_lost told warned evicted plans seated given_up shrunk ended_whole queue_edits
+    shown firm_bound firm_evicted budget_stops reclaims preempts regrown pdb_refusals
+    restarts_in_plan too_many_requests timeouts lost_replies doubled slow_watches dropped_news
+    drains drains_seated drains_expired
+    events judged unjudged shares_checked
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.gangs += other.gangs;
-        self.namesakes += other.namesakes;
-        self.binds += other.binds;
-        self.refused += other.refused;
-        self.rollbacks += other.rollbacks;
-        self.restarts += other.restarts;
-        self.restarts_in_commit += other.restarts_in_commit;
-        self.half_bound_at_restart += other.half_bound_at_restart;
-        self.relists += other.relists;
-        self.nodes_lost += other.nodes_lost;
-        self.told += other.told;
-        self.warned += other.warned;
-        self.evicted += other.evicted;
-        self.protected += other.protected;
-        self.plans += other.plans;
-        self.seated += other.seated;
-        self.given_up += other.given_up;
-        self.shrunk += other.shrunk;
-        self.ended_whole += other.ended_whole;
-        self.queue_edits += other.queue_edits;
-        self.shown += other.shown;
-        self.firm_bound += other.firm_bound;
-        self.firm_evicted += other.firm_evicted;
-        self.budget_stops += other.budget_stops;
-        self.drains += other.drains;
-        self.drains_expired += other.drains_expired;
+    pub(crate) fn cluster_hours(&self) -> u64 {
+        u64::try_from(self.millis / 3_600_000).expect("time goes on")
+    }
+
+    pub(crate) fn events_per_hour(&self) -> u64 {
+        self.events / self.cluster_hours().max(1)
+    }
+
+    /// What happened, and how much of it there must be in a full run.
+    fn floors(&self) -> [(&'static str, u64, u64); 36] {
+        [
+            ("cluster-hours", self.cluster_hours(), 500),
+            ("events an hour", self.events_per_hour(), 4_000),
+            ("reclaims", self.reclaims, 1_000),
+            ("preemptions in a queue", self.preempts, 1_000),
+            ("gangs shrunk", self.shrunk, 1_000),
+            ("gangs regrown", self.regrown, 1_000),
+            ("evictions refused by a disruption budget", self.pdb_refusals, 1_000),
+            ("plans stopped by a budget", self.budget_stops, 1_000),
+            ("leader changes in mid-commit", self.restarts_in_commit, 1_000),
+            ("leader changes in a plan", self.restarts_in_plan, 1_000),
+            ("requests refused as too many", self.too_many_requests, 1_000),
+            ("requests that timed out", self.timeouts, 1_000),
+            ("replies lost", self.lost_replies, 1_000),
+            ("requests, answers and news that came twice", self.doubled, 1_000),
+            ("watches that were slow", self.slow_watches, 1_000),
+            ("news that was never heard", self.dropped_news, 1_000),
+            ("drains seated", self.drains_seated, 1_000),
+            ("drains that expired", self.drains_expired, 1_000),
+            ("edits of queues", self.queue_edits, 1_000),
+            ("nodes lost", self.nodes_lost, 1_000),
+            ("relists", self.relists, 1_000),
+            ("gangs", self.gangs, 10_000),
+            ("gangs that share their name", self.namesakes, 1_000),
+            ("binds", self.binds, 30_000),
+            ("refused binds", self.refused, 1_000),
+            ("rollbacks", self.rollbacks, 500),
+            ("gangs half bound at a restart", self.half_bound_at_restart, 1_000),
+            ("plans", self.plans, 5_000),
+            ("times that all shares were recomputed", self.shares_checked, 50_000),
+            ("plans judged", self.judged, 5_000),
+            ("plans seated", self.seated, 2_000),
+            ("plans given up", self.given_up, 1_000),
+            ("pods evicted", self.evicted, 5_000),
+            ("gangs evicted whole", self.ended_whole, 1_000),
+            ("standings of queues", self.shown, 10_000),
+            ("binds of gangs that must never be evicted", self.firm_bound, 500),
+        ]
+    }
+
+    pub(crate) fn print(&self) {
+        for (what, reached, floor) in self.floors() {
+            eprintln!("simulation: {reached} {what} (at least {floor} in a full run)");
+        }
     }
 
     /// The run means something only if it went where the trouble is.
     pub(crate) fn assert_reached(&self) {
-        let floors = [
-            ("gangs", self.gangs, 1000),
-            ("gangs that share their name", self.namesakes, 500),
-            ("binds", self.binds, 10_000),
-            ("refused binds", self.refused, 500),
-            ("rollbacks", self.rollbacks, 50),
-            ("restarts in mid-commit", self.restarts_in_commit, 500),
-            ("gangs half bound at a restart", self.half_bound_at_restart, 200),
-            ("relists", self.relists, 500),
-            ("nodes lost", self.nodes_lost, 200),
-            ("plans", self.plans, 1000),
-            ("plans seated", self.seated, 1000),
-            ("plans given up", self.given_up, 100),
-            ("pods evicted", self.evicted, 1000),
-            ("evictions refused by a budget", self.protected, 100),
-            ("gangs shrunk", self.shrunk, 200),
-            ("gangs evicted whole", self.ended_whole, 200),
-            ("edits of queues", self.queue_edits, 200),
-            ("standings of queues", self.shown, 1000),
-            ("binds of gangs that must never be evicted", self.firm_bound, 100),
-            ("plans stopped by a budget", self.budget_stops, 10),
-            ("drains", self.drains, 500),
-            ("drains that expired", self.drains_expired, 50),
-        ];
-        for (what, reached, floor) in floors {
+        self.print();
+        for (what, reached, floor) in self.floors() {
             assert!(reached >= floor, "only {reached} {what}: at least {floor} are wanted");
         }
     }

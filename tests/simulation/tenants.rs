@@ -1,11 +1,15 @@
 //! Tenants of a world: queues that are edited, gangs that are evicted.
 
-use crate::world::{GPU, GangKey, Truth, World};
+use crate::history::Fault;
+use crate::judge::{Plan, judge};
+use crate::scene::{Role, gang};
+use crate::world::{GPU, GangKey, Truth, World, gang_of};
 use mss_scheduler::model::queue::{Ageing, Ordering};
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid, Windows};
-use mss_scheduler::scheduler::{Event, EvictOutcome, PodRef};
-use std::collections::BTreeMap;
+use mss_scheduler::scheduler::{BindMember, Event, PodRef};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A window of every day around a minute, or just before or after it.
 fn window(minute: i64, amount: i64) -> Week {
@@ -16,6 +20,25 @@ fn window(minute: i64, amount: i64) -> Week {
 }
 
 const NAMESPACES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// For whom room is made: namespace, and name of the gang or the pod.
+fn claimant(note: &str) -> GangKey {
+    let named = note.strip_prefix("evicted to make room for ").expect("a note says for whom");
+    let (who, _) = named.split_once(" of queue ").expect("a note names the queue");
+    let (_, who) = who.split_once(' ').expect("a gang, or a pod");
+    let (namespace, name) = who.split_once('/').expect("namespace and name");
+    (namespace.into(), name.into())
+}
+
+/// The declared queue of a namespace.
+pub(crate) fn queue_of(namespace: &str) -> &'static str {
+    match namespace {
+        "a" => "vision",
+        "b" => "training",
+        "c" => "serving",
+        _ => "default",
+    }
+}
 
 impl World {
     pub(crate) fn finish_some_deletions(&mut self) {
@@ -60,7 +83,7 @@ impl World {
 
     /// Weights, guarantees, limits and protections change; some edits are refused.
     pub(crate) fn edit_queue(&mut self) {
-        if self.queues.is_empty() {
+        if self.queues.is_empty() || self.is_off(Fault::QueueEdits) {
             return;
         }
         self.tally.queue_edits += 1;
@@ -130,26 +153,92 @@ impl World {
         }
         for (name, taken) in gangs {
             let left = self.bound(&name).saturating_sub(taken);
+            if let Some(gang) = self.gangs.get_mut(&name) {
+                gang.lost = if left > 0 { gang.lost + taken } else { 0 };
+            }
             self.tally.shrunk += u64::from(left > 0);
             self.tally.ended_whole += u64::from(left == 0);
         }
     }
 
-    /// What the Eviction API does.
-    pub(crate) fn evict(&mut self, uid: Uid) -> EvictOutcome {
-        if self.faults && self.random.below(12) == 0 {
-            self.tally.protected += 1;
-            return EvictOutcome::Protected("the disruption budget needs 3 healthy pods".into());
+    /// Judges the plans of a cycle, in the order in which they were made.
+    pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>) {
+        self.seated = self.seated_now();
+        let kept = self.kept();
+        let plans = self.scheduler.tallies().plans;
+        let made = plans - std::mem::replace(&mut self.shadow.made, plans);
+        let begun: BTreeSet<GangKey> = notices.iter().map(|(note, _)| claimant(note)).collect();
+        // one that needs only the room of pods that leave anyway is made without notice, and it is
+        // not known which was made first
+        let silent = made != begun.len() as u64;
+        if !notices.is_empty() || self.random.below(4) == 0 {
+            self.check_shares();
         }
-        if self.faults && self.random.below(20) == 0 {
-            return EvictOutcome::Failed;
+        if notices.is_empty() {
+            return;
         }
-        if self.pods.get(&uid).is_some_and(|truth| !truth.pod.deleting) {
-            self.tally.evicted += 1;
-            self.replace(uid);
-            self.modify(uid, |pod| pod.deleting = true);
+        let mut scene = self.scene(&begun);
+        scene.kept = kept;
+        let vague = self.is_vague() || silent;
+        for (note, victims) in notices {
+            let claimant = claimant(&note);
+            let members: Vec<Uid> = scene.members(&claimant).map(|(uid, _)| *uid).collect();
+            let waits = |uid: &Uid| scene.pods[uid].role == Role::Waiting;
+            let seats = members.into_iter().filter(waits);
+            let seats = seats.filter_map(|uid| Some((uid, self.scheduler.node_of(uid)?.into())));
+            let plan = Plan {
+                claimant: claimant.clone(),
+                victims: victims.iter().map(|pod| pod.uid).collect(),
+                seats: seats.collect(),
+            };
+            self.note_plan(&claimant.0, &victims);
+            let pods = i64::try_from(victims.len()).expect("small");
+            let budget = self.options.eviction_budget;
+            let admitted = budget.is_none_or(|budget| self.shadow.charge(self.now, budget, pods));
+            assert!(admitted, "E7: the budget of the cluster has not room for {pods} evictions");
+            if vague {
+                self.tally.unjudged += 1;
+            } else {
+                self.tally.judged += 1;
+                if let Err(why) = judge(&scene, &plan) {
+                    panic!("{why}; plan {plan:?}");
+                }
+                self.keep.iter_mut().for_each(|keep| keep.push((scene.clone(), plan.clone())));
+            }
+            for (uid, node) in &plan.seats {
+                let known = scene.pods.get_mut(uid).expect("it is a member");
+                (known.role, known.node) = (Role::Placed, Some(node.clone()));
+            }
+            for uid in &plan.victims {
+                scene.pods.get_mut(uid).expect("it was judged").role = Role::Going;
+                let loser = gang(&scene.pods[uid].pod);
+                scene.pairs.insert((loser, claimant.clone()));
+            }
+            scene.awaited.extend(&plan.victims);
+            let victims: Vec<Uid> = plan.victims.into_iter().collect();
+            self.shadow.planned(self.now, &claimant, &victims);
         }
-        EvictOutcome::Evicted
+    }
+
+    /// What a plan does to the queues: room across queues is reclaimed, within one preempted.
+    fn note_plan(&mut self, namespace: &str, victims: &[PodRef]) {
+        let across = |pod: &PodRef| queue_of(&pod.key.namespace) != queue_of(namespace);
+        let own = victims.iter().any(|pod| !across(pod));
+        let others = victims.iter().any(across);
+        self.tally.preempts += u64::from(own && !self.queues.is_empty());
+        self.tally.reclaims += u64::from(others);
+        self.warned.extend(victims.iter().map(|pod| pod.uid));
+    }
+
+    /// Members that join a gang that had its minimum and lost some to others.
+    pub(crate) fn note_growth(&mut self, members: &[BindMember]) {
+        let first = members.first().and_then(|member| self.pods.get(&member.pod.uid));
+        let Some(name) = first.and_then(|truth| gang_of(&truth.pod)) else { return };
+        let bound = self.bound(&name);
+        let Some(gang) = self.gangs.get_mut(&name).filter(|gang| bound >= gang.min) else { return };
+        let back = gang.lost.min(u32::try_from(members.len()).expect("small"));
+        gang.lost -= back;
+        self.tally.regrown += u64::from(back > 0);
     }
 
     /// Adds up what a process counted, as it ends.
@@ -159,6 +248,7 @@ impl World {
         self.tally.seated += tallies.seated;
         self.tally.budget_stops += tallies.budget_stops;
         self.tally.drains += tallies.drains;
+        self.tally.drains_seated += tallies.drains_seated;
         self.tally.drains_expired += tallies.drains_expired;
         self.tally.given_up += tallies.plans_given_up.values().sum::<u64>();
     }

@@ -1,18 +1,25 @@
 //! A world: what is true, what the scheduler has been told so far, and what is under way.
 
+use crate::api::{Task, What};
+use crate::controllers::controller;
+use crate::history::{Fault, History};
+use crate::judge::Plan;
 use crate::random::Random;
+use crate::scene;
+use crate::shadow::Shadow;
 use crate::tally::Tally;
+use crate::watches::Watches;
 use mss_scheduler::model::pod::digest;
 use mss_scheduler::model::{
-    GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec, Taint, TaintEffect,
-    Timestamp, Uid, WallTime,
+    EvictionBudget, GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec, Taint,
+    TaintEffect, Timestamp, Uid, WallTime,
 };
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
-    ApiCall, BindOutcome, CallId, DeleteOutcome, DrainOptions, Event, Kind, Leadership, Options,
-    Scheduler,
+    ApiCall, DrainOptions, Event, Leadership, Options, PodRef, Scheduler,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a pod truly is.
 #[derive(Clone)]
@@ -46,12 +53,8 @@ pub(crate) struct Gang {
     pub(crate) whole: bool,
     /// since when it has been half bound without ever having been whole
     pub(crate) half_since: Option<i64>,
-}
-
-enum Task {
-    Bind(CallId, Uid, Box<str>),
-    Delete(CallId, Uid),
-    Evict(CallId, Uid),
+    /// members that it lost to others and did not get back
+    pub(crate) lost: u32,
 }
 
 pub(crate) struct World {
@@ -67,35 +70,59 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     /// every call, for comparing runs
     pub(crate) log: Vec<String>,
+    /// calls that matter, for people
+    pub(crate) story: Vec<String>,
     /// foreign pods and shrunk nodes may oversubscribe; then only our own binds are judged
-    watch: VecDeque<(i64, Event)>,
-    tasks: Vec<Task>,
+    pub(crate) watches: Watches,
+    pub(crate) tasks: Vec<Task>,
+    /// pods that this process gave notice
+    pub(crate) warned: BTreeSet<Uid>,
     serial: u64,
-    /// room is drained in this world
-    drains: bool,
+    pub(crate) history: History,
+    pub(crate) shadow: Shadow,
+    /// plans that were judged, if they are to be kept
+    pub(crate) keep: Option<Vec<(scene::Scene, Plan)>>,
+    /// gangs that a plan had seated after the last cycle
+    pub(crate) seated: BTreeSet<scene::Gang>,
+    pub(crate) options: Options,
+    next_is_header: bool,
+    pub(crate) next_limit_ms: Option<i64>,
+    /// what controllers replace, and when
+    pub(crate) lost: Vec<(i64, Pod)>,
     pub(crate) faults: bool,
 }
 
-/// News arrives within this time: less than what makes a gang count as having been whole.
-const LAG_MS_MAX: i64 = 5_000;
+/// When a world begins.
+pub(crate) const START_MS: i64 = 1_000;
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(history: &History) -> Self {
+        let mut random = Random::new(history.seed);
+        let options = options(&mut random);
         let mut world = World {
-            random: Random::new(seed.wrapping_mul(0x1234_5678_9abc_def1)),
-            now: 1_000,
-            scheduler: scheduler(seed.is_multiple_of(2)),
-            drains: seed.is_multiple_of(2),
+            random,
+            now: START_MS,
+            scheduler: scheduler(&options),
+            options,
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             gangs: BTreeMap::new(),
             queues: BTreeMap::new(),
             tally: Tally::default(),
             log: Vec::new(),
-            watch: VecDeque::new(),
+            story: Vec::new(),
+            watches: Watches::default(),
             tasks: Vec::new(),
+            warned: BTreeSet::new(),
+            history: history.clone(),
+            next_is_header: false,
+            next_limit_ms: None,
+            lost: Vec::new(),
+            shadow: Shadow::default(),
+            keep: None,
+            seated: BTreeSet::new(),
             serial: 0,
             faults: true,
         };
@@ -109,36 +136,23 @@ impl World {
     }
 
     /// A new process: everything is listed, then it leads.
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.collect();
-        self.scheduler = scheduler(self.drains);
-        self.watch.clear();
+        self.scheduler = scheduler(&self.options);
+        self.watches = Watches::default();
         self.tasks.clear();
+        self.warned.clear();
+        self.seated.clear();
+        self.shadow = Shadow::default();
         self.relist();
         let previous_renewal = WallTime(self.now);
         self.send(Event::Leading(Leadership { previous_renewal, wall: WallTime(self.now) }));
     }
 
-    fn relist(&mut self) {
-        // what was on its way is overtaken by the list
-        let kinds = [Kind::Queue, Kind::Node, Kind::Pod, Kind::Namespace];
-        self.watch.retain(|(_, event)| matches!(event, Event::Leading(_)));
-        for kind in kinds {
-            self.send(Event::ListStarted(kind));
-            let nodes = self.nodes.values().filter(|_| kind == Kind::Node);
-            let nodes = nodes.map(|node| Event::NodeApplied(Box::new(node.clone())));
-            let pods = self.pods.values().filter(|_| kind == Kind::Pod);
-            let pods = pods.map(|truth| Event::PodApplied(Box::new(truth.pod.clone())));
-            let queues = self.queues.values().filter(|_| kind == Kind::Queue);
-            let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec.clone())));
-            let objects: Vec<Event> = nodes.chain(pods).chain(queues).collect();
-            objects.into_iter().for_each(|event| self.send(event));
-            self.send(Event::ListEnded(kind));
-        }
-    }
-
-    /// One random thing happens, then the scheduler hears some of the news and decides.
-    pub(crate) fn step(&mut self) {
+    /// One random thing happens, then the scheduler hears some of the news and decides. What
+    /// happens depends on the seed and the number of the step alone, so steps can be left out.
+    pub(crate) fn step(&mut self, number: u64) {
+        self.random = Random::new(self.history.seed.wrapping_add(number << 32));
         self.now += i64::try_from(self.random.below(400)).expect("small");
         match self.random.below(100) {
             0..=15 => self.add_gang(),
@@ -150,73 +164,93 @@ impl World {
             38 => self.lose_node(),
             39..=40 => self.cordon(),
             41..=42 => self.restart(),
-            43..=44 => {
-                self.tally.relists += 1;
-                self.relist();
-            }
+            43..=44 => self.miss_news(),
             45..=70 => self.answer_some(),
             71..=72 => self.edit_queue(),
             73..=80 => self.finish_some_deletions(),
+            81..=86 => self.pause(),
+            87..=88 => self.slow_down(),
             _ => {}
         }
-        let news = self.random.below(8);
-        for _ in 0..news {
+        self.step_controllers();
+        for _ in 0..self.random.below(8) {
             self.hear();
         }
-        while self.watch.front().is_some_and(|(sent, _)| sent + LAG_MS_MAX < self.now) {
-            self.hear();
-        }
+        self.hear_what_is_late();
         self.decide();
         self.note_gangs();
+    }
+
+    /// A while in which nothing new happens.
+    fn pause(&mut self) {
+        let pieces = 8;
+        let each = i64::try_from(800 + self.random.below(6_400)).expect("small");
+        for _ in 0..pieces {
+            self.now += each;
+            self.step_controllers();
+            (0..self.random.below(20)).for_each(|_| self.hear());
+            self.hear_what_is_late();
+            (0..3).for_each(|_| self.answer_some());
+            self.finish_some_deletions();
+            self.decide();
+            self.check();
+            self.note_gangs();
+        }
+    }
+
+    /// What must hold after every event.
+    pub(crate) fn check(&self) {
+        self.scheduler.check_invariants();
+        crate::checks::truth(self);
     }
 
     /// Faults stop; everything is heard and answered until nothing happens any more.
     pub(crate) fn settle(&mut self) {
         self.faults = false;
-        for _ in 0..600 {
-            self.now += 200;
-            while !self.watch.is_empty() {
-                self.hear();
-            }
-            while !self.tasks.is_empty() {
-                self.answer(0);
-            }
+        for _ in 0..200 {
+            self.now += 700;
+            self.step_controllers();
+            self.hear_all();
+            self.answer_all();
             self.finish_deletions();
             self.decide();
-            self.scheduler.check_invariants();
+            self.check();
         }
         self.note_gangs();
         self.collect();
     }
 
-    pub(crate) fn send(&mut self, event: Event) {
-        self.watch.push_back((self.now, event));
-    }
-
-    fn hear(&mut self) {
-        if let Some((_, event)) = self.watch.pop_front() {
-            self.scheduler.handle(Timestamp(self.now), event);
-        }
-    }
-
     fn decide(&mut self) {
         let report = self.scheduler.cycle(Timestamp(self.now));
+        let mut plans: Vec<(Arc<str>, Vec<PodRef>)> = Vec::new();
         for call in report.calls {
             self.log.push(format!("{} {call:?}", self.now));
+            self.story.extend(short(&call).map(|call| format!("{} {call}", self.now)));
             match call {
                 ApiCall::Bind { call, members, .. } => {
-                    let bind = |m: mss_scheduler::scheduler::BindMember| {
-                        Task::Bind(call, m.pod.uid, (*m.node).into())
-                    };
-                    self.tasks.extend(members.into_iter().map(bind));
+                    self.note_growth(&members);
+                    self.shadow.asked(call, &uids(members.iter().map(|m| &m.pod)), false);
+                    for member in members {
+                        self.ask(call, member.pod.uid, What::Bind((*member.node).into()));
+                    }
                 }
-                ApiCall::Warn { pods, .. } => self.note_victims(&pods),
+                ApiCall::Warn { pods, note, .. } => {
+                    self.note_victims(&pods);
+                    match plans.iter_mut().find(|(known, _)| *known == note) {
+                        Some((_, victims)) => victims.extend(pods),
+                        None => plans.push((note, pods)),
+                    }
+                }
                 ApiCall::Evict { call, pods } => {
-                    self.tasks.extend(pods.into_iter().map(|pod| Task::Evict(call, pod.uid)));
+                    for pod in pods {
+                        self.shadow.asked_to_evict(pod.uid);
+                        self.ask(call, pod.uid, What::Evict);
+                    }
                 }
                 ApiCall::Delete { call, pods, .. } | ApiCall::End { call, pods, .. } => {
                     self.tally.rollbacks += 1;
-                    self.tasks.extend(pods.into_iter().map(|pod| Task::Delete(call, pod.uid)));
+                    self.shadow.asked(call, &uids(&pods), true);
+                    pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
                 ApiCall::NoteIgnored { .. } | ApiCall::TellNode { .. } => {}
                 ApiCall::ShowQueue(standing) => {
@@ -232,61 +266,7 @@ impl World {
                 }
             }
         }
-    }
-
-    fn answer_some(&mut self) {
-        for _ in 0..self.random.below(6) {
-            if !self.tasks.is_empty() {
-                let at = self.random.below(self.tasks.len() as u64);
-                self.answer(usize::try_from(at).expect("small"));
-            }
-        }
-    }
-
-    fn answer(&mut self, at: usize) {
-        match self.tasks.remove(at) {
-            Task::Bind(call, uid, node) => {
-                let refused = self.faults && self.random.below(10) == 0;
-                let outcome = if refused { refusal() } else { self.bind(uid, &node) };
-                self.tally.refused += u64::from(refused);
-                self.scheduler
-                    .handle(Timestamp(self.now), Event::BindFinished { call, pod: uid, outcome });
-            }
-            Task::Evict(call, uid) => {
-                let outcome = self.evict(uid);
-                self.scheduler
-                    .handle(Timestamp(self.now), Event::EvictFinished { call, pod: uid, outcome });
-            }
-            Task::Delete(call, uid) => {
-                let failed = self.faults && self.random.below(6) == 0;
-                let outcome = if failed { DeleteOutcome::Failed } else { DeleteOutcome::Deleted };
-                if !failed {
-                    self.modify(uid, |pod| pod.deleting = true);
-                }
-                self.scheduler
-                    .handle(Timestamp(self.now), Event::DeleteFinished { call, pod: uid, outcome });
-            }
-        }
-    }
-
-    /// What the API server does with a bind.
-    fn bind(&mut self, uid: Uid, node: &str) -> BindOutcome {
-        let now = WallTime(self.now);
-        let Some(truth) = self.pods.get_mut(&uid) else { return BindOutcome::Gone };
-        if truth.pod.deleting {
-            return BindOutcome::Gone;
-        }
-        if truth.pod.node.is_some() {
-            panic!("I4: {uid} is bound twice");
-        }
-        truth.binds += 1;
-        self.tally.binds += 1;
-        self.tally.firm_bound += u64::from(self.pods.get(&uid).is_some_and(Truth::is_firm));
-        self.modify(uid, |pod| {
-            pod.node = Some(node.into());
-            pod.bound_at = Some(now);
-        });
-        BindOutcome::Bound
+        self.judge(plans);
     }
 
     pub(crate) fn modify(&mut self, uid: Uid, change: impl FnOnce(&mut Pod)) {
@@ -295,24 +275,6 @@ impl World {
             let pod = truth.pod.clone();
             self.send(Event::PodApplied(Box::new(pod)));
         }
-    }
-
-    fn restart(&mut self) {
-        self.tally.restarts += 1;
-        self.tally.restarts_in_commit += u64::from(!self.tasks.is_empty());
-        // some calls of the old process still arrive
-        for _ in 0..self.random.below(4) {
-            if self.tasks.is_empty() {
-                break;
-            }
-            if let Task::Bind(_, uid, node) = self.tasks.remove(0) {
-                self.bind(uid, &node);
-            }
-        }
-        self.note_gangs();
-        let half = self.gangs.values().filter(|gang| gang.half_since.is_some()).count();
-        self.tally.half_bound_at_restart += half as u64;
-        self.start();
     }
 
     fn uid(&mut self) -> Uid {
@@ -335,7 +297,7 @@ impl World {
         }
     }
 
-    fn add_pod(
+    pub(crate) fn add_pod(
         &mut self,
         class: PodClass,
         group: Option<GroupSpec>,
@@ -348,12 +310,15 @@ impl World {
         let non_preemptible = !self.queues.is_empty() && group.as_ref().is_some_and(one_in_eight);
         let pod = Pod {
             non_preemptible,
+            header: std::mem::take(&mut self.next_is_header),
             key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
             uid,
             priority,
             profile: class.profile,
             node,
             created: WallTime(self.now),
+            controller: group.as_ref().and_then(|group| controller(namespace, group)),
+            run_limit_ms: self.next_limit_ms.take(),
             group: group.map(Ok),
             class,
             ..Pod::default()
@@ -384,9 +349,14 @@ impl World {
         let class = self.class(true);
         let other = self.class(true);
         let mixed = self.random.below(4) == 0;
+        // some say how long they run
+        let limit = (self.random.below(5) == 0).then(|| 2_000 + self.random.below(20_000));
+        let limit = limit.map(|limit| i64::try_from(limit).expect("small"));
         for member in 0..size {
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
+            let is_header = member == 0 && digest(&name).is_multiple_of(3);
+            (self.next_is_header, self.next_limit_ms) = (is_header, limit);
             self.add_pod(class, Some(group), None, (namespace, priority));
         }
     }
@@ -398,6 +368,9 @@ impl World {
     }
 
     fn add_foreign(&mut self) {
+        if self.is_off(Fault::Foreign) {
+            return;
+        }
         let class = self.class(false);
         let names: Vec<Box<str>> = self.nodes.keys().cloned().collect();
         if !names.is_empty() {
@@ -423,16 +396,6 @@ impl World {
         });
         if failed {
             self.replace(uid);
-        }
-    }
-
-    /// A controller replaces a member that is lost.
-    pub(crate) fn replace(&mut self, uid: Uid) {
-        let Some(truth) = self.pods.get(&uid) else { return };
-        let (class, group) = (truth.pod.class.clone(), truth.pod.group.clone());
-        let tenant = (truth.pod.key.namespace.clone(), truth.pod.priority);
-        if let (Some(0), Some(Ok(group))) = (class.profile, group) {
-            self.add_pod(class, Some(group), None, (&tenant.0, tenant.1));
         }
     }
 
@@ -471,7 +434,7 @@ impl World {
     }
 
     fn lose_node(&mut self) {
-        if self.nodes.len() < 3 {
+        if self.nodes.len() < 3 || self.is_off(Fault::NodeLoss) {
             return;
         }
         let Some(name) = self.nodes.keys().next().cloned() else { return };
@@ -484,6 +447,9 @@ impl World {
     }
 
     fn cordon(&mut self) {
+        if self.is_off(Fault::Cordon) {
+            return;
+        }
         let at = self.random.below(self.nodes.len() as u64);
         let at = usize::try_from(at).expect("small");
         let Some(node) = self.nodes.values_mut().nth(at) else { return };
@@ -518,7 +484,7 @@ impl World {
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
 
-    fn note_gangs(&mut self) {
+    pub(crate) fn note_gangs(&mut self) {
         let names: Vec<GangKey> = self.gangs.keys().cloned().collect();
         for name in names {
             let (bound, ended, now) = (self.bound(&name), self.succeeded(&name), self.now);
@@ -533,15 +499,45 @@ impl World {
     }
 }
 
-fn refusal() -> BindOutcome {
-    BindOutcome::Refused("admission webhook denied the request".into())
+fn short(call: &ApiCall) -> Option<String> {
+    let names =
+        |pods: &[PodRef]| -> Vec<String> { pods.iter().map(|pod| pod.key.to_string()).collect() };
+    match call {
+        ApiCall::Bind { members, .. } => {
+            let seats = members.iter().map(|m| format!("{} to {}", m.pod.key, m.node));
+            Some(format!("bind {}", seats.collect::<Vec<_>>().join(", ")))
+        }
+        ApiCall::Warn { pods, note, .. } => Some(format!("{}: {note}", names(pods).join(", "))),
+        ApiCall::Evict { pods, .. } => Some(format!("evict {}", names(pods).join(", "))),
+        ApiCall::Delete { pods, .. } | ApiCall::End { pods, .. } => {
+            Some(format!("delete {}", names(pods).join(", ")))
+        }
+        ApiCall::Tell { .. }
+        | ApiCall::TellNode { .. }
+        | ApiCall::ShowQueue(_)
+        | ApiCall::NoteIgnored { .. } => None,
+    }
 }
 
-fn scheduler(drains: bool) -> Scheduler {
-    let options = Options {
+fn uids<'a>(pods: impl IntoIterator<Item = &'a PodRef>) -> Vec<Uid> {
+    pods.into_iter().map(|pod| pod.uid).collect()
+}
+
+fn options(random: &mut Random) -> Options {
+    // in a third of the worlds the whole cluster has a budget of evictions
+    let budget = EvictionBudget { pods: 2, window_ms: 20_000 };
+    let eviction_budget = (random.below(3) == 0).then_some(budget);
+    let drains = DrainOptions { after_ms: 10_000, for_ms: 20_000, percent: 50 };
+    let drains = (random.below(2) == 0).then_some(drains);
+    Options {
         queue_status_interval_ms: Some(2_000),
-        drains: drains.then_some(DrainOptions { after_ms: 10_000, for_ms: 20_000, percent: 50 }),
+        queues_watched: true,
+        eviction_budget,
+        drains,
         ..Options::default()
-    };
-    Scheduler::new(options, vec![default_profile("mss-scheduler")])
+    }
+}
+
+fn scheduler(options: &Options) -> Scheduler {
+    Scheduler::new(options.clone(), vec![default_profile("mss-scheduler")])
 }

@@ -3,6 +3,7 @@
 use super::{Search, Unit};
 use crate::cluster::{Assignment, ResourceId};
 use crate::fairshare::QueueIndex;
+use crate::model::fault::{Fault, is_made};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 
@@ -60,6 +61,9 @@ impl Search<'_> {
                 return false;
             }
             queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
+            if is_made(Fault::SkippedAncestor) {
+                break;
+            }
         }
         true
     }

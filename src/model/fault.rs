@@ -1,0 +1,66 @@
+//! Deliberate faults, by which tests show that their checks would see such a one. A release build
+//! has none: the question is a constant there.
+
+/// Where the code can be made to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Who holds just its share counts as above it.
+    AboveOrEqual,
+    /// Who would hold one unit more than its share counts as entitled.
+    EntitledByOne,
+    /// Only the lowest queue of a victim is asked whether it is above its share.
+    SkippedAncestor,
+    /// Pods of other schedulers come and go, and the capacity stays what it was.
+    StaleCapacity,
+    /// A gang claims what its first members ask for, not those that are seated.
+    ClaimOfTheFirst,
+    /// A gang is bound with one member too few.
+    OneTooFew,
+    /// A gang loses members below its minimum.
+    MinimumIgnored,
+    /// The header of a gang is as good a victim as any member.
+    HeaderFirst,
+    /// Pods are evicted that have not run for long enough.
+    YoungTaken,
+    /// Pods are evicted that must never be.
+    FirmTaken,
+    /// What a disruption budget protected is chosen again at once.
+    ProtectionForgotten,
+    /// A gang of equal priority is taken whole.
+    EqualTaken,
+    /// Victims stay in the plan that turned out not to be needed.
+    NothingSpared,
+    /// Evictions are not counted against the budget.
+    BudgetNotCharged,
+    /// The seats of a plan are free for all until they are taken.
+    SeatNotEarmarked,
+    /// Two gangs may evict each other by turns.
+    PairsForgotten,
+    /// After a takeover pods that are bound look as if they were not.
+    BindForgotten,
+    /// What a list lacks stays known.
+    ListForgetsNothing,
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Makes one of them on this thread, or none.
+#[cfg(debug_assertions)]
+pub fn make(fault: Option<Fault>) {
+    ACTIVE.set(fault);
+}
+
+/// Whether a fault is made.
+#[cfg(debug_assertions)]
+pub(crate) fn is_made(fault: Fault) -> bool {
+    ACTIVE.get() == Some(fault)
+}
+
+/// Whether a fault is made.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn is_made(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,98 @@
+//! Demand of pods that were evicted and may come again: between what must be held and what may be.
+
+use crate::scene::{Amounts, SHARED, plus, requests};
+use crate::shadow::Shadow;
+use crate::tenants::queue_of;
+use crate::world::World;
+use mss_scheduler::model::{Phase, Pod, Uid};
+use std::collections::BTreeMap;
+
+/// Held for so long at most.
+const REPLACED_WITHIN_MS: i64 = 10_000;
+
+/// A pod that was evicted, and is gone.
+pub(crate) struct Absent {
+    namespace: Box<str>,
+    controller: Uid,
+    requests: Amounts,
+    until: i64,
+    /// nothing has been heard that may replace it
+    sure: bool,
+}
+
+/// Whether a pod may stand for another one that is gone.
+fn waits(pod: &Pod) -> bool {
+    pod.node.is_none() && !pod.ended() && !pod.deleting
+}
+
+impl Shadow {
+    /// The API is asked to evict a pod.
+    pub(crate) fn asked_to_evict(&mut self, uid: Uid) {
+        if self.pods.get(&uid).is_some_and(|pod| !pod.deleting) {
+            self.evicted.insert(uid);
+        }
+    }
+
+    /// What a pod is now, as the scheduler is told.
+    pub(crate) fn note_absence(&mut self, now: i64, pod: &Pod) {
+        if pod.phase == Phase::Succeeded {
+            self.evicted.remove(&pod.uid);
+        } else if pod.ended() {
+            self.lose(now, pod);
+        } else if waits(pod) {
+            let same = |absent: &&mut Absent| Some(absent.controller) == pod.controller;
+            self.absent.iter_mut().filter(same).for_each(|absent| absent.sure = false);
+        }
+    }
+
+    /// A pod no longer takes room.
+    pub(crate) fn lose(&mut self, now: i64, pod: &Pod) {
+        let Some(controller) = pod.controller.filter(|_| self.evicted.remove(&pod.uid)) else {
+            return;
+        };
+        let mut others = self.pods.values().filter(|other| other.controller == pod.controller);
+        let absent = Absent {
+            namespace: pod.key.namespace.clone(),
+            controller,
+            requests: requests(pod),
+            until: now + REPLACED_WITHIN_MS,
+            sure: !others.any(|other| waits(other) && !self.bound.contains(&other.uid)),
+        };
+        self.absent.push(absent);
+    }
+
+    /// What must be held for a namespace, and what may be.
+    fn bounds(&self, namespace: &str, now: i64) -> [Amounts; 2] {
+        [true, false].map(|sure| {
+            let of = |absent: &&Absent| &*absent.namespace == namespace && absent.until > now;
+            let held = self.absent.iter().filter(of).filter(|absent| absent.sure || !sure);
+            held.map(|absent| absent.requests).fold([0, 0], plus)
+        })
+    }
+}
+
+impl World {
+    /// F1: what is held for pods that may come again, by namespace, if it can be right.
+    pub(crate) fn awaited(&self) -> BTreeMap<Box<str>, Amounts> {
+        let mut held: BTreeMap<Box<str>, Amounts> = BTreeMap::new();
+        for (leaf, resource, amount) in self.scheduler.awaited() {
+            let (queue, namespace) = leaf.rsplit_once('/').expect("a leaf is a user of a queue");
+            let own = queue_of(namespace);
+            assert!(queue == own || queue == "default", "F1: {leaf} is no leaf of {own}");
+            let at = SHARED.iter().position(|name| *name == resource);
+            at.into_iter().for_each(|at| held.entry(namespace.into()).or_default()[at] += amount);
+        }
+        let absent = self.shadow.absent.iter().map(|absent| &absent.namespace);
+        let namespaces: Vec<Box<str>> = held.keys().chain(absent).cloned().collect();
+        for namespace in namespaces {
+            let [least, most] = self.shadow.bounds(&namespace, self.now);
+            let held = held.get(&namespace).copied().unwrap_or_default();
+            let right = |at: usize| (least[at]..=most[at]).contains(&held[at]);
+            assert!(
+                right(0) && right(1),
+                "F1: for what was evicted in {namespace} {held:?} is held, not {least:?} to {most:?}"
+            );
+        }
+        held
+    }
+}

@@ -1,0 +1,358 @@
+//! What the scheduler was told, and what follows from it for a plan: recomputed from nothing.
+
+use crate::reference;
+use crate::tenants::queue_of;
+use crate::world::{GPU, gang_of};
+use mss_scheduler::model::windows::Opening;
+use mss_scheduler::model::{Node, Phase, Pod, QueueSpec, Uid, WallTime};
+use reference::Place;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Resources that queues share.
+pub(crate) const SHARED: [&str; 2] = ["cpu", GPU];
+
+/// As which host ports count among resources.
+pub(crate) const PORTS: &str = "ports";
+
+/// Room that is drained, by node and resource.
+pub(crate) type Kept = BTreeMap<(Box<str>, Box<str>), i64>;
+
+/// Whose room is taken to be free: victims of plans in force, these, and those that leave anyway.
+pub(crate) struct Gone<'a> {
+    pub(crate) kept: &'a Kept,
+    pub(crate) victims: &'a BTreeSet<Uid>,
+    pub(crate) leaving: bool,
+}
+
+/// CPU and GPUs.
+pub(crate) type Amounts = [i64; 2];
+
+/// A gang by namespace and name, or a bare pod by namespace and the name of the pod.
+pub(crate) type Gang = (Box<str>, Box<str>);
+
+/// What a pod is just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Foreign,
+    Waiting,
+    /// on its way to a node: being bound, or seated by a plan
+    Placed,
+    Bound,
+    /// bound, and going: deleted, evicted or about to be
+    Going,
+    Ended,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) pod: Pod,
+    pub(crate) role: Role,
+    /// whose room it takes
+    pub(crate) node: Option<Box<str>>,
+    /// not evicted before
+    pub(crate) protected_until: i64,
+}
+
+/// All that a plan is judged by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scene {
+    pub(crate) now: i64,
+    /// what there is to share
+    pub(crate) capacity: Amounts,
+    /// the tree in force, with the default queue
+    pub(crate) queues: Vec<QueueSpec>,
+    pub(crate) nodes: BTreeMap<Box<str>, Node>,
+    pub(crate) pods: BTreeMap<Uid, Known>,
+    /// gangs whose waiting members count as demand
+    pub(crate) counted: BTreeSet<Gang>,
+    /// room that was drained all through the cycle, and at its beginning or end
+    pub(crate) kept: [Kept; 2],
+    /// asked for by namespaces whose pods were evicted and may come again
+    pub(crate) replaced: BTreeMap<Box<str>, Amounts>,
+    /// victims of plans in force
+    pub(crate) awaited: BTreeSet<Uid>,
+    /// who took from whom within ten minutes: victim, taker
+    pub(crate) pairs: BTreeSet<(Gang, Gang)>,
+}
+
+pub(crate) fn gang(pod: &Pod) -> Gang {
+    gang_of(pod).unwrap_or_else(|| (pod.key.namespace.clone(), pod.key.name.clone()))
+}
+
+pub(crate) fn min_member(pod: &Pod) -> u32 {
+    pod.group.as_ref().and_then(|group| group.as_ref().ok()).map_or(1, |spec| spec.min_member)
+}
+
+pub(crate) fn amount(list: &[(Box<str>, i64)], name: &str) -> Option<i64> {
+    list.iter().find(|(known, _)| &**known == name).map(|(_, amount)| *amount)
+}
+
+pub(crate) fn requests(pod: &Pod) -> Amounts {
+    SHARED.map(|name| amount(&pod.class.requests, name).unwrap_or(0))
+}
+
+pub(crate) fn plus(a: Amounts, b: Amounts) -> Amounts {
+    [a[0] + b[0], a[1] + b[1]]
+}
+
+/// What queues and users hold and deserve.
+pub(crate) struct Shares {
+    world: reference::World,
+    users: BTreeMap<Box<str>, usize>,
+    /// by resource, thousandths
+    deserved: Vec<BTreeMap<Place, i128>>,
+}
+
+impl Scene {
+    pub(crate) fn members<'a>(
+        &'a self,
+        of: &'a Gang,
+    ) -> impl Iterator<Item = (&'a Uid, &'a Known)> + Clone {
+        self.pods
+            .iter()
+            .filter(move |(_, known)| known.role != Role::Foreign && gang(&known.pod) == *of)
+    }
+
+    /// Members that count towards the minimum.
+    pub(crate) fn settled(&self, of: &Gang) -> u32 {
+        let lives = |known: &Known| !matches!(known.role, Role::Ended | Role::Going);
+        let alive = self.members(of).filter(|(_, known)| lives(known) && !known.pod.deleting);
+        let oldest = alive.clone().map(|(_, known)| known.pod.created).min();
+        let controllers: BTreeSet<Uid> =
+            alive.filter_map(|(_, known)| known.pod.controller).collect();
+        let counts = |known: &Known| match known.role {
+            Role::Placed | Role::Bound => true,
+            Role::Ended => {
+                let ended = known.pod.finished_at.zip(oldest);
+                let same = known.pod.controller.is_some_and(|own| controllers.contains(&own));
+                known.pod.phase == Phase::Succeeded
+                    && (same || ended.is_some_and(|(at, oldest)| at >= oldest))
+            }
+            _ => false,
+        };
+        let count = self.members(of).filter(|(_, known)| counts(known)).count();
+        u32::try_from(count).expect("small")
+    }
+
+    pub(crate) fn min(&self, of: &Gang) -> u32 {
+        self.members(of).next().map_or(1, |(_, known)| min_member(&known.pod))
+    }
+
+    pub(crate) fn waiting<'a>(&'a self, of: &'a Gang) -> impl Iterator<Item = &'a Pod> {
+        let waits = self.members(of).filter(|(_, known)| known.role == Role::Waiting);
+        waits.map(|(_, known)| &known.pod)
+    }
+
+    /// Whether a gang is past its gate.
+    pub(crate) fn passes_gate(&self, of: &Gang) -> bool {
+        let waiting = self.waiting(of).count();
+        let settled = self.settled(of) as usize;
+        let min = self.min(of) as usize;
+        let losing = self.members(of).any(|(uid, _)| self.awaited.contains(uid));
+        let completes = settled > 0 && settled < min;
+        waiting > 0
+            && settled + waiting >= min
+            && !(losing && settled < min)
+            && (completes || self.is_in_window(&of.0))
+    }
+
+    fn window(&self, spec: &QueueSpec) -> Option<Opening> {
+        spec.windows.as_ref().map(|windows| windows.at(WallTime(self.now)))
+    }
+
+    /// Whether the queue of a namespace and all above it may start gangs now.
+    fn is_in_window(&self, namespace: &str) -> bool {
+        let open = |spec: &QueueSpec| self.window(spec).is_none_or(|w| w.runs && w.dispatches);
+        let above = |spec: &&QueueSpec| {
+            let parent = spec.parent.as_deref()?;
+            self.queues.iter().find(|other| &*other.name == parent)
+        };
+        std::iter::successors(Some(self.spec(namespace)), above).all(open)
+    }
+
+    /// The queue of a namespace; the default one if that is not in force.
+    pub(crate) fn spec(&self, namespace: &str) -> &QueueSpec {
+        &self.queues[self.queue(namespace)]
+    }
+
+    fn queue(&self, namespace: &str) -> usize {
+        let place = |name| self.queues.iter().position(|spec| &*spec.name == name);
+        let own = place(queue_of(namespace));
+        own.or_else(|| place("default")).expect("the default queue is there")
+    }
+
+    /// Room of a node that is free once some have gone, but for what is promised.
+    pub(crate) fn free(&self, node: &Node, gone: &Gone<'_>, resource: &str) -> i64 {
+        let stays = |(uid, known): &(&Uid, &Known)| {
+            known.node.as_ref() == Some(&node.name)
+                && known.role != Role::Ended
+                && !gone.victims.contains(uid)
+                && !self.awaited.contains(uid)
+                && !(known.pod.deleting && gone.leaving)
+        };
+        let used = self.pods.iter().filter(stays).map(|(_, known)| match resource {
+            "pods" => 1,
+            _ => amount(&known.pod.class.requests, resource).unwrap_or(0),
+        });
+        let kept = gone.kept.get(&(node.name.clone(), resource.into())).copied().unwrap_or(0);
+        amount(&node.allocatable, resource).unwrap_or(0) - used.sum::<i64>() - kept
+    }
+
+    /// How many pods like this one a node takes once some have gone.
+    pub(crate) fn slots(&self, node: &Node, pod: &Pod, gone: &Gone<'_>) -> u32 {
+        if node.unschedulable || !node.taints.is_empty() {
+            return 0;
+        }
+        let room = node.allocatable.iter().map(|(resource, _)| {
+            let each = match &**resource {
+                "pods" => 1,
+                _ => amount(&pod.class.requests, resource).unwrap_or(0),
+            };
+            if each == 0 { i64::MAX } else { self.free(node, gone, resource).max(0) / each }
+        });
+        let room = u32::try_from(room.min().unwrap_or(0)).unwrap_or(u32::MAX);
+        if pod.class.host_ports.is_empty() {
+            return room;
+        }
+        let port = |(uid, known): (&Uid, &Known)| {
+            let leaves = known.pod.deleting && gone.leaving;
+            let goes = leaves || gone.victims.contains(uid) || self.awaited.contains(uid);
+            known.node.as_ref() == Some(&node.name)
+                && known.role != Role::Ended
+                && !known.pod.class.host_ports.is_empty()
+                && !goes
+        };
+        let kept = gone.kept.contains_key(&(node.name.clone(), PORTS.into()));
+        if kept || self.pods.iter().any(port) { 0 } else { room.min(1) }
+    }
+
+    /// Everybody's share, by the slow reference.
+    pub(crate) fn shares(&self) -> Shares {
+        let mut shares = Shares {
+            world: reference::World::default(),
+            users: BTreeMap::new(),
+            deserved: Vec::new(),
+        };
+        for (at, resource) in SHARED.iter().enumerate() {
+            let world = self.reference(at, resource, &mut shares.users);
+            shares.deserved.push(world.reference());
+            shares.world = world;
+        }
+        shares
+    }
+
+    fn reference(
+        &self,
+        at: usize,
+        resource: &str,
+        users: &mut BTreeMap<Box<str>, usize>,
+    ) -> reference::World {
+        let queue = |spec: &QueueSpec| reference::Queue {
+            name: (*spec.name).to_owned(),
+            parent: spec.parent.as_ref().map(|parent| {
+                let above = self.queues.iter().position(|other| other.name == *parent);
+                above.expect("the tree in force has no fault")
+            }),
+            weight: spec.weight,
+            surplus_weight: spec.over_quota_weight,
+            quota: amount(&spec.quota, resource).unwrap_or(0),
+            limit: amount(&spec.limit, resource),
+            lend: amount(&spec.lend_limit, resource),
+            borrow: amount(&spec.borrow_limit, resource),
+            user_limit: amount(&spec.user_limit, resource),
+            priority: spec.priority,
+            shut: self.window(spec).is_some_and(|window| !window.runs),
+        };
+        let mut world = reference::World {
+            capacity: self.capacity[at],
+            queues: self.queues.iter().map(queue).collect(),
+            users: Vec::new(),
+        };
+        users.clear();
+        let ours = self.pods.values().filter(|known| known.role != Role::Foreign);
+        let namespaces = ours.clone().map(|known| &known.pod.key.namespace);
+        for namespace in namespaces.chain(self.replaced.keys()) {
+            users.entry(namespace.clone()).or_insert_with(|| {
+                world.users.push(reference::User {
+                    queue: self.queue(namespace),
+                    name: (**namespace).to_owned(),
+                    allocated: 0,
+                    pending: self.replaced.get(namespace).map_or(0, |amounts| amounts[at]),
+                });
+                world.users.len() - 1
+            });
+        }
+        for known in ours {
+            let user = users[&known.pod.key.namespace];
+            let amount = requests(&known.pod)[at];
+            match known.role {
+                Role::Placed | Role::Bound | Role::Going if known.node.is_some() => {
+                    world.users[user].allocated += amount;
+                }
+                Role::Waiting if self.counted.contains(&gang(&known.pod)) => {
+                    world.users[user].pending += amount;
+                }
+                _ => {}
+            }
+        }
+        world
+    }
+
+    /// What is held below a place, as far as `counts` says.
+    pub(crate) fn held(
+        &self,
+        place: Place,
+        shares: &Shares,
+        counts: impl Fn(&Uid) -> bool,
+    ) -> Amounts {
+        let below = |namespace: &str| shares.path(namespace).contains(&place);
+        let holds = self.pods.iter().filter(|(uid, known)| {
+            known.role != Role::Foreign
+                && known.role != Role::Ended
+                && known.node.is_some()
+                && counts(uid)
+                && below(&known.pod.key.namespace)
+        });
+        holds.map(|(_, known)| requests(&known.pod)).fold([0, 0], plus)
+    }
+}
+
+impl Shares {
+    /// From the leaf of a namespace up to below the root.
+    pub(crate) fn path(&self, namespace: &str) -> Vec<Place> {
+        let user = self.users[namespace];
+        let mut path = vec![Place::User(user)];
+        let mut queue = Some(self.world.users[user].queue);
+        while let Some(at) = queue {
+            path.push(Place::Queue(at));
+            queue = self.world.queues[at].parent;
+        }
+        path
+    }
+
+    /// The part of a path that is not shared with another.
+    pub(crate) fn below_common(&self, namespace: &str, other: &str) -> Vec<Place> {
+        let other = self.path(other);
+        self.path(namespace).into_iter().filter(|place| !other.contains(place)).collect()
+    }
+
+    pub(crate) fn deserved(&self, place: Place, at: usize) -> i128 {
+        self.deserved[at][&place]
+    }
+
+    /// The name of a place as the scheduler gives it.
+    pub(crate) fn name(&self, place: Place) -> String {
+        match place {
+            Place::Root => "root".to_owned(),
+            Place::Queue(queue) => self.world.queues[queue].name.clone(),
+            Place::User(user) => {
+                let user = &self.world.users[user];
+                format!("{}/{}", self.world.queues[user.queue].name, user.name)
+            }
+        }
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.deserved[0].keys().copied()
+    }
+}
