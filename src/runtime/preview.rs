@@ -17,8 +17,6 @@ use tokio::sync::mpsc;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Cycles until everything that can be decided is.
 const CYCLES: usize = 10_000;
-/// Kinds that are listed.
-const KINDS: usize = 4;
 
 /// The state of a cluster, as events.
 pub struct Cluster {
@@ -64,7 +62,7 @@ impl Cluster {
         let watches = tokio::spawn(watches);
         let mut cluster = Cluster { events: Vec::new(), specs: BTreeMap::new() };
         let listing = async {
-            let mut left = KINDS;
+            let mut left = Kind::ALL.len();
             while left > 0 {
                 let event = inbox.recv().await.context("the watches ended")?;
                 left -= usize::from(matches!(event, Event::ListEnded(_)));

@@ -163,6 +163,11 @@ pub enum Kind {
     Budget,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pod, Self::Node, Self::Namespace, Self::Queue, Self::Budget];
+}
+
 /// The circumstances of becoming the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leadership {
