@@ -165,7 +165,7 @@ fn compare_filters(
         });
     }
     let message = match feasible {
-        0 => Diagnosis::of(cluster, &profile, id).message,
+        0 => Diagnosis::of(cluster, &profile, id, |_| false).message,
         _ => String::new(),
     };
     tally.check("text of the error", (message, answer.error.clone()), || case.to_string());

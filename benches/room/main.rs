@@ -5,6 +5,7 @@
 //! its shortest form. With a word only the cases that have it in their name run.
 
 mod heap;
+mod mixed;
 mod shares;
 mod world;
 
@@ -100,6 +101,7 @@ fn large(run: &Run) {
             let asked = world.members(&gang("asker", "a".into(), size, 8), size, &[]);
             let ((decided, grown), took) = time(|| heap::growth(|| world.decide(asked)));
             assert_eq!(decided, Decided { placed: 0, victims: size * 8 }, "{name}");
+            assert_eq!(world.seat(), size, "{name}: it is seated");
             times.push(took);
             bytes = bytes.max(grown);
         }
@@ -189,8 +191,7 @@ fn burst(run: &Run) {
     }
     assert_eq!(world.decide(Vec::new()), Decided::default());
     let mut times = Vec::new();
-    // while GPUs are left: 4000 x 8 of them
-    for round in 0..run.rounds(600) {
+    for round in 0..run.rounds(10_000) {
         let mut asked = Vec::new();
         for number in 0..6 {
             let name = format!("b-{round}-{number}");
@@ -199,6 +200,9 @@ fn burst(run: &Run) {
         let (decided, took) = time(|| world.decide(asked));
         assert_eq!(decided, Decided { placed: 48, victims: 0 }, "{name}");
         times.push(took);
+        let bound = world.bind();
+        world.end(bound);
+        world.decide(Vec::new());
     }
     let target = Target { p99: Some(Duration::from_millis(1)), ..Target::default() };
     report(name, times, 0, target);
@@ -213,4 +217,5 @@ fn main() {
     elastic(&run);
     shares::one_event(&run);
     burst(&run);
+    mixed::claims(&run);
 }

@@ -102,7 +102,7 @@ pub(crate) fn one_event(run: &Run) {
         let mut shares = Shares::new(fan_outs);
         shares.check(&name);
         let (mut gangs, mut losses, mut edits) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..run.rounds(1_000) {
+        for round in 0..run.rounds(10_000) {
             let leaf = round * 7 % shares.leaves.len();
             let (queue, sign) = (shares.leaves[leaf], if round % 2 == 0 { 1 } else { -1 });
             let amount: [(ResourceId, i64); 1] = [(CPU, 501)];

@@ -4,7 +4,10 @@ use mss_scheduler::model::{
     GroupSpec, Node, Pod, PodClass, PodKey, QueueSpec, Timestamp, Uid, WallTime,
 };
 use mss_scheduler::plugins::default_profile;
-use mss_scheduler::scheduler::{ApiCall, Event, Kind, Leadership, Options, Scheduler};
+use mss_scheduler::scheduler::{
+    ApiCall, BindMember, BindOutcome, CallId, Event, Kind, Leadership, Options, Scheduler,
+};
+use std::collections::HashMap;
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
 const NOW: Timestamp = Timestamp(0);
@@ -12,6 +15,14 @@ const NOW: Timestamp = Timestamp(0);
 pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
     pods: u128,
+    gpus: i64,
+    /// what each pod asks for, and where it runs
+    known: HashMap<Uid, (i64, Option<String>)>,
+    /// GPUs in use
+    used: HashMap<String, i64>,
+    /// of the last decisions
+    binds: Vec<(CallId, Vec<BindMember>)>,
+    victims: Vec<Uid>,
 }
 
 /// Members of a gang, alike.
@@ -53,7 +64,15 @@ impl World {
         }
         let leadership = Leadership { previous_renewal: WallTime(0), wall: WallTime(NOW.0) };
         scheduler.handle(NOW, Event::Leading(leadership));
-        Self { scheduler, pods: 0 }
+        Self {
+            scheduler,
+            pods: 0,
+            gpus,
+            known: HashMap::new(),
+            used: HashMap::new(),
+            binds: Vec::new(),
+            victims: Vec::new(),
+        }
     }
 
     /// A gang comes; `nodes`: where its members run already.
@@ -103,8 +122,62 @@ impl World {
             Event::PodApplied(Box::new(pod))
         };
         let events = (0..members).map(member).collect();
+        for number in 0..members {
+            let node = nodes.get(number).map(|node| name(*node));
+            let uid = Uid(self.pods + number as u128 + 1);
+            self.known.insert(uid, (gang.gpus, None));
+            node.into_iter().for_each(|node| self.settle(uid, node));
+        }
         self.pods += members as u128;
         events
+    }
+
+    /// The pods that came last.
+    pub(crate) fn last(&self, pods: usize) -> Vec<Uid> {
+        (0..pods as u128).map(|number| Uid(self.pods - number)).collect()
+    }
+
+    /// A pod runs on a node, which must have room for it.
+    fn settle(&mut self, uid: Uid, node: String) {
+        let (gpus, at) = self.known.get_mut(&uid).expect("it was made here");
+        let used = self.used.entry(node.clone()).or_default();
+        *used += *gpus;
+        assert!(*used <= self.gpus, "{node} has {} GPUs, not {used}", self.gpus);
+        *at = Some(node);
+    }
+
+    /// Pods are gone.
+    pub(crate) fn end(&mut self, pods: impl IntoIterator<Item = Uid>) {
+        for uid in pods {
+            let (gpus, node) = self.known.remove(&uid).expect("it is known");
+            if let Some(node) = node {
+                *self.used.get_mut(&node).expect("it was used") -= gpus;
+            }
+            self.scheduler.handle(NOW, Event::PodDeleted(uid));
+        }
+    }
+
+    /// The binds of the last decisions are made; which pods.
+    pub(crate) fn bind(&mut self) -> Vec<Uid> {
+        let mut bound = Vec::new();
+        for (call, members) in std::mem::take(&mut self.binds) {
+            for BindMember { pod, node } in members {
+                self.settle(pod.uid, node.to_string());
+                let outcome = BindOutcome::Bound;
+                self.scheduler.handle(NOW, Event::BindFinished { call, pod: pod.uid, outcome });
+                bound.push(pod.uid);
+            }
+        }
+        bound
+    }
+
+    /// The victims of the last decisions are gone, and the seats that they leave are taken; how
+    /// many.
+    pub(crate) fn seat(&mut self) -> usize {
+        let victims = std::mem::take(&mut self.victims);
+        self.end(victims);
+        self.decide(Vec::new());
+        self.bind().len()
     }
 
     /// Takes in what happens and decides, until nothing is left to decide.
@@ -116,8 +189,14 @@ impl World {
         while self.scheduler.has_work() {
             for call in self.scheduler.cycle(NOW).calls {
                 match call {
-                    ApiCall::Bind { members, .. } => decided.placed += members.len(),
-                    ApiCall::Evict { pods, .. } => decided.victims += pods.len(),
+                    ApiCall::Bind { call, members, .. } => {
+                        decided.placed += members.len();
+                        self.binds.push((call, members));
+                    }
+                    ApiCall::Evict { pods, .. } => {
+                        decided.victims += pods.len();
+                        self.victims.extend(pods.iter().map(|pod| pod.uid));
+                    }
                     _ => {}
                 }
             }

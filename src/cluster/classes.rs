@@ -83,6 +83,10 @@ impl ClassTable {
         &self.classes[class.index()]
     }
 
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &Class> {
+        self.classes.iter().filter(|class| class.users > 0)
+    }
+
     pub(super) fn acquire(&mut self, spec: PodClass, resources: &ResourceTable) -> ClassId {
         if let Some(id) = self.by_spec.get(&spec) {
             self.classes[id.index()].users += 1;

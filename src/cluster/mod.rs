@@ -130,6 +130,11 @@ impl Cluster {
         self.classes.release(class);
     }
 
+    /// All classes in use.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.classes.in_use()
+    }
+
     /// How many more pods of a class fit by resources alone; beyond `most` it does not count.
     #[must_use]
     pub fn room_for(&self, class: &Class, node: NodeIndex, most: u32) -> u32 {

@@ -23,12 +23,12 @@ pub struct Narrowed {
 /// Which narrowed resources some nodes offer; the default: none. Valid until
 /// [`Cluster::narrow`] is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offer(u16);
+pub struct Offer(u32);
 
 #[derive(Debug, Default)]
 pub(super) struct NarrowedTable {
     all: Vec<Narrowed>,
-    /// `[offer]`: places in `all`; the first is of none
+    /// `[offer - 1]`: places in `all`
     offers: Vec<SmallVec<[u16; 2]>>,
     /// `[node]`
     of_node: Vec<Offer>,
@@ -47,22 +47,20 @@ impl NarrowedTable {
         let offered = |narrowed: &Narrowed| node.label(&narrowed.key) == Some(&narrowed.value);
         let all = self.all.iter().enumerate().filter(|(_, narrowed)| offered(narrowed));
         let places: SmallVec<[u16; 2]> = all.map(|(place, _)| place as u16).collect();
+        if places.is_empty() {
+            return Offer::default();
+        }
         let found = self.offers.iter().position(|known| *known == places);
         let place = found.unwrap_or_else(|| {
-            if self.offers.is_empty() {
-                self.offers.push(SmallVec::new());
-            }
-            if places.is_empty() {
-                return 0;
-            }
             self.offers.push(places);
             self.offers.len() - 1
         });
-        Offer(u16::try_from(place).expect("as many as there are narrowed resources, to the power"))
+        Offer(u32::try_from(place + 1).expect("no more than there are nodes"))
     }
 
     fn of(&self, offer: Offer) -> impl Iterator<Item = &Narrowed> {
-        let places = self.offers.get(usize::from(offer.0)).into_iter().flatten();
+        let place = (offer.0 as usize).checked_sub(1);
+        let places = place.map(|place| &self.offers[place]).into_iter().flatten();
         places.map(|place| &self.all[usize::from(*place)])
     }
 }

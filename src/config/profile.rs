@@ -243,14 +243,7 @@ impl BalancedAllocationArgs {
 fn resources(section: &Section<'_>, problems: &mut Vec<Problem>) -> Vec<ResourceWeight> {
     let mut resources: Vec<ResourceWeight> = Vec::new();
     for item in section.items("resources") {
-        let name = item.text("name");
-        let path = item.path("name");
-        if !item.has("name") {
-            problems.push(Problem::new(item.line("name"), format!("missing \"{path}\"")));
-        } else if resources.iter().any(|other| other.name == name) {
-            let message = format!("\"{path}\" {name:?} is listed twice");
-            problems.push(Problem::new(item.line("name"), message));
-        }
+        let name = item.name("name", resources.iter().map(|known| &*known.name), problems);
         resources.push(ResourceWeight { name, weight: item.integer("weight") });
     }
     if resources.is_empty() {

@@ -88,14 +88,8 @@ impl Factor {
     fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Vec<Self> {
         let mut factors: Vec<Self> = Vec::new();
         for item in section.items("factors") {
-            let resource = item.text("resource");
-            let path = item.path("resource");
-            if !item.has("resource") {
-                problems.push(Problem::new(item.line("resource"), format!("missing \"{path}\"")));
-            } else if factors.iter().any(|other| other.resource == resource) {
-                let message = format!("\"{path}\" {resource:?} is listed twice");
-                problems.push(Problem::new(item.line("resource"), message));
-            }
+            let known = factors.iter().map(|known| &*known.resource);
+            let resource = item.name("resource", known, problems);
             factors.push(Factor { resource, factor: item.decimal("factor") });
         }
         factors

@@ -4,7 +4,7 @@
 //! lets the rules across fields report what else is wrong.
 
 use super::tree::{self, Node, Value};
-use super::{duration, fields};
+use super::{Problem, duration, fields};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -101,6 +101,26 @@ impl<'a> Section<'a> {
             _ => None,
         });
         text.unwrap_or_default()
+    }
+
+    /// A name: present, and none of those `known`.
+    pub(super) fn name<'n>(
+        &self,
+        field: &str,
+        mut known: impl Iterator<Item = &'n str>,
+        problems: &mut Vec<Problem>,
+    ) -> String {
+        let name = self.text(field);
+        let path = self.path(field);
+        let message = if !self.has(field) {
+            format!("missing \"{path}\"")
+        } else if known.any(|known| *known == *name) {
+            format!("\"{path}\" {name:?} is listed twice")
+        } else {
+            return name;
+        };
+        problems.push(Problem::new(self.line(field), message));
+        name
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {

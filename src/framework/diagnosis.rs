@@ -1,7 +1,7 @@
 //! Why a group could not be placed, as people and machines read it.
 
-use super::{Profile, Reason};
-use crate::cluster::{Class, ClassId, Cluster};
+use super::{Profile, Reason, Status};
+use crate::cluster::{Class, ClassId, Cluster, NodeIndex};
 use rustc_hash::FxHashMap;
 
 /// How far a gang came.
@@ -36,29 +36,49 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// Asks every node why it cannot take one more pod of the class. O(nodes x filters).
+    /// Asks every node why it cannot take one more pod of the class; of nodes whose facts are known
+    /// to pass (`facts_pass`), only the filters that read usage. O(nodes x filters).
     ///
     /// As upstream, the first filter that rejects a node speaks for it, equal reasons are counted,
     /// and the texts are sorted. Nodes that filters left out by name are counted apart.
     #[must_use]
-    pub fn of(cluster: &Cluster, profile: &Profile, class: ClassId) -> Self {
+    pub fn of(
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+        facts_pass: impl Fn(NodeIndex) -> bool,
+    ) -> Self {
         let class = cluster.class(class);
         let narrowed = profile.narrow(class);
         let (mut counts, mut left_out) = (Counts::default(), Counts::default());
         let mut nodes_left_out = 0;
         let mut rejected_by = 0;
+        // neighbours mostly say the same
+        let mut run = (Status::Success, false, 0);
+        let mut count = |(status, out, nodes): (Status, bool, u32)| {
+            let counts = if out { &mut left_out } else { &mut counts };
+            for reason in status.reasons() {
+                *counts.entry(*reason).or_default() += nodes;
+            }
+        };
         for (node, entry) in cluster.live_nodes() {
             let out = narrowed.leaves_out(&entry.name);
-            let places = if out { narrowed.by } else { u32::MAX };
+            let places = match out {
+                true => narrowed.by,
+                false if facts_pass(node) => profile.usage_filters(),
+                false => u32::MAX,
+            };
             let found = profile.first_rejection_of(places, cluster, class, node);
             let Some((place, status)) = found else { continue };
             rejected_by |= if out { narrowed.by } else { 1 << place };
             nodes_left_out += u32::from(out);
-            let counts = if out { &mut left_out } else { &mut counts };
-            for reason in status.reasons() {
-                *counts.entry(*reason).or_default() += 1;
+            if run.0 == status && run.1 == out {
+                run.2 += 1;
+            } else {
+                count(std::mem::replace(&mut run, (status, out, 1)));
             }
         }
+        count(run);
         let mut parts = parts(cluster, class, &counts);
         if nodes_left_out > 0 {
             parts.push(format!("{nodes_left_out} {}", narrowed.text()));

@@ -83,6 +83,11 @@ impl Profile {
         self.first_rejection_of(u32::MAX, cluster, class, node)
     }
 
+    /// The places of the filters that read usage, as bits.
+    pub(super) fn usage_filters(&self) -> u32 {
+        u32::MAX << self.facts
+    }
+
     /// The first of these filters, by their places, that rejects a node.
     pub(super) fn first_rejection_of(
         &self,
@@ -91,8 +96,10 @@ impl Profile {
         class: &Class,
         node: NodeIndex,
     ) -> Option<(usize, Status)> {
-        let asked = self.filters.iter().enumerate().filter(|(place, _)| places & 1 << place != 0);
-        asked.into_iter().find_map(|(place, filter)| {
+        let from = places.trailing_zeros() as usize;
+        let asked = self.filters.iter().enumerate().skip(from);
+        let mut asked = asked.filter(|(place, _)| places & 1 << place != 0);
+        asked.find_map(|(place, filter)| {
             let status = filter.filter(cluster, class, node);
             (!status.is_success()).then_some((place, status))
         })

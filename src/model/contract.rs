@@ -29,6 +29,12 @@ pub const TASK_GROUP_MIN: &str = "mss-scheduler.io/task-group-min";
 /// Annotation: `"false"` for a gang that must never be evicted. It is placed only within the
 /// guarantees of its queue and all above.
 pub const PREEMPTIBLE: &str = "mss-scheduler.io/preemptible";
+/// Annotation: how dear the gang is to interrupt among those of equal priority, -1000 to 0; the
+/// lowest goes first. MSS's `ReclaimRank`, but that no gang can say it is dearer than others.
+pub const RECLAIM_RANK: &str = "mss-scheduler.io/reclaim-rank";
+/// Annotation: when the gang last saved its work, RFC 3339. What cannot be read is ignored, as it
+/// is written while the gang runs.
+pub const CHECKPOINT_AT: &str = "mss-scheduler.io/checkpoint-at";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 
@@ -50,6 +56,14 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
     (
         PREEMPTIBLE,
         "`false`: never evicted, and so placed only within guarantees of the queue; else `true`",
+    ),
+    (
+        RECLAIM_RANK,
+        "-1000 to 0: of gangs of equal priority those of the lowest are evicted first; absent: 0",
+    ),
+    (
+        CHECKPOINT_AT,
+        "when the gang last saved its work, as in RFC 3339: of equals who lost least goes first",
     ),
 ];
 
@@ -241,6 +255,17 @@ pub fn parse_non_preemptible(annotation: Option<&str>) -> Result<bool, ContractE
         Some("false") => Ok(true),
         Some(text) => Err(malformed(PREEMPTIBLE, text, "true or false".to_owned())),
     }
+}
+
+/// How dear the gang is to interrupt.
+///
+/// # Errors
+/// If the annotation is no whole number from -1000 to 0.
+pub fn parse_reclaim_rank(annotation: Option<&str>) -> Result<i16, ContractError> {
+    let Some(text) = annotation else { return Ok(0) };
+    let rank = text.parse::<i16>().ok().filter(|rank| (-1000..=0).contains(rank));
+    let expected = || "a whole number from -1000 to 0".to_owned();
+    rank.ok_or_else(|| malformed(RECLAIM_RANK, text, expected()))
 }
 
 const NAME_EXPECTED: &str = "a name of lower-case letters, digits, '-' and '.'";

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod contract;
 pub mod fault;
+pub mod growth;
 pub mod narrowed;
 pub mod node;
 pub mod pod;
@@ -17,6 +18,7 @@ pub mod windows;
 
 pub use budget::{Budget, Labels};
 pub use contract::{ContractError, GroupSpec, Task};
+pub use growth::Growth;
 pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};
 pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};

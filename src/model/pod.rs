@@ -128,6 +128,10 @@ pub struct Pod {
     pub header: bool,
     /// The part of its gang to which it belongs.
     pub task: Option<Box<Task>>,
+    /// How dear its gang is to interrupt; the lowest goes first.
+    pub reclaim_rank: i16,
+    /// When its gang last saved its work.
+    pub checkpoint: Option<WallTime>,
     /// Must never be evicted; then it is placed only within guarantees.
     pub non_preemptible: bool,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.

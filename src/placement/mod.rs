@@ -10,4 +10,7 @@ mod tests;
 pub use gate::Gate;
 pub use place::{Demand, Failure, place_group, weight};
 pub use ranking::Rankings;
-pub use room::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares, make_room, needed_of};
+pub use room::{
+    Candidate, Claim, Paper, Rank, RoomAnswer, RoomPlan, Single, Singles, TaskSpares, make_room,
+    needed_of,
+};

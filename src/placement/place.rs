@@ -111,7 +111,8 @@ fn attempt(
     let Some(stuck) = stuck.filter(|_| headless || placed < needed.max(1)) else {
         return Ok(statement);
     };
-    let diagnosis = Arc::new(Diagnosis::of(cluster, profile, stuck));
+    let diagnosis =
+        Arc::new(Diagnosis::of(cluster, profile, stuck, |node| rankings.facts_pass(stuck, node)));
     statement.rollback(cluster, Statement::default().checkpoint());
     if order.len() == 1 && !is_gated {
         rankings.set_exhausted(stuck, version, placed, diagnosis.clone());

@@ -76,6 +76,12 @@ impl Rankings {
         (root != 0).then(|| NodeIndex::at(usize::try_from(root & mask).expect("20 bits")))
     }
 
+    /// Whether the filters that read facts let a class that was just used on a node.
+    pub(super) fn facts_pass(&self, class: ClassId, node: NodeIndex) -> bool {
+        let ranking = self.by_class[class.index()].as_ref();
+        ranking.is_some_and(|ranking| ranking.facts[node.index()] >= 0)
+    }
+
     /// Takes a node out of the ranking of a class that was just used, until it changes or the bar
     /// is lifted.
     pub(super) fn bar(&mut self, class: ClassId, node: NodeIndex) {

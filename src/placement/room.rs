@@ -7,9 +7,11 @@
 //! none of it can be left out. The columns are as before when it returns.
 
 mod bound;
+mod claim;
 mod narrowed;
 mod optimum;
 mod shares;
+mod singles;
 mod steps;
 
 use super::{Demand, Rankings};
@@ -20,91 +22,20 @@ use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
+pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares};
 use rustc_hash::FxHashMap;
 use shares::{Bound, Less};
+pub use singles::{Paper, Single, Singles};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-
-/// A gang that may lose members.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// Where it is charged.
-    pub leaf: QueueIndex,
-    /// It ranks below the claimant in the claimant's own queue: shares do not protect it.
-    pub given: bool,
-    /// Its pods are on their way out already: they cost only the wait.
-    pub leaving: bool,
-    /// Members above its minimum, which may go one by one.
-    pub spare: u32,
-    /// Whether it may go whole.
-    pub whole: bool,
-    /// Its members on nodes; those that go first, first.
-    pub pods: Vec<Assignment>,
-    /// The disruption budget of each of `pods`, as its place in [`Claim::allowed`]; empty: none has
-    /// any.
-    pub budgets: Vec<Option<u32>>,
-    /// How many at the end of `pods` go only with the whole gang: headers, protected pods.
-    pub kept: usize,
-    /// What its task groups keep back.
-    pub tasks: TaskSpares,
-    /// Among equals the lowest goes first.
-    pub rank: Rank,
-}
-
-/// Members above the minimum of each task group of a gang, and to which group each of its pods
-/// belongs; both empty for a gang without.
-#[derive(Clone, Debug, Default)]
-pub struct TaskSpares {
-    /// Per group; there is one without end for pods that belong to none.
-    pub spare: Vec<u32>,
-    /// Per pod.
-    pub of: Vec<usize>,
-}
-
-/// Queue priority, pod priority, and what is lost.
-pub type Rank = (i32, i32, i64, u64);
-
-/// For whom room is made.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim<'a> {
-    /// Where it will be charged.
-    pub leaf: QueueIndex,
-    /// Its pending members by class.
-    pub demands: &'a [Demand],
-    /// Members that must be seated.
-    pub needed: u32,
-    /// What these members ask for in all.
-    pub extra: &'a [(ResourceId, i64)],
-    /// Victims of other plans, with their leaves: their room is coming free without this one.
-    pub going: &'a [(QueueIndex, Assignment)],
-    /// Pods that may be evicted of each disruption budget.
-    pub allowed: &'a [i64],
-}
-
-/// Who goes, and who is seated where once they have gone.
-#[derive(Clone, Debug, Default)]
-pub struct RoomPlan {
-    /// Per victim gang: its place among the candidates, the members that go, and whether all do.
-    pub victims: Vec<(usize, Vec<PodIndex>, bool)>,
-    /// The claimant's members.
-    pub seats: Vec<Assignment>,
-}
-
-/// What a search came to.
-#[derive(Clone, Debug)]
-pub enum RoomAnswer {
-    /// These go and those are seated.
-    Placed(RoomPlan),
-    /// No admissible set of victims seats the claim: this is proved.
-    No,
-    /// None was found, and there may be one.
-    NotFound,
-}
 
 /// Queue priority and pod priority of a gang.
 type Priority = (i32, i32);
 
+/// Units taken, up to which others are looked for that would have to be taken before some of them.
+const REORDERED_MAX: usize = 32;
 const NO_PRIORITY: Priority = (i32::MIN, i32::MIN);
+const NO_RANK: Rank = (i32::MIN, i32::MIN, i16::MIN, i64::MIN, i64::MIN, 0);
 
 /// What a step costs: the highest priority of a gang that ends, gangs ended and pods evicted per
 /// pod that then fits (in thousandths), the highest rank hit, a stable hash.
@@ -156,6 +87,7 @@ struct Search<'a> {
     units: Vec<Taken>,
     /// the claimant's members ask for this
     extra: &'a [(ResourceId, i64)],
+    at_most: &'a [(ResourceId, i64)],
     /// narrowed resources of which the claimant may have no more: on nodes that offer them nothing
     /// is seated
     closed: &'a [ResourceId],
@@ -163,6 +95,8 @@ struct Search<'a> {
     is_bound: bool,
     /// pods that may still be evicted of each disruption budget
     allowed: Vec<i64>,
+    /// units count as taken in whatever order is admissible, not as they were found
+    is_reordered: bool,
     /// that nothing is found proves that there is nothing
     is_proved: bool,
 }
@@ -203,15 +137,6 @@ pub fn make_room(
     };
     fair.pend(claim.leaf, &sought, -1);
     answer
-}
-
-impl Candidate {
-    /// Whether taking one unit of it may forbid another.
-    fn is_tied(&self) -> bool {
-        let single = self.pods.len() - self.kept;
-        let bound = (self.spare as usize) < single || !self.tasks.of.is_empty();
-        !self.given || !self.budgets.is_empty() || !self.whole && bound
-    }
 }
 
 /// The members to be seated: the demanding classes first, no more than needed, and all headers.
@@ -280,9 +205,11 @@ impl<'a> Search<'a> {
             candidates,
             on_node,
             extra: claim.extra,
+            at_most: claim.at_most,
             closed: &[],
             is_bound: false,
             allowed: claim.allowed.to_vec(),
+            is_reordered: false,
             is_proved: false,
         }
     }
@@ -322,14 +249,18 @@ impl Search<'_> {
     fn run(&mut self, rankings: &mut Rankings, demands: &[Demand]) -> Option<Vec<Assignment>> {
         self.give_to(Bound::Ceiling)?;
         if let [demand] = demands {
-            if self.seat_class(demand).is_some() {
+            let gave_back = self.seat_class(demand).is_some();
+            if gave_back {
                 self.give_back();
             }
-            if !self.is_bound && self.is_small() {
+            let is_small = !self.is_bound && self.is_small();
+            if is_small {
                 self.is_proved |= self.improve();
             }
-            // one that was kept for another may be spared now
-            self.give_back();
+            // one that was kept for what its queues must give may be spared now
+            if !gave_back || is_small || self.is_bound {
+                self.give_back();
+            }
             if self.total < self.needed || !self.is_settled() {
                 return None;
             }
@@ -402,6 +333,17 @@ impl Search<'_> {
                 self.take_steps(gangs);
             }
         }
+        if self.total < self.needed && self.units.len() <= REORDERED_MAX {
+            // of a queue that is down to its share another may still go if a greater one was last
+            self.is_reordered = true;
+            self.take_steps(true);
+            self.is_reordered = false;
+        }
+    }
+
+    /// Single members of a candidate that are taken.
+    fn gone(&self, place: usize) -> u32 {
+        self.candidates[place].spare - self.spare[place]
     }
 
     fn priority(&self, place: usize) -> Priority {
@@ -422,7 +364,7 @@ impl Search<'_> {
         there
             && self.is_allowed(unit)
             && (given
-                || self.is_above(leaf)
+                || (self.is_above(leaf) || self.is_reordered && self.is_due_in_some_order(unit))
                     && self.may_reach(leaf)
                     && (!narrowed || self.is_due_narrowed(&self.would_take(unit))))
     }
@@ -560,9 +502,11 @@ impl Search<'_> {
             return;
         }
         let mut units = std::mem::take(&mut self.units);
-        units.sort_by_key(|taken| {
-            let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
-            (matches!(taken.unit, Unit::Elastic(..)), Reverse(self.candidates[place].rank))
+        // of single members the last that was taken
+        units.reverse();
+        units.sort_by_key(|taken| match taken.unit {
+            Unit::Gang(place) => (false, Reverse(self.candidates[place].rank)),
+            Unit::Elastic(place, _) => (true, Reverse(self.candidates[place].class_rank())),
         });
         let mut ended: SmallVec<[usize; 4]> = SmallVec::new();
         for taken in units {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId};
 use crate::fairshare::{FairShare, QueueIndex};
-use crate::model::{Node, PodClass, QueueSpec};
+use crate::model::{Growth, Node, PodClass, QueueSpec};
 use crate::plugins::default_profile;
 use smallvec::SmallVec;
 
@@ -75,13 +75,23 @@ fn gangs(
         }
         let spare = dice.below(pods.len()) as u32;
         let kept = dice.below(2).min(pods.len() - spare as usize);
-        let rank = (0, dice.below(3) as i32, 0, gang as u64);
+        let rank = (0, dice.below(3) as i32, 0, 0, 0, gang as u64);
         let whole = spare == 0 || dice.below(3) > 0;
         let leaving = false;
         let (budgets, tasks) = (Vec::new(), TaskSpares::default());
-        let candidate =
-            Candidate { leaf, given, leaving, budgets, spare, whole, pods, kept, tasks, rank };
-        candidates.push(candidate);
+        candidates.push(Candidate {
+            leaf,
+            given,
+            leaving,
+            budgets,
+            spare,
+            whole,
+            pods,
+            kept,
+            tasks,
+            rank,
+            growth: Growth::default(),
+        });
     }
     candidates
 }
@@ -207,7 +217,9 @@ impl World {
             let ended = units.iter().filter(is_gang).map(|unit| self.candidates[unit[0].0].rank.1);
             let priority = ended.max();
             let pods = units.iter().map(Vec::len).sum();
-            let rank = units.iter().map(|unit| self.candidates[unit[0].0].rank).max();
+            let rank =
+                |unit: &Vec<(usize, usize)>| rank_of(&self.candidates[unit[0].0], is_gang(&unit));
+            let rank = units.iter().map(rank).max();
             let price = (priority, gangs, pods, rank);
             if best.as_ref().is_none_or(|best| price < *best) && self.seats(units) {
                 *best = Some(price);
@@ -232,6 +244,12 @@ impl World {
     }
 }
 
+/// Of single members only the priorities count.
+fn rank_of(candidate: &Candidate, whole: bool) -> Rank {
+    let (queue, pod, ..) = candidate.rank;
+    if whole { candidate.rank } else { (queue, pod, 0, i64::MIN, i64::MIN, 0) }
+}
+
 #[test]
 fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
     let mut dice = Dice(0x5eed_0004);
@@ -245,7 +263,7 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
         // asking for nothing in all, it is entitled everywhere
         let leaf = world.claimant;
         let (extra, going, allowed) = (&[][..], &[][..], &[][..]);
-        let claim = Claim { leaf, demands: &demands, needed, extra, going, allowed };
+        let claim = Claim { leaf, demands: &demands, needed, extra, going, allowed, at_most: &[] };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();
         let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);
@@ -255,7 +273,9 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
                 let priorities = ended.clone().map(|(place, _, _)| candidates[*place].rank.1);
                 let (priority, gangs) = (priorities.max(), ended.count());
                 let pods = plan.victims.iter().map(|(_, pods, _)| pods.len()).sum();
-                let rank = plan.victims.iter().map(|(place, _, _)| candidates[*place].rank).max();
+                let victims = plan.victims.iter();
+                let rank = victims.map(|(place, _, whole)| rank_of(&candidates[*place], *whole));
+                let rank = rank.max();
                 let price = (priority, gangs, pods, rank);
                 assert_eq!(Some(price), best, "world {number}: {candidates:?}");
                 seen[usize::from(pods > 0) + usize::from(gangs > 0)] += 1;

@@ -3,7 +3,7 @@
 use super::{Home, Likeness, OrderKey};
 use crate::cluster::{ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
-use crate::model::{Timestamp, WallTime};
+use crate::model::{Growth, Timestamp, WallTime};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -107,6 +107,8 @@ pub struct PodGroup {
     pub room_tried: Option<(u64, u64)>,
     /// `spec.priority` of the members.
     pub priority: i32,
+    /// The lowest that its bound members give.
+    pub reclaim_rank: i16,
     /// Profile that serves it.
     pub profile: u8,
     /// Creation of the oldest live member.
@@ -172,6 +174,16 @@ impl PodGroup {
     #[must_use]
     pub fn task(&self, name: &str) -> Option<usize> {
         self.tasks.iter().position(|task| *task.name == *name)
+    }
+
+    /// How far it has grown.
+    #[must_use]
+    pub fn growth(&self) -> Growth {
+        Growth {
+            created: self.created,
+            grown: self.counts.settled().saturating_sub(self.min_member),
+            range: self.max_member - self.min_member,
+        }
     }
 
     /// Members that may still join.

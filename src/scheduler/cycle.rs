@@ -28,6 +28,9 @@ enum Held {
     Narrowed(QueueIndex, ResourceId),
 }
 
+/// Where members go, and which narrowed resource kept them off nodes.
+type Outcome = (Result<Statement, Failure>, Option<ResourceId>);
+
 impl Scheduler {
     /// Looks at what changed, wakes what may be helped, then tries the active groups in order. A
     /// group that does not fit is set aside and the next is tried, so none holds up another.
@@ -202,12 +205,7 @@ impl Scheduler {
 
     /// Places a group, on seats that are kept free too as far as it may have them; and which
     /// narrowed resource kept it off nodes.
-    fn place(
-        &mut self,
-        index: GroupIndex,
-        demands: &[Demand],
-        bounds: (u32, u32),
-    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+    fn place(&mut self, index: GroupIndex, demands: &[Demand], bounds: (u32, u32)) -> Outcome {
         let first = self.place_within(index, demands, bounds);
         let open = self.open_drains(index);
         if first.0.is_ok() || open.is_empty() {
@@ -219,12 +217,7 @@ impl Scheduler {
         again
     }
 
-    fn place_once(
-        &mut self,
-        index: GroupIndex,
-        demands: &[Demand],
-        bounds: (u32, u32),
-    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+    fn place_once(&mut self, index: GroupIndex, demands: &[Demand], bounds: (u32, u32)) -> Outcome {
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
         let (cluster, rankings) = (&mut self.cluster, &mut self.rankings);
@@ -247,7 +240,7 @@ impl Scheduler {
         index: GroupIndex,
         demands: &[Demand],
         bounds: (u32, u32),
-    ) -> (Result<Statement, Failure>, Option<ResourceId>) {
+    ) -> Outcome {
         let first = self.place_once(index, demands, bounds);
         let needed_by_tasks = self.groups.get(index).needed_by_tasks;
         if first.0.is_ok() || needed_by_tasks == 0 || bounds.1 <= bounds.0 {

@@ -44,6 +44,26 @@ impl Scheduler {
         beyond_guarantee(&self.fair, self.cluster.resources(), &self.held_fast, leaf, extra)
     }
 
+    /// What is left of guarantees of narrowed resources to a group that must never be evicted; of
+    /// others nothing.
+    pub(super) fn narrowed_guarantee(&self, index: GroupIndex) -> Amounts {
+        let group = self.groups.get(index);
+        let Some(leaf) = group.leaf.filter(|_| group.non_preemptible) else {
+            return Amounts::new();
+        };
+        let left = |resource: ResourceId, queue: QueueIndex| {
+            let held = self.held_fast.get(&queue).into_iter().flatten();
+            let held: i64 = held.filter(|(known, _)| *known == resource).map(|(_, sum)| *sum).sum();
+            self.fair.guarantee(queue, resource) - held
+        };
+        let narrowed = self.cluster.narrowed().iter().map(|narrowed| narrowed.resource);
+        let left = narrowed.filter_map(|resource| {
+            let least = declared(&self.fair, leaf).map(|queue| left(resource, queue)).min()?;
+            Some((resource, least))
+        });
+        left.collect()
+    }
+
     /// Whether a group must never be evicted, and has the right to say so.
     pub(super) fn is_held_fast(&self, index: GroupIndex) -> bool {
         let group = self.groups.get(index);
@@ -79,7 +99,10 @@ pub(super) fn beyond_guarantee(
         });
         lacking.map(|resource| (queue, resource))
     };
-    let queues = fair.path(leaf).skip(1);
-    let mut declared = queues.filter(|queue| *queue != QueueIndex::ROOT);
-    declared.find_map(lacks)
+    declared(fair, leaf).find_map(lacks)
+}
+
+/// The declared queues above a leaf.
+fn declared(fair: &FairShare, leaf: QueueIndex) -> impl Iterator<Item = QueueIndex> {
+    fair.path(leaf).skip(1).filter(|queue| *queue != QueueIndex::ROOT)
 }

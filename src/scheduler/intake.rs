@@ -153,6 +153,8 @@ impl Scheduler {
             evicted: false,
             header: pod.header,
             task: None,
+            reclaim_rank: pod.reclaim_rank,
+            checkpoint: pod.checkpoint,
             non_preemptible: pod.non_preemptible,
             priority: pod.priority,
             created: pod.created,
@@ -191,6 +193,9 @@ impl Scheduler {
         entry.deleting = pod.deleting;
         entry.termination_ms = pod.termination_ms;
         entry.labels = std::mem::take(&mut pod.labels);
+        entry.checkpoint = pod.checkpoint;
+        let reranked = std::mem::replace(&mut entry.reclaim_rank, pod.reclaim_rank);
+        let reranked = reranked != pod.reclaim_rank;
         entry.evicted &= pod.phase != Phase::Succeeded;
         let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
         let class = std::mem::take(&mut pod.class);
@@ -221,7 +226,8 @@ impl Scheduler {
         self.note_leaving(index);
         self.recharge(index);
         self.tell_refusal(index, &pod);
-        if let Some(group) = group.filter(|_| finished || leaving || state != old_state) {
+        if let Some(group) = group.filter(|_| finished || leaving || reranked || state != old_state)
+        {
             self.mark(group);
         }
     }
@@ -263,6 +269,7 @@ impl Scheduler {
             self.cluster.place(class, new);
         }
         if let Some(old) = old {
+            self.vacating.remove(&(old, index));
             self.cluster.unplace(class, old);
             self.improved.insert(old);
         }

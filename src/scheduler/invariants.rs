@@ -17,6 +17,7 @@ impl Scheduler {
         self.check_states();
         self.check_members();
         self.check_ledger();
+        self.check_vacating();
         self.check_quarantine();
         self.check_run_limits();
         self.queue.check(&self.groups);
@@ -94,6 +95,14 @@ impl Scheduler {
                 assert_eq!(self.cluster.requested(resource, node), sum, "I5: a node's requests");
             }
         }
+    }
+
+    /// I6: victims are known by their nodes.
+    fn check_vacating(&self) {
+        let pods = self.pods.iter().filter(|(_, pod)| pod.victim_of.is_some());
+        let found = pods.filter_map(|(at, pod)| Some((pod.node?, at)));
+        let found: std::collections::BTreeSet<_> = found.collect();
+        assert_eq!(found, self.vacating, "I6: victims by node");
     }
 
     /// I3, I4: states agree with room, groups and calls.

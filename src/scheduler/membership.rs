@@ -24,6 +24,8 @@ struct Look {
     priority: i32,
     non_preemptible: bool,
     created: WallTime,
+    /// of bound members
+    reclaim_rank: i16,
     conflict: Option<String>,
     /// the youngest bind of a bound member; `None` without any
     last_bound: Option<WallTime>,
@@ -75,6 +77,7 @@ impl Scheduler {
             }
         }
         self.count_group(index);
+        self.note_spare(index);
         self.repend(index);
     }
 
@@ -83,13 +86,14 @@ impl Scheduler {
         let mut look = self.look(index);
         self.set_counts(index, &mut look);
         self.count_group(index);
+        self.note_spare(index);
         self.repend(index);
     }
 
     fn set_counts(&mut self, index: GroupIndex, look: &mut Look) {
         let counts = look.counts;
         let group = self.groups.get_mut(index);
-        group.counts = counts;
+        (group.counts, group.reclaim_rank) = (counts, look.reclaim_rank);
         if !look.tasks.found.is_empty() || !group.tasks.is_empty() {
             if counts.bound + counts.assumed + counts.nominated > 0 {
                 look.tasks.remember(&group.tasks);
@@ -115,6 +119,7 @@ impl Scheduler {
             priority: group.priority,
             non_preemptible: group.non_preemptible,
             created: WallTime(i64::MAX),
+            reclaim_rank: 0,
             conflict: None,
             last_bound: None,
             rolling_back: false,
@@ -135,6 +140,7 @@ impl Scheduler {
                 PodState::Bound if !pod.deleting => {
                     let bound_at = pod.bound_at.unwrap_or(WallTime(i64::MAX));
                     look.last_bound = look.last_bound.max(Some(bound_at));
+                    look.reclaim_rank = look.reclaim_rank.min(pod.reclaim_rank);
                     &mut look.counts.bound
                 }
                 PodState::RollingBack(_) => {
@@ -309,9 +315,7 @@ impl Scheduler {
         if group.needed() > 0 || group.counts.settled() == 0 {
             return (Stage::Minimum, key, digest(name));
         }
-        let grown = i64::from(group.counts.settled() - group.min_member);
-        let range = i64::from(group.max_member.min(1 << 20) - group.min_member.min(1 << 20));
-        (Stage::Growth, (grown * 1_000_000 / range.max(1), group.created.0), digest(name))
+        (Stage::Growth, (group.growth().part(0), group.created.0), digest(name))
     }
 }
 

@@ -26,6 +26,8 @@ mod queues;
 mod report;
 mod room;
 mod run_limits;
+mod singles;
+mod spares;
 mod standing;
 mod tasks;
 mod tell;
@@ -63,6 +65,7 @@ use pods::PodTable;
 use quarantine::Quarantine;
 use run_limits::RunLimits;
 use rustc_hash::FxHashSet;
+use spares::Spares;
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::Doors;
@@ -312,6 +315,7 @@ pub struct Scheduler {
     leaving: BTreeSet<PodIndex>,
     /// groups with bound members
     holders: BTreeSet<GroupIndex>,
+    spares: Spares,
     /// the time of the present event or cycle
     now: Timestamp,
     capacity_changed: bool,
@@ -322,6 +326,8 @@ pub struct Scheduler {
     awaited: Awaited,
     /// room being made, by the group it is made for
     plans: BTreeMap<GroupIndex, Plan>,
+    /// victims of plans, by their nodes
+    vacating: BTreeSet<(NodeIndex, PodIndex)>,
     /// seats kept free, by the group they are kept for
     drains: BTreeMap<GroupIndex, Drain>,
     drains_metered: Timestamp,
@@ -393,6 +399,7 @@ impl Scheduler {
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),
             holders: BTreeSet::new(),
+            spares: Spares::default(),
             now: Timestamp(0),
             capacity_changed: true,
             capacities: Capacities::default(),
@@ -400,6 +407,7 @@ impl Scheduler {
             demands_changed: 0,
             awaited: Awaited::default(),
             plans: BTreeMap::new(),
+            vacating: BTreeSet::new(),
             drains: BTreeMap::new(),
             drains_metered: Timestamp(0),
             quarantine: Quarantine::default(),

@@ -81,6 +81,7 @@ impl Scheduler {
                 let pod = self.pods.get_mut(*victim);
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
                 (pod.victim_of, pod.chosen) = (Some(index), !notice.leaving);
+                self.vacating.extend(pod.node.map(|node| (node, *victim)));
                 if let Some(group) = pod.group {
                     losers.insert(group);
                 }
@@ -298,7 +299,10 @@ impl Scheduler {
         for victim in plan.victims {
             let pod = self.pods.get_mut(victim);
             pod.victim_of = None;
-            if let Some(group) = pod.group {
+            if let Some(node) = pod.node {
+                self.vacating.remove(&(node, victim));
+            }
+            if let Some(group) = self.pods.get(victim).group {
                 self.mark(group);
             }
         }

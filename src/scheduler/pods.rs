@@ -86,6 +86,8 @@ pub(super) struct PodEntry {
     pub(super) header: bool,
     /// the part of its gang to which it belongs
     pub(super) task: Option<Box<Task>>,
+    pub(super) reclaim_rank: i16,
+    pub(super) checkpoint: Option<WallTime>,
     pub(super) non_preemptible: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,

@@ -1,6 +1,7 @@
 //! Queues: the declared tree, which group belongs where, what it is charged, and whose turn it is.
 
 use super::pods::{PodEntry, PodState};
+use super::spares::Spares;
 use super::{ApiCall, PodRef, Scheduler};
 use crate::cluster::{Offer, PodIndex, ResourceId};
 use crate::fairshare::{QueueIndex, Run};
@@ -88,6 +89,7 @@ impl Scheduler {
         let pods: Vec<PodIndex> = self.pods.iter().map(|(index, _)| index).collect();
         pods.iter().for_each(|pod| self.pods.get_mut(*pod).charged = None);
         self.held_fast.clear();
+        self.spares = Spares::default();
         self.awaited.clear();
         let capped = |spec: &QueueSpec| spec.caps != Caps::default();
         self.renew_run_limits();
@@ -169,6 +171,7 @@ impl Scheduler {
     pub(super) fn leave_queue(&mut self, index: GroupIndex) {
         self.set_pending(index, Amounts::new());
         self.uncount_group(index);
+        self.forget_spare(index);
         if let Some(leaf) = self.groups.get_mut(index).leaf.take() {
             self.fair.release_leaf(leaf);
         }

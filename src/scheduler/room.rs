@@ -11,8 +11,8 @@ use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
-use crate::model::{Timestamp, WallTime};
-use crate::placement::{Candidate, Claim, RoomAnswer, TaskSpares, make_room};
+use crate::model::{Growth, Timestamp, WallTime};
+use crate::placement::{Candidate, Claim, RoomAnswer, RoomPlan, TaskSpares, make_room};
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -23,13 +23,20 @@ use std::collections::{BTreeMap, BinaryHeap};
 type Turn = Reverse<(OrderKey, GroupIndex)>;
 
 /// What a claimant may do.
-struct Rights {
-    leaf: QueueIndex,
+pub(super) struct Rights {
+    pub(super) leaf: QueueIndex,
     priority: i32,
     /// the claimant's own queue must give what goes beyond its share
-    own_only: bool,
+    pub(super) own_only: bool,
     /// from whom the pair rule lets it take nothing, and until when
     spared: Vec<(u64, Timestamp)>,
+}
+
+/// A plan, the gangs that it could take from, and the notice that each of these is due.
+pub(super) struct Found {
+    pub(super) plan: RoomPlan,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) grace: Vec<i64>,
 }
 
 /// A member that may go: those that go first, first.
@@ -37,12 +44,12 @@ type Member = (bool, Reverse<WallTime>, PodIndex, ClassId, NodeIndex);
 
 /// What a claimant may do to the gangs of one leaf.
 #[derive(Clone, Copy)]
-struct Stance {
+pub(super) struct Stance {
     /// they give what the claimant's own queue holds beyond its share, those of lower priority
-    may_give: bool,
+    pub(super) may_give: bool,
     /// they are reclaimed from
-    is_open: bool,
-    grace_ms: i64,
+    pub(super) is_open: bool,
+    pub(super) grace_ms: i64,
 }
 
 impl Scheduler {
@@ -150,15 +157,19 @@ impl Scheduler {
         let own_only = !self.fair.is_entitled(leaf, &extra);
         let spared = self.spared_by_pairs(index, leaf, &extra);
         let rights = Rights { leaf, priority, own_only, spared };
+        let demands = self.demands(index);
+        if let Some(found) = self.find_singles(index, &rights, &demands) {
+            return self.put_in_force(index, found);
+        }
         let (candidates, grace) = self.candidates(&rights, &extra);
         if candidates.is_empty() {
             return false;
         }
-        let demands = self.demands(index);
         let going = self.going();
         let allowed = &self.disruptions_allowed();
-        let claim =
-            Claim { leaf, demands: &demands, needed, extra: &extra, going: &going, allowed };
+        let at_most = &self.narrowed_guarantee(index);
+        let (demands, extra, going) = (&*demands, &*extra, &*going);
+        let claim = Claim { leaf, demands, needed, extra, going, allowed, at_most };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
         self.lift_drains(&own, true);
@@ -171,14 +182,19 @@ impl Scheduler {
             &candidates,
         );
         self.lift_drains(&own, false);
-        let plan = match plan {
-            RoomAnswer::Placed(plan) => plan,
-            RoomAnswer::No => return false,
+        match plan {
+            RoomAnswer::Placed(plan) => self.put_in_force(index, Found { plan, candidates, grace }),
+            RoomAnswer::No => false,
             RoomAnswer::NotFound => {
                 self.tallies.searches_unproved += 1;
-                return false;
+                false
             }
-        };
+        }
+    }
+
+    /// Whether eviction budgets have room for a plan, and it is in force now.
+    fn put_in_force(&mut self, index: GroupIndex, found: Found) -> bool {
+        let Found { plan, candidates, grace } = found;
         let mut taken = BTreeMap::new();
         for (place, pods, _) in &plan.victims {
             if !candidates[*place].leaving {
@@ -203,7 +219,7 @@ impl Scheduler {
     }
 
     /// Victims of all plans in force that still take room.
-    fn going(&self) -> Vec<(QueueIndex, Assignment)> {
+    pub(super) fn going(&self) -> Vec<(QueueIndex, Assignment)> {
         let victims = self.plans.values().flat_map(Plan::victims);
         let charged = victims.filter_map(|at| {
             let pod = self.pods.get(at);
@@ -240,9 +256,7 @@ impl Scheduler {
         // taken out for as long as it is walked through
         let holders = std::mem::take(&mut self.holders);
         for index in holders.iter().copied() {
-            let group = self.groups.get(index);
-            let Some(leaf) = group.leaf else { continue };
-            let priority = group.priority;
+            let Some(leaf) = self.groups.get(index).leaf else { continue };
             let stance = match known.get(&leaf) {
                 Some(stance) => *stance,
                 None => {
@@ -251,19 +265,7 @@ impl Scheduler {
                     stance
                 }
             };
-            let lower = priority < rights.priority;
-            let equal = priority == rights.priority && leaf == rights.leaf;
-            let given = stance.may_give && (lower || equal);
-            let whole = if given { lower || is_made(Fault::EqualTaken) } else { stance.is_open };
-            if !(given || stance.is_open) || self.is_held_fast(index) {
-                continue;
-            }
-            if let Some(until) = self.spared_until(index, &rights.spared) {
-                self.tallies.pairs_spared += 1;
-                self.retry_room_at(until);
-                continue;
-            }
-            candidates.extend(self.candidate(index, leaf, given, whole));
+            candidates.extend(self.candidate_for(rights, stance, index));
             grace.resize(candidates.len(), stance.grace_ms);
         }
         self.holders = holders;
@@ -272,8 +274,32 @@ impl Scheduler {
         (candidates, grace)
     }
 
+    /// What a claimant may take of a gang.
+    pub(super) fn candidate_for(
+        &mut self,
+        rights: &Rights,
+        stance: Stance,
+        index: GroupIndex,
+    ) -> Option<Candidate> {
+        let group = self.groups.get(index);
+        let (leaf, priority) = (group.leaf?, group.priority);
+        let lower = priority < rights.priority;
+        let equal = priority == rights.priority && leaf == rights.leaf;
+        let given = stance.may_give && (lower || equal);
+        let whole = if given { lower || is_made(Fault::EqualTaken) } else { stance.is_open };
+        if !(given || stance.is_open) || self.is_held_fast(index) {
+            return None;
+        }
+        if let Some(until) = self.spared_until(index, &rights.spared) {
+            self.tallies.pairs_spared += 1;
+            self.retry_room_at(until);
+            return None;
+        }
+        self.candidate(index, leaf, given, whole)
+    }
+
     /// What a claimant may do to the gangs of a leaf.
-    fn stance(
+    pub(super) fn stance(
         &mut self,
         rights: &Rights,
         leaf: QueueIndex,
@@ -296,7 +322,11 @@ impl Scheduler {
 
     /// Ancestors below which the claimant is within its share everywhere: from anywhere under them
     /// it may reclaim.
-    fn reach(&mut self, rights: &Rights, extra: &Amounts) -> Vec<QueueIndex> {
+    pub(super) fn reach(
+        &mut self,
+        rights: &Rights,
+        extra: &[(ResourceId, i64)],
+    ) -> Vec<QueueIndex> {
         let mut reach = Vec::new();
         let mut queue = rights.leaf;
         while let Some(above) = self.fair.parent(queue).filter(|_| !rights.own_only) {
@@ -322,10 +352,14 @@ impl Scheduler {
         let group = self.groups.get(index);
         let mut next_end: Option<Timestamp> = None;
         let mut is_young = false;
+        // what a member says counts for its gang; a time to come is none
+        let mut saved = group.created;
+        let wall = self.wall();
         let mut members: SmallVec<[Member; 16]> = SmallVec::new();
         for member in group.members.iter().copied() {
             let pod = self.pods.get(member);
             let (PodState::Bound, Some(node)) = (pod.state, pod.node) else { continue };
+            saved = saved.max(pod.checkpoint.unwrap_or(saved).min(wall));
             let end = self.safe_until(pod, runtime_ms);
             let young = end > self.now;
             if young {
@@ -337,15 +371,22 @@ impl Scheduler {
                 members.push((kept, Reverse(pod.created), member, pod.class, node));
             }
         }
-        // the youngest go first, headers and protected pods not at all before the others
-        members.sort_unstable();
+        // the reverse of how they join: the youngest first, headers and protected pods not at all
+        // before the others
+        members.sort_by(|a, b| {
+            let name = |member: &Member| &self.pods.get(member.2).name;
+            (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| name(b).cmp(name(a)))
+        });
         let single = members.iter().filter(|(kept, ..)| !kept).count();
-        let min = if is_made(Fault::MinimumIgnored) { 0 } else { group.min_member };
+        let less = u32::from(is_made(Fault::MinimumIgnored) && group.min_member > 1);
+        let min = group.min_member - less;
         let spare = group.counts.settled().saturating_sub(min);
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
         let whole = whole && !is_young && group.counts.assumed == 0;
         let name = group.name.as_ref().map_or("", |(_, name)| name);
-        let rank = (queue_priority, group.priority, group.created.0.saturating_neg(), digest(name));
+        let since = saved.0.saturating_neg();
+        let rank = (queue_priority, group.priority, group.reclaim_rank, 0, since, digest(name));
+        let growth = group.growth();
         if let Some(end) = next_end {
             self.retry_room_at(end);
         }
@@ -371,6 +412,7 @@ impl Scheduler {
                 .collect(),
             tasks: self.task_spares(index, &pods),
             rank,
+            growth,
         })
     }
 
@@ -385,7 +427,7 @@ impl Scheduler {
 
     /// Pods that are on their way out anyway: their room costs nothing but the wait. Those that
     /// did not go in time are not waited for again.
-    fn leaving_candidate(&self, leaf: QueueIndex) -> Option<Candidate> {
+    pub(super) fn leaving_candidate(&self, leaf: QueueIndex) -> Option<Candidate> {
         let pods: Vec<Assignment> = self
             .leaving
             .iter()
@@ -406,7 +448,8 @@ impl Scheduler {
             pods,
             kept: 0,
             tasks: TaskSpares::default(),
-            rank: (i32::MIN, i32::MIN, i64::MIN, 0),
+            rank: (i32::MIN, i32::MIN, i16::MIN, i64::MIN, i64::MIN, 0),
+            growth: Growth::default(),
         })
     }
 }

@@ -274,6 +274,9 @@ pub(crate) struct PodSpec {
     pub(crate) task_group: Option<String>,
     pub(crate) task_group_min: Option<String>,
     pub(crate) preemptible: Option<String>,
+    pub(crate) reclaim_rank: Option<String>,
+    /// It saved its work that long ago.
+    pub(crate) checkpoint: Option<String>,
     pub(crate) queue: Option<String>,
     /// The label of the same key.
     pub(crate) queue_label: Option<String>,

@@ -7,7 +7,7 @@ use crate::format::{
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
     MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, TASK_GROUP, TASK_GROUP_MIN, parse_group, parse_header,
-    parse_non_preemptible, parse_queue, parse_task,
+    parse_non_preemptible, parse_queue, parse_reclaim_rank, parse_task,
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
@@ -315,6 +315,9 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,
         task: task.clone().map(Box::new),
+        reclaim_rank: parse_reclaim_rank(spec.reclaim_rank.as_deref())
+            .unwrap_or_else(|error| panic!("{error}")),
+        checkpoint: ago(&spec.checkpoint),
         non_preemptible: parse_non_preemptible(spec.preemptible.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),
         class: class(spec, profile),

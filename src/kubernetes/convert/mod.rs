@@ -86,6 +86,8 @@ impl Converter {
             labels: profile.map(|_| labels(&object.meta)).unwrap_or_default(),
             header: said.header,
             task: said.task,
+            reclaim_rank: said.reclaim_rank,
+            checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
             told: told(status),
             class,
@@ -133,7 +135,8 @@ impl Converter {
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
         let non_preemptible = contract::parse_non_preemptible(annotation(contract::PREEMPTIBLE))?;
-        Ok(Said { group: group.map(Ok), queue, header, task, non_preemptible })
+        let reclaim_rank = contract::parse_reclaim_rank(annotation(contract::RECLAIM_RANK))?;
+        Ok(Said { group: group.map(Ok), queue, header, task, reclaim_rank, non_preemptible })
     }
 }
 
@@ -144,7 +147,13 @@ struct Said {
     queue: Option<Box<str>>,
     header: bool,
     task: Option<Box<Task>>,
+    reclaim_rank: i16,
     non_preemptible: bool,
+}
+
+fn checkpoint(meta: &Meta) -> Option<WallTime> {
+    let time: jiff::Timestamp = meta.annotation(contract::CHECKPOINT_AT)?.parse().ok()?;
+    Some(WallTime(time.as_millisecond()))
 }
 
 fn labels(meta: &Meta) -> Labels {

@@ -1,7 +1,7 @@
 //! Metadata, of which most is skipped.
 
 use super::scalar::Time;
-use crate::model::contract::{EVICT_AT, QUEUE};
+use crate::model::contract::EVICT_AT;
 use crate::model::{Uid, WallTime};
 use kube::api::ObjectMeta;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -25,7 +25,7 @@ pub struct Meta {
     pub deletion_grace: Option<i64>,
     /// Annotations under `mss-scheduler.io/`.
     pub annotations: Vec<(Box<str>, Box<str>)>,
-    /// Labels; of a queue's only [`QUEUE`], as its others decide nothing here.
+    /// Labels.
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// The owner reference that is the controller.
     pub controller: Option<Uid>,
@@ -78,20 +78,13 @@ impl Meta {
 
 impl<'de> Deserialize<'de> for Meta {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::<Raw<true>>::deserialize(deserializer)?.map(Self::from).unwrap_or_default())
+        Ok(Option::<Raw>::deserialize(deserializer)?.map(Self::from).unwrap_or_default())
     }
-}
-
-/// As [`Meta`]'s own, but of the labels only [`QUEUE`] is read.
-pub(super) fn with_queue_label<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Meta, D::Error> {
-    Ok(Option::<Raw<false>>::deserialize(deserializer)?.map(Meta::from).unwrap_or_default())
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw<const LABELS: bool> {
+struct Raw {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -104,13 +97,13 @@ struct Raw<const LABELS: bool> {
     #[serde(default)]
     annotations: Pairs<Ours>,
     #[serde(default)]
-    labels: Pairs<LabelsIf<LABELS>>,
+    labels: Pairs<All>,
     #[serde(default)]
     owner_references: Controller,
 }
 
-impl<const LABELS: bool> From<Raw<LABELS>> for Meta {
-    fn from(raw: Raw<LABELS>) -> Self {
+impl From<Raw> for Meta {
+    fn from(raw: Raw) -> Self {
         Self {
             object: ObjectMeta {
                 name: raw.name,
@@ -143,12 +136,11 @@ impl Keep for Ours {
     }
 }
 
-/// All labels, or [`QUEUE`] alone.
-struct LabelsIf<const KEEP: bool>;
+struct All;
 
-impl<const KEEP: bool> Keep for LabelsIf<KEEP> {
-    fn keep(key: &str) -> bool {
-        KEEP || key == QUEUE
+impl Keep for All {
+    fn keep(_key: &str) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is read of a Queue.
 
-use super::meta::{Meta, with_queue_label};
+use super::meta::Meta;
 use crate::model::contract;
 use k8s_openapi::ClusterResourceScope;
 use kube::Resource;
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct QueueObject {
     /// Metadata, without labels.
-    #[serde(default, rename = "metadata", deserialize_with = "with_queue_label")]
+    #[serde(default, rename = "metadata")]
     pub meta: Meta,
     /// `spec`, as it came.
     #[serde(default)]

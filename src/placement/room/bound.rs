@@ -1,8 +1,12 @@
-//! A bound from above: what fits if every candidate gave all that it could.
+//! Bounds from above: what fits if every candidate gave all that it could, and if queues gave as
+//! much as their shares allow, from wherever it serves best.
 
 use super::{Demand, Search};
-use crate::cluster::NodeIndex;
+use crate::cluster::{Assignment, ClassId, NodeIndex, ResourceId};
+use crate::fairshare::QueueIndex;
 use crate::framework::Reads;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 impl Search<'_> {
     /// Whether no set of victims seats all pods of the demand: each node is given the most that
@@ -14,10 +18,77 @@ impl Search<'_> {
         for node in (0..self.slots.len()).map(NodeIndex::at) {
             total += self.most_on(node, needed);
             if total >= needed {
-                return false;
+                return self.is_beyond_shares(demand.class, needed);
             }
         }
         true
+    }
+
+    /// Whether the seats take more of the one contested resource than all queues could give. What a
+    /// node lacks for so many seats must be given there; who gives it, and what goes besides, is
+    /// left open. O(nodes x seats on them + candidates' pods x depth).
+    fn is_beyond_shares(&mut self, class: ClassId, needed: u32) -> bool {
+        let [resource] = self.contested[..] else { return false };
+        let amount = self.cluster.class(class).request(resource);
+        if amount <= 0 || !self.cluster.narrowed().is_empty() {
+            return false;
+        }
+        let most = self.most_given(resource);
+        let mut costs: Vec<i64> = Vec::new();
+        for node in (0..self.slots.len()).map(NodeIndex::at) {
+            let seats = i64::from(self.most_on(node, needed));
+            let free =
+                self.cluster.allocatable(resource, node) - self.cluster.requested(resource, node);
+            let cost = |seats: i64| (seats * amount - free).max(0);
+            costs.extend((1..=seats).map(|seat| cost(seat) - cost(seat - 1)));
+        }
+        // a node's seats grow dearer one by one, so the cheapest of all are some of each node's first
+        costs.sort_unstable();
+        costs.iter().take(needed as usize).sum::<i64>() > most
+    }
+
+    /// How much of a resource all candidates together could give at most: those whose shares
+    /// protect them, at each queue, what it holds above its share, and one unit that carries it
+    /// below.
+    fn most_given(&mut self, resource: ResourceId) -> i64 {
+        let mut sum = 0;
+        // by depth, the lowest first: what is given below a queue, and the greatest unit there
+        let mut queues: BTreeMap<(Reverse<usize>, QueueIndex), (i64, i64)> = BTreeMap::new();
+        for candidate in self.candidates {
+            let held = |pod: &Assignment| self.cluster.class(pod.class).request(resource);
+            let all: i64 = candidate.pods.iter().map(held).sum();
+            if candidate.given || candidate.leaving {
+                sum += all;
+                continue;
+            }
+            let single = candidate.pods[..candidate.pods.len() - candidate.kept].iter().map(held);
+            let unit = if candidate.whole { all } else { single.clone().max().unwrap_or(0) };
+            let given = if candidate.whole { all } else { single.sum() };
+            let depth = self.fair.path(candidate.leaf).count();
+            let known = queues.entry((Reverse(depth), candidate.leaf)).or_default();
+            *known = (known.0 + given, known.1.max(unit));
+        }
+        while let Some(((Reverse(depth), queue), (given, unit))) = queues.pop_first() {
+            let above = self
+                .fair
+                .parent(queue)
+                .filter(|_| queue != self.fair.common_ancestor(queue, self.claimant));
+            let Some(above) = above else {
+                sum += given;
+                continue;
+            };
+            let less = self.less.of(queue).iter().filter(|(known, _)| *known == resource);
+            let less: i64 = less.map(|(_, amount)| *amount).sum();
+            let held = i128::from(self.fair.allocated(queue, resource) - less) * 1000;
+            let excess = held - self.fair.deserved_milli(queue, resource);
+            // before the last one is taken something is left of the excess
+            let before_last =
+                i64::try_from((excess + 999).div_euclid(1000) - 1).unwrap_or(i64::MAX);
+            let most = if excess > 0 { before_last.saturating_add(unit) } else { 0 };
+            let known = queues.entry((Reverse(depth - 1), above)).or_default();
+            *known = (known.0 + given.min(most), known.1.max(unit));
+        }
+        sum
     }
 
     /// How many pods of the class could fit on a node at most.

@@ -6,7 +6,7 @@
 //! made again.
 
 use super::{Claim, Demand, Search, Taken};
-use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId};
+use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::placement::place::{Failure, place_group};
 use crate::placement::{Gate, Rankings};
@@ -58,7 +58,7 @@ impl Search<'_> {
             if self.closed.is_empty() { None } else { Some(&mut gate) };
         let mut seated = place_group(self.cluster, rankings, self.profile, demands, bounds, gate)?;
         let seats = seated.assumed().copied().collect();
-        seated.rollback(self.cluster, crate::cluster::Statement::default().checkpoint());
+        seated.rollback(self.cluster, Statement::default().checkpoint());
         Ok(seats)
     }
 
@@ -74,13 +74,19 @@ impl Search<'_> {
     }
 
     /// A narrowed resource of which the seats take more than the claimant may have: a limit is
-    /// exceeded, others keep it, or it is not due to the claimant and others give something.
+    /// exceeded, others keep it, the claim allows no more, or it is not due to the claimant and
+    /// others give something.
     pub(super) fn overdrawn(&mut self, seats: &[Assignment]) -> Option<ResourceId> {
+        if self.cluster.narrowed().is_empty() {
+            return None;
+        }
         let givers: Vec<QueueIndex> = self.givers().collect();
         let held = self.narrowed_of(seats.iter().copied());
         held.into_iter().map(|amount| (amount.0, [amount])).find_map(|(resource, amount)| {
-            let Self { fair, less, .. } = self;
+            let Self { fair, less, at_most, .. } = self;
             let less = |queue| less.of(queue);
+            let at_most = at_most.iter().find(|(known, _)| *known == resource);
+            let fast = at_most.is_none_or(|(_, most)| amount[0].1 <= *most);
             let path: Vec<QueueIndex> = fair.path(self.claimant).collect();
             let mut queues = path.iter().copied();
             let within = queues.all(|queue| fair.is_within_ceiling(queue, &amount, less(queue)));
@@ -90,7 +96,7 @@ impl Search<'_> {
                 let mut below = path.iter().copied().take_while(|queue| *queue != ancestor);
                 below.all(|queue| fair.is_entitled_less(queue, &amount, less(queue)))
             });
-            (!(within && lent && due)).then_some(resource)
+            (!(fast && within && lent && due)).then_some(resource)
         })
     }
 

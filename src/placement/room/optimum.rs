@@ -5,7 +5,7 @@
 //! node. What the nodes still to come need at least, were members not bound to gangs, turns the
 //! search back early.
 
-use super::{NO_PRIORITY, Priority, Rank, Search, Taken, Unit};
+use super::{NO_PRIORITY, NO_RANK, Priority, Rank, Search, Taken, Unit};
 use crate::cluster::{Assignment, ClassId, NodeIndex};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -17,8 +17,6 @@ const EFFORT_MAX: u32 = 20_000;
 
 /// The highest priority of a gang that ends, gangs ended, pods evicted, the highest rank hit.
 type Price = (Priority, u32, u32, Rank);
-
-const NO_RANK: Rank = (i32::MIN, i32::MIN, i64::MIN, 0);
 
 /// Members that go on one node, none of which could stay for as many slots.
 struct Choice {
@@ -162,12 +160,16 @@ impl Search<'_> {
         for taken in units {
             let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
             let candidate = &self.candidates[place];
-            if matches!(taken.unit, Unit::Gang(_)) {
-                price.0 = price.0.max(self.priority(place));
-                price.1 += 1;
-            }
+            let rank = match taken.unit {
+                Unit::Elastic(..) => candidate.class_rank(),
+                Unit::Gang(_) => {
+                    price.0 = price.0.max(self.priority(place));
+                    price.1 += 1;
+                    candidate.rank
+                }
+            };
             price.2 += if candidate.leaving { 0 } else { taken.pods.len() as u32 };
-            price.3 = price.3.max(candidate.rank);
+            price.3 = price.3.max(rank);
         }
         price
     }
@@ -266,7 +268,7 @@ impl Search<'_> {
             if slots > list.before && self.is_lean(o, list)? {
                 let members = list.members.iter();
                 let costly = members.clone().filter(|(place, _)| !self.candidates[*place].leaving);
-                let ranks = members.clone().map(|(place, _)| self.candidates[*place].rank);
+                let ranks = members.clone().map(|(place, _)| self.candidates[*place].class_rank());
                 list.choices.push(Choice {
                     gained: slots - list.before,
                     pods: costly.count() as u32,
@@ -368,6 +370,17 @@ impl Search<'_> {
         }
         units.iter().for_each(|taken| self.count_less(taken, 1));
         keeps
+    }
+
+    /// Whether the units taken and this one are due in some order.
+    pub(super) fn is_due_in_some_order(&mut self, unit: Unit) -> bool {
+        let taken = self.would_take(unit);
+        let units = std::mem::take(&mut self.units);
+        self.count_less(&taken, 1);
+        let is_due = self.keeps_shares(&units, &taken);
+        self.count_less(&taken, -1);
+        self.units = units;
+        is_due
     }
 
     fn is_due(&mut self, taken: &Taken) -> bool {

@@ -1,8 +1,8 @@
 //! What shares and limits allow: whom the claimant may take from, and what its own must give first.
 
 use super::{Search, Unit};
-use crate::cluster::{Assignment, ResourceId};
-use crate::fairshare::QueueIndex;
+use crate::cluster::{Assignment, Cluster, ResourceId};
+use crate::fairshare::{FairShare, QueueIndex};
 use crate::model::fault::{Fault, is_made};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -17,6 +17,22 @@ pub(super) struct Less {
 impl Less {
     pub(super) fn of(&self, queue: QueueIndex) -> &[(ResourceId, i64)] {
         self.by_queue.get(queue.index()).map_or(&[], |less| less)
+    }
+
+    /// Counts what a pod holds as taken from its queues, or as put back.
+    pub(super) fn add_pod(
+        &mut self,
+        (cluster, fair): (&Cluster, &FairShare),
+        leaf: QueueIndex,
+        pod: Assignment,
+        sign: i64,
+    ) {
+        let charges = cluster.charges(pod.class, cluster.offer(pod.node));
+        let mut queue = Some(leaf);
+        while let Some(at) = queue {
+            self.add(at, &charges, sign);
+            queue = fair.parent(at);
+        }
     }
 
     fn add(&mut self, queue: QueueIndex, amounts: &[(ResourceId, i64)], sign: i64) {
@@ -42,6 +58,28 @@ pub(super) enum Bound {
     Deserved,
 }
 
+/// Whether every queue from a leaf up to below its common ancestor with the claimant holds more
+/// than it deserves of what is contested, less what is taken on paper.
+pub(super) fn is_above_in(
+    fair: &mut FairShare,
+    (leaf, claimant): (QueueIndex, QueueIndex),
+    contested: &[ResourceId],
+    less: &Less,
+) -> bool {
+    let ancestor = fair.common_ancestor(leaf, claimant);
+    let mut queue = leaf;
+    while queue != ancestor {
+        if !fair.is_above(queue, contested, less.of(queue)) {
+            return false;
+        }
+        queue = fair.parent(queue).expect("the ancestor is on the way to the root");
+        if is_made(Fault::SkippedAncestor) {
+            break;
+        }
+    }
+    true
+}
+
 impl Search<'_> {
     /// Whether every queue from a leaf up to below the common ancestor with the claimant holds more
     /// than it deserves of what is contested, less what is taken on paper.
@@ -53,29 +91,12 @@ impl Search<'_> {
     }
 
     pub(super) fn is_above_in(&mut self, leaf: QueueIndex, contested: &[ResourceId]) -> bool {
-        let ancestor = self.fair.common_ancestor(leaf, self.claimant);
-        let mut queue = leaf;
-        while queue != ancestor {
-            let less = self.less.of(queue);
-            if !self.fair.is_above(queue, contested, less) {
-                return false;
-            }
-            queue = self.fair.parent(queue).expect("the ancestor is on the way to the root");
-            if is_made(Fault::SkippedAncestor) {
-                break;
-            }
-        }
-        true
+        is_above_in(self.fair, (leaf, self.claimant), contested, &self.less)
     }
 
     /// Counts what a pod holds as taken from its queues on paper, or as put back.
     pub(super) fn less_by(&mut self, leaf: QueueIndex, pod: Assignment, sign: i64) {
-        let charges = self.cluster.charges(pod.class, self.cluster.offer(pod.node));
-        let mut queue = Some(leaf);
-        while let Some(at) = queue {
-            self.less.add(at, &charges, sign);
-            queue = self.fair.parent(at);
-        }
+        self.less.add_pod((self.cluster, self.fair), leaf, pod, sign);
     }
 
     /// Whether the claimant would stay within a bound at one queue.
@@ -165,12 +186,14 @@ impl Search<'_> {
             let single = candidate.pods.len() - candidate.kept;
             let elastic = (0..single).map(|at| Unit::Elastic(place, at));
             for unit in elastic.chain([Unit::Gang(place)]) {
-                let (whole, pod) = match unit {
-                    Unit::Elastic(_, at) => (false, candidate.pods[at]),
-                    Unit::Gang(_) => (true, candidate.pods[0]),
+                let (whole, pod, rank) = match unit {
+                    Unit::Elastic(_, at) => {
+                        (false, candidate.pods[at], candidate.single_rank(self.gone(place)))
+                    }
+                    Unit::Gang(_) => (true, candidate.pods[0], candidate.rank),
                 };
                 let held = self.held_of_asked(pod);
-                let price = (whole, candidate.rank, Reverse(held), place);
+                let price = (whole, rank, Reverse(held), place);
                 let is_cheaper = best.as_ref().is_none_or(|(known, _)| price < *known);
                 if is_cheaper && held > 0 && self.is_legal(unit) {
                     best = Some((price, unit));

@@ -1,6 +1,6 @@
 //! The greedy search: the cheapest way to fit one more pod anywhere, again and again.
 
-use super::{Cost, NO_PRIORITY, Rank, Search, Taken, Unit};
+use super::{Cost, NO_PRIORITY, NO_RANK, Rank, Search, Unit};
 use crate::cluster::{ClassId, NodeIndex, ResourceId};
 use crate::framework::Reads;
 use rustc_hash::FxHashMap;
@@ -49,6 +49,7 @@ impl Search<'_> {
         let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
         let here = self.on_node.get(&node)?.clone();
         let mut used: FxHashMap<(usize, Option<usize>), u32> = FxHashMap::default();
+        let mut seen: FxHashMap<usize, u32> = FxHashMap::default();
         let mut elastic = Vec::new();
         for (place, at) in &here {
             let candidate = &self.candidates[*place];
@@ -56,7 +57,10 @@ impl Search<'_> {
             if single && self.is_legal(Unit::Elastic(*place, *at)) {
                 let useful = self.useful(&lacking, candidate.pods[*at].class);
                 let costs = !candidate.leaving;
-                elastic.push((costs, Reverse(useful), candidate.rank, *place, *at));
+                let before = seen.entry(*place).or_default();
+                let rank = candidate.single_rank(self.gone(*place) + *before);
+                *before += 1;
+                elastic.push((costs, Reverse(useful), rank, *place, *at));
             }
         }
         elastic.sort_unstable();
@@ -123,33 +127,80 @@ impl Search<'_> {
         }
     }
 
-    fn cost(&mut self, node: NodeIndex, units: &[Unit], gangs: bool) -> Cost {
+    fn cost(&self, node: NodeIndex, units: &[Unit], gangs: bool) -> Cost {
         let mut highest = NO_PRIORITY;
         let mut ended = 0;
         let mut pods = 0;
-        let mut rank = (i32::MIN, i32::MIN, i64::MIN, 0);
+        let mut rank = NO_RANK;
+        let mut singles: SmallVec<[usize; 8]> = SmallVec::new();
         for unit in units {
-            let (Unit::Elastic(place, _) | Unit::Gang(place)) = *unit;
-            rank = rank.max(self.candidates[place].rank);
-            match unit {
-                Unit::Elastic(..) => pods += u64::from(!self.candidates[place].leaving),
+            match *unit {
+                Unit::Elastic(place, _) => {
+                    let before = singles.iter().filter(|known| **known == place).count() as u32;
+                    rank = rank.max(self.candidates[place].single_rank(self.gone(place) + before));
+                    singles.push(place);
+                    pods += u64::from(!self.candidates[place].leaving);
+                }
                 Unit::Gang(place) => {
                     ended += 1;
-                    highest = highest.max(self.priority(*place));
-                    pods += self.taken[*place].iter().filter(|taken| !**taken).count() as u64;
+                    rank = rank.max(self.candidates[place].rank);
+                    highest = highest.max(self.priority(place));
+                    pods += self.taken[place].iter().filter(|taken| !**taken).count() as u64;
                 }
             }
         }
         // a whole gang makes room on other nodes too
         let mut gained = 1;
         if gangs && ended > 0 {
-            let before = self.total;
-            let taken: SmallVec<[Taken; 8]> = units.iter().map(|unit| self.take(*unit)).collect();
-            gained = u64::from(self.total.min(self.needed).saturating_sub(before)).max(1);
-            taken.iter().for_each(|taken| self.put_back(taken));
+            gained = u64::from(self.gained(units)).max(1);
         }
         let tie = self.cluster.node(node).tie;
         (highest, ended * 1000 / gained, pods * 1000 / gained, rank, tie)
+    }
+
+    /// How many more of the members that lack a seat fit without these units, by what they ask for.
+    fn gained(&self, units: &[Unit]) -> u32 {
+        let mut pods: SmallVec<[(NodeIndex, ClassId); 64]> = SmallVec::new();
+        for unit in units {
+            match *unit {
+                Unit::Elastic(place, at) => {
+                    let pod = self.candidates[place].pods[at];
+                    pods.push((pod.node, pod.class));
+                }
+                Unit::Gang(place) => {
+                    let all = self.candidates[place].pods.iter().enumerate();
+                    let others = all.filter(|(at, _)| {
+                        !self.taken[place][*at] && !units.contains(&Unit::Elastic(place, *at))
+                    });
+                    pods.extend(others.map(|(_, pod)| (pod.node, pod.class)));
+                }
+            }
+        }
+        pods.sort_unstable();
+        let slots = pods.chunk_by(|a, b| a.0 == b.0).map(|here| {
+            let node = here[0].0;
+            self.fits_without(node, here).saturating_sub(self.slots[node.index()])
+        });
+        let slots: u32 = slots.sum();
+        slots.min(self.needed.saturating_sub(self.total))
+    }
+
+    /// How many pods of the class fit on a node without these.
+    fn fits_without(&self, node: NodeIndex, pods: &[(NodeIndex, ClassId)]) -> u32 {
+        let class = self.cluster.class(self.class);
+        if self.cluster.node(node).node.is_none()
+            || self.is_closed(node)
+            || !self.profile.passes(Reads::Facts, self.cluster, class, node)
+        {
+            return 0;
+        }
+        let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
+        let fits = class.requests.iter().filter(|(_, amount)| *amount > 0).map(|(r, amount)| {
+            let given: i64 = pods.iter().map(|(_, pod)| self.cluster.class(*pod).request(*r)).sum();
+            let free = self.cluster.allocatable(*r, node) - self.cluster.requested(*r, node);
+            u32::try_from(((free + given) / amount).clamp(0, i64::from(most))).expect("clamped")
+        });
+        fits.min().unwrap_or(most)
     }
 
     /// What keeps one more pod off a node, by resource; `None`: something that no eviction helps.

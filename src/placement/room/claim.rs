@@ -1,0 +1,111 @@
+//! What a search is asked, and what it answers.
+
+use crate::cluster::{Assignment, PodIndex, ResourceId};
+use crate::fairshare::QueueIndex;
+use crate::model::Growth;
+use crate::placement::Demand;
+
+/// A gang that may lose members.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where it is charged.
+    pub leaf: QueueIndex,
+    /// It ranks below the claimant in the claimant's own queue: shares do not protect it.
+    pub given: bool,
+    /// Its pods are on their way out already: they cost only the wait.
+    pub leaving: bool,
+    /// Members above its minimum, which may go one by one.
+    pub spare: u32,
+    /// Whether it may go whole.
+    pub whole: bool,
+    /// Its members on nodes; those that go first, first.
+    pub pods: Vec<Assignment>,
+    /// The disruption budget of each of `pods`, as its place in [`Claim::allowed`]; empty: none has
+    /// any.
+    pub budgets: Vec<Option<u32>>,
+    /// How many at the end of `pods` go only with the whole gang: headers, protected pods.
+    pub kept: usize,
+    /// What its task groups keep back.
+    pub tasks: TaskSpares,
+    /// Of gangs that go whole the lowest goes first.
+    pub rank: Rank,
+    /// How far it has grown: of gangs whose ranks agree in what comes before the work lost, the one
+    /// that has grown furthest loses the next single member.
+    pub growth: Growth,
+}
+
+/// Members above the minimum of each task group of a gang, and to which group each of its pods
+/// belongs; both empty for a gang without.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSpares {
+    /// Per group; there is one without end for pods that belong to none.
+    pub spare: Vec<u32>,
+    /// Per pod.
+    pub of: Vec<usize>,
+}
+
+/// Queue priority, pod priority, how dear it says it is to interrupt; then, for a single member,
+/// minus how far its gang has grown; then minus when what is lost began, and a stable hash.
+pub type Rank = (i32, i32, i16, i64, i64, u64);
+
+/// For whom room is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Where it will be charged.
+    pub leaf: QueueIndex,
+    /// Its pending members by class.
+    pub demands: &'a [Demand],
+    /// Members that must be seated.
+    pub needed: u32,
+    /// What these members ask for in all.
+    pub extra: &'a [(ResourceId, i64)],
+    /// Victims of other plans, with their leaves: their room is coming free without this one.
+    pub going: &'a [(QueueIndex, Assignment)],
+    /// Pods that may be evicted of each disruption budget.
+    pub allowed: &'a [i64],
+    /// How much its seats may take of narrowed resources; those not named are free.
+    pub at_most: &'a [(ResourceId, i64)],
+}
+
+/// Who goes, and who is seated where once they have gone.
+#[derive(Clone, Debug, Default)]
+pub struct RoomPlan {
+    /// Per victim gang: its place among the candidates, the members that go, and whether all do.
+    pub victims: Vec<(usize, Vec<PodIndex>, bool)>,
+    /// The claimant's members.
+    pub seats: Vec<Assignment>,
+}
+
+/// What a search came to.
+#[derive(Clone, Debug)]
+pub enum RoomAnswer {
+    /// These go and those are seated.
+    Placed(RoomPlan),
+    /// No admissible set of victims seats the claim: this is proved.
+    No,
+    /// None was found, and there may be one.
+    NotFound,
+}
+
+impl Candidate {
+    /// The rank of its next single member, once `gone` have gone: the exact reverse of the order in
+    /// which gangs grow.
+    #[must_use]
+    pub fn single_rank(&self, gone: u32) -> Rank {
+        let (queue, pod, dear, .., hash) = self.rank;
+        (queue, pod, dear, -self.growth.part(gone), -self.growth.created.0, !hash)
+    }
+
+    /// What of a single member's rank is the same whichever goes first.
+    pub(super) fn class_rank(&self) -> Rank {
+        let (queue, pod, dear, ..) = self.rank;
+        (queue, pod, dear, i64::MIN, i64::MIN, 0)
+    }
+
+    /// Whether taking one unit of it may forbid another.
+    pub(super) fn is_tied(&self) -> bool {
+        let single = self.pods.len() - self.kept;
+        let bound = (self.spare as usize) < single || !self.tasks.of.is_empty();
+        !self.given || !self.budgets.is_empty() || !self.whole && bound
+    }
+}
