@@ -30,6 +30,8 @@ pub enum Fault {
     EqualTaken,
     /// Victims stay in the plan that turned out not to be needed.
     NothingSpared,
+    /// Priority takes from another user of the queue what is within that user's share.
+    UserTaken,
     /// Evictions are not counted against the budget.
     BudgetNotCharged,
     /// The seats of a plan are free for all until they are taken.

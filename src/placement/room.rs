@@ -103,7 +103,7 @@ struct Search<'a> {
 
 /// Finds whom to evict so that the claim is seated. Units are taken only while every queue on their
 /// path below the common ancestor with the claimant holds more than it deserves of what is
-/// contested; candidates that are `given` are taken whatever their share.
+/// contested; what the claimant's own user gives is taken whatever its share.
 /// O(nodes + victims x log nodes + victims x members).
 ///
 /// Of victims on at most 8 nodes, for members of one class, the cheapest set is found: the highest
@@ -224,7 +224,7 @@ impl<'a> Search<'a> {
         self.contested = contested(self.cluster, demands);
         self.is_proved = demands.len() == 1
             && self.closed.is_empty()
-            && !self.candidates.iter().any(Candidate::is_tied);
+            && !self.candidates.iter().any(|candidate| candidate.is_tied(claim.leaf));
         for (leaf, pod) in claim.going {
             self.move_off(*pod, true);
             self.less_by(*leaf, *pod, 1);
@@ -363,10 +363,11 @@ impl Search<'_> {
         let narrowed = !self.cluster.narrowed().is_empty();
         there
             && self.is_allowed(unit)
-            && (given
+            && (!candidate.is_sheltered(self.claimant)
                 || (self.is_above(leaf) || self.is_reordered && self.is_due_in_some_order(unit))
-                    && self.may_reach(leaf)
-                    && (!narrowed || self.is_due_narrowed(&self.would_take(unit))))
+                    && (given
+                        || self.may_reach(leaf)
+                            && (!narrowed || self.is_due_narrowed(&self.would_take(unit)))))
     }
 
     /// Whether disruption budgets let a unit go.

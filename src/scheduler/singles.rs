@@ -168,7 +168,7 @@ impl Scheduler {
                 }
                 Next::Member(place) => place,
             };
-            let Some(single) = asked.next(place) else { continue };
+            let Some(single) = asked.next(place, rights.leaf) else { continue };
             let node = single.pod.node;
             let going = (!singles.has_seen(node)).then(|| self.going_on(node));
             let mut paper = Paper {
@@ -275,7 +275,7 @@ impl Asked {
     }
 
     /// The next member that neither its task group nor its disruption budget keeps.
-    fn next(&mut self, place: usize) -> Option<Single> {
+    fn next(&mut self, place: usize, claimant: QueueIndex) -> Option<Single> {
         let candidate = &self.candidates[place];
         while self.at[place].0 + candidate.kept < candidate.pods.len() {
             let at = self.at[place].0;
@@ -285,7 +285,8 @@ impl Asked {
                 .is_some_and(|task| self.of_tasks[place][*task] >= candidate.tasks.spare[*task]);
             let budget = candidate.budgets.get(at).copied().flatten();
             if !is_kept && budget.is_none_or(|budget| self.allowed[budget as usize] > 0) {
-                let leaf = (!candidate.given).then_some(candidate.leaf);
+                let is_sheltered = candidate.is_sheltered(claimant);
+                let leaf = is_sheltered.then_some(candidate.leaf);
                 return Some(Single { place, pod: candidate.pods[at], leaf });
             }
         }

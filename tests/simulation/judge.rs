@@ -254,8 +254,11 @@ impl Judge<'_> {
                 })?;
             }
         }
-        check(self.order_exists(&others), || {
-            let from: Vec<&Gang> = others.iter().map(|unit| &unit.gang).collect();
+        // what another user of its queue gives is above that user's share as well
+        let users = |unit: &&Unit| !unit.given || unit.gang.0 != claim.namespace;
+        let sheltered: Vec<&Unit> = units.iter().filter(users).collect();
+        check(self.order_exists(&sheltered), || {
+            let from: Vec<&Gang> = sheltered.iter().map(|unit| &unit.gang).collect();
             format!("E2: of {from:?} one holds no more than its share when it is taken")
         })
     }

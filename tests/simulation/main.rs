@@ -154,7 +154,7 @@ fn story(history: &History) -> String {
 }
 
 /// Each deliberate fault with the numbers of the invariants that it breaks.
-const MADE: [(Fault, &[&str]); 18] = [
+const MADE: [(Fault, &[&str]); 19] = [
     (Fault::AboveOrEqual, &["E2"]),
     (Fault::EntitledByOne, &["E2"]),
     (Fault::SkippedAncestor, &["E2"]),
@@ -167,6 +167,7 @@ const MADE: [(Fault, &[&str]); 18] = [
     (Fault::FirmTaken, &["E7"]),
     (Fault::ProtectionForgotten, &["E7"]),
     (Fault::EqualTaken, &["E2"]),
+    (Fault::UserTaken, &["E2"]),
     (Fault::NothingSpared, &["E1"]),
     (Fault::BudgetNotCharged, &["E7"]),
     (Fault::SeatNotEarmarked, &["I5", "E6"]),

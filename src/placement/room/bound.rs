@@ -42,7 +42,7 @@ impl Search<'_> {
             let cost = |seats: i64| (seats * amount - free).max(0);
             costs.extend((1..=seats).map(|seat| cost(seat) - cost(seat - 1)));
         }
-        // a node's seats grow dearer one by one, so the cheapest of all are some of each node's first
+        // the seats of a node grow dearer one by one: the cheapest are some of each node's first
         costs.sort_unstable();
         costs.iter().take(needed as usize).sum::<i64>() > most
     }
@@ -57,7 +57,7 @@ impl Search<'_> {
         for candidate in self.candidates {
             let held = |pod: &Assignment| self.cluster.class(pod.class).request(resource);
             let all: i64 = candidate.pods.iter().map(held).sum();
-            if candidate.given || candidate.leaving {
+            if !candidate.is_sheltered(self.claimant) || candidate.leaving {
                 sum += all;
                 continue;
             }

@@ -3,6 +3,7 @@
 use crate::cluster::{Assignment, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Growth;
+use crate::model::fault::{Fault, is_made};
 use crate::placement::Demand;
 
 /// A gang that may lose members.
@@ -10,7 +11,8 @@ use crate::placement::Demand;
 pub struct Candidate {
     /// Where it is charged.
     pub leaf: QueueIndex,
-    /// It ranks below the claimant in the claimant's own queue: shares do not protect it.
+    /// It ranks below the claimant in the claimant's own queue: it gives what the claimant asks for
+    /// beyond its share, and only another user's share protects it.
     pub given: bool,
     /// Its pods are on their way out already: they cost only the wait.
     pub leaving: bool,
@@ -102,10 +104,17 @@ impl Candidate {
         (queue, pod, dear, i64::MIN, i64::MIN, 0)
     }
 
+    /// Whether nothing is taken of it but what is above the share of its leaf.
+    #[must_use]
+    pub fn is_sheltered(&self, claimant: QueueIndex) -> bool {
+        let own = self.leaf == claimant || is_made(Fault::UserTaken);
+        !(self.given && own)
+    }
+
     /// Whether taking one unit of it may forbid another.
-    pub(super) fn is_tied(&self) -> bool {
+    pub(super) fn is_tied(&self, claimant: QueueIndex) -> bool {
         let single = self.pods.len() - self.kept;
         let bound = (self.spare as usize) < single || !self.tasks.of.is_empty();
-        !self.given || !self.budgets.is_empty() || !self.whole && bound
+        self.is_sheltered(claimant) || !self.budgets.is_empty() || !self.whole && bound
     }
 }

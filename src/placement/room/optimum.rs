@@ -5,7 +5,7 @@
 //! node. What the nodes still to come need at least, were members not bound to gangs, turns the
 //! search back early.
 
-use super::{NO_PRIORITY, NO_RANK, Priority, Rank, Search, Taken, Unit};
+use super::{Candidate, NO_PRIORITY, NO_RANK, Priority, Rank, Search, Taken, Unit};
 use crate::cluster::{Assignment, ClassId, NodeIndex};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -358,7 +358,7 @@ impl Search<'_> {
     /// are above their shares. The greatest last is such an order if any is.
     fn keeps_shares(&mut self, others: &[Taken], last: &Taken) -> bool {
         let mut units: Vec<&Taken> = others.iter().chain([last]).collect();
-        if units.iter().all(|taken| self.is_given(taken)) {
+        if units.iter().all(|taken| self.is_free(taken)) {
             return true;
         }
         units.sort_by_key(|taken| Reverse(self.held_by(taken)));
@@ -366,7 +366,7 @@ impl Search<'_> {
         let mut keeps = true;
         for taken in &units {
             self.count_less(taken, -1);
-            keeps = keeps && (self.is_given(taken) || self.is_due(taken));
+            keeps = keeps && (self.is_free(taken) || self.is_due(taken));
         }
         units.iter().for_each(|taken| self.count_less(taken, 1));
         keeps
@@ -384,11 +384,13 @@ impl Search<'_> {
     }
 
     fn is_due(&mut self, taken: &Taken) -> bool {
-        self.is_above(self.candidates[taken.place()].leaf) && self.is_due_narrowed(taken)
+        let Candidate { leaf, given, .. } = self.candidates[taken.place()];
+        self.is_above(leaf) && (given || self.is_due_narrowed(taken))
     }
 
-    fn is_given(&self, taken: &Taken) -> bool {
-        self.candidates[taken.place()].given
+    /// Whether no share protects it.
+    fn is_free(&self, taken: &Taken) -> bool {
+        !self.candidates[taken.place()].is_sheltered(self.claimant)
     }
 
     fn count_less(&mut self, taken: &Taken, sign: i64) {
