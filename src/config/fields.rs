@@ -3,6 +3,7 @@
 //! The check of a file, its defaults, `config default`, `config explain` and
 //! `docs/configuration.md` are all read from this table, so they cannot disagree.
 
+use super::queues::USERS;
 use crate::model::queue::Ordering;
 use Form::{Address, Any, Name, OneOf, Resource, Shared};
 use Kind::{Args, Decimal, Duration, Flag, Integer, List, Section, Text};
@@ -189,6 +190,11 @@ pub static FIELDS: &[Field] = &[
          installed. It is the whole tree then: Queue objects of the cluster are neither read nor \
          written, and a warning says so if there are any. It is read once; whatever is wrong with \
          it ends the program. Empty: the tree is that of the Queue objects."),
+    field("queues.users", Text(OneOf(USERS)), "Namespace",
+        "Who the users below a queue are. Namespace: each namespace is one. Stamped: those that the \
+         annotation mss-scheduler.io/user names, which the admission policies in manifests/users \
+         write and nobody else may; pods without it are their namespace's. Say Stamped only with \
+         the policies in force."),
     field("queues.ordering", Text(OneOf(Ordering::WORDS)), "FairShare",
         "The order of the queues at the top of the tree, as `spec.ordering` of a Queue is that of \
          what is below it."),

@@ -7,12 +7,19 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Who users can be: namespaces, or those who are stamped at admission.
+pub const USERS: &[&str] = &["Namespace", STAMPED];
+/// See [`USERS`].
+const STAMPED: &str = "Stamped";
+
 /// See the fields of `queues`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Queues {
     /// A file with the whole tree; `None`: it is that of the cluster's objects.
     pub file: Option<PathBuf>,
+    /// Who the users below a queue are: one of [`USERS`].
+    pub users: String,
     /// The order of the queues at the top: a word of `model::queue::Ordering`.
     pub ordering: String,
     /// Parameters of the order `Lsf`.
@@ -68,9 +75,16 @@ pub struct Lsf {
 }
 
 impl Queues {
+    /// Whether pods are stamped with their users at admission.
+    #[must_use]
+    pub fn users_are_stamped(&self) -> bool {
+        self.users == STAMPED
+    }
+
     pub(super) fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
         Queues {
             file: Some(section.text("file")).filter(|path| !path.is_empty()).map(Into::into),
+            users: section.text("users"),
             ordering: section.text("ordering"),
             lsf: Lsf::read(&section.section("lsf")),
             status_interval: section.duration("statusInterval"),

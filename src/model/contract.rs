@@ -35,6 +35,10 @@ pub const RECLAIM_RANK: &str = "mss-scheduler.io/reclaim-rank";
 /// Annotation: when the gang last saved its work, RFC 3339. What cannot be read is ignored, as it
 /// is written while the gang runs.
 pub const CHECKPOINT_AT: &str = "mss-scheduler.io/checkpoint-at";
+/// Annotation: the user who created the pod, stamped at admission. It is read only where the
+/// configuration says that it is stamped; otherwise, and where it is absent, the user of a pod is
+/// its namespace.
+pub const USER: &str = "mss-scheduler.io/user";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 
@@ -60,6 +64,10 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
     (
         RECLAIM_RANK,
         "-1000 to 0: of gangs of equal priority those of the lowest are evicted first; absent: 0",
+    ),
+    (
+        USER,
+        "with `queues.users: Stamped`: the user, written by the admission policy, not by the user",
     ),
     (
         CHECKPOINT_AT,

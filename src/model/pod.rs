@@ -122,6 +122,8 @@ pub struct Pod {
     pub group: Option<Result<GroupSpec, ContractError>>,
     /// Its labels, if it is ours.
     pub labels: Labels,
+    /// Who created it, where that is stamped; `None`: its namespace stands for its user.
+    pub user: Option<Box<str>>,
     /// The queue it names; `None`: the first queue that names its namespace, or the default.
     pub queue: Option<Box<str>>,
     /// The member of its gang without which the others are worth nothing.

@@ -72,11 +72,23 @@ impl TaskGroup {
 /// Amounts by resource.
 pub type Amounts = SmallVec<[(ResourceId, i64); 5]>;
 
+/// What a gang is known by. Gangs of two users are two, though they have one name in one namespace:
+/// nobody joins, or holds up, the gang of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupName {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// User; the namespace, where users are not stamped.
+    pub user: Arc<str>,
+    /// What its members say.
+    pub name: Box<str>,
+}
+
 /// A gang, or a bare pod.
 #[derive(Debug, Default)]
 pub struct PodGroup {
-    /// Namespace and group name; `None` for a bare pod.
-    pub name: Option<(Arc<str>, Box<str>)>,
+    /// `None` for a bare pod.
+    pub name: Option<GroupName>,
     /// Members; a pod knows its place here.
     pub members: SmallVec<[PodIndex; 1]>,
     /// Members that must run together.
@@ -200,7 +212,7 @@ pub struct GroupTable {
     #[allow(clippy::vec_box)]
     groups: Vec<Box<PodGroup>>,
     free: Vec<GroupIndex>,
-    by_name: FxHashMap<(Arc<str>, Box<str>), GroupIndex>,
+    by_name: FxHashMap<GroupName, GroupIndex>,
 }
 
 impl GroupTable {
@@ -222,7 +234,7 @@ impl GroupTable {
     }
 
     /// The group of a name, or a new one; `None`: a new group for a bare pod.
-    pub fn intern(&mut self, name: Option<(Arc<str>, Box<str>)>, now: Timestamp) -> GroupIndex {
+    pub fn intern(&mut self, name: Option<GroupName>, now: Timestamp) -> GroupIndex {
         if let Some(found) = name.as_ref().and_then(|name| self.by_name.get(name)) {
             return *found;
         }
@@ -258,12 +270,6 @@ impl GroupTable {
             self.by_name.remove(&name);
         }
         self.free.push(index);
-    }
-
-    /// The gang of a name.
-    #[must_use]
-    pub fn find(&self, namespace: &str, name: &str) -> Option<GroupIndex> {
-        self.by_name.get(&(Arc::from(namespace), name.into())).copied()
     }
 
     /// All groups.

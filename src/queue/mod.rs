@@ -5,7 +5,7 @@
 
 mod group;
 
-pub use group::{Amounts, Counts, GroupIndex, GroupTable, PodGroup, TaskGroup};
+pub use group::{Amounts, Counts, GroupIndex, GroupName, GroupTable, PodGroup, TaskGroup};
 
 use crate::cluster::ClassId;
 use crate::fairshare::QueueIndex;

@@ -231,6 +231,7 @@ fn converter(configuration: &Configuration) -> Converter {
         profiles: configuration.profiles.iter().map(|p| p.scheduler_name.as_str().into()).collect(),
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
+        users_stamped: configuration.queues.users_are_stamped(),
     }
 }
 

@@ -47,11 +47,11 @@ impl Scheduler {
         let entry = self.pods.get_mut(pod);
         let evicted = std::mem::take(&mut entry.evicted) && entry.controller != 0;
         let Some(leaf) = entry.charged.filter(|_| evicted) else { return };
-        let (controller, namespace) = (entry.controller, entry.namespace.clone());
+        let (controller, user) = (entry.controller, entry.user.clone());
         let requests: Amounts = self.cluster.asked(entry.class).iter().copied().collect();
         // the leaf lives as long as something is awaited for it
         let queue = self.fair.parent(leaf).expect("pods are charged to users");
-        let acquired = self.fair.acquire_leaf(queue, &namespace);
+        let acquired = self.fair.acquire_leaf(queue, &user);
         debug_assert_eq!(acquired, leaf, "one leaf for each user");
         self.fair.pend(leaf, &requests, 1);
         let until = self.now.plus_ms(REPLACED_WITHIN_MS);

@@ -93,7 +93,7 @@ impl Scheduler {
         let group = self.groups.get_mut(index);
         let note = format!(
             "gang {} had {} of {} members bound and could not be completed: rolled back",
-            group.name.as_ref().map_or("", |(_, name)| name),
+            group.name.as_ref().map_or("", |known| &known.name),
             bound.len(),
             group.min_member
         );

@@ -6,6 +6,7 @@ use crate::cluster::{ClassId, NodeApplied, NodeIndex, Offer, PodIndex};
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
+use crate::queue::GroupName;
 use std::sync::Arc;
 
 impl Scheduler {
@@ -121,10 +122,13 @@ impl Scheduler {
     fn pod_added(&mut self, now: Timestamp, mut pod: Pod) {
         let lost = is_made(Fault::BindForgotten) && pod.profile.is_some() && !pod.ended();
         let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
-        let namespace = self.pods.namespace(&pod.key.namespace);
+        let namespace = self.pods.shared(&pod.key.namespace);
+        let user =
+            pod.user.take().map_or_else(|| namespace.clone(), |user| self.pods.shared(&user));
         let index = self.pods.insert(PodEntry {
             uid: pod.uid,
             namespace,
+            user,
             name: pod.key.name.clone(),
             class,
             state: PodState::Foreign,
@@ -333,8 +337,12 @@ impl Scheduler {
             self.leave_group(index);
             return;
         }
-        let namespace = self.pods.get(index).namespace.clone();
-        let name = spec.map(|spec| (namespace, spec.name.clone()));
+        let entry = self.pods.get(index);
+        let name = spec.map(|spec| GroupName {
+            namespace: entry.namespace.clone(),
+            user: entry.user.clone(),
+            name: spec.name.clone(),
+        });
         let current = self.pods.get(index).group;
         let same = current.is_some_and(|group| self.groups.get(group).name == name);
         let min_member = spec.map_or(1, |spec| spec.min_member);

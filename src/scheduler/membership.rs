@@ -298,7 +298,7 @@ impl Scheduler {
         let profile = &self.profiles[usize::from(group.profile)];
         let facts = OrderFacts { priority: group.priority, created: group.created };
         let name = match &group.name {
-            Some((_, name)) => name,
+            Some(known) => &known.name,
             None => &self.pods.get(group.members[0]).name,
         };
         let queue = group.leaf.map(|leaf| self.fair.spec(leaf));

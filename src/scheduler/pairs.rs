@@ -42,12 +42,12 @@ impl Pairs {
 }
 
 impl Scheduler {
-    /// The same for a gang and its successor of the same name.
+    /// The same for a gang and its successor of the same name and user.
     fn pair_key(&self, index: GroupIndex) -> Option<u64> {
         let group = self.groups.get(index);
         let first = self.pods.get(*group.members.first()?);
-        let name = group.name.as_ref().map_or(&first.name, |(_, name)| name);
-        Some(digest(&format!("{}/{name}", first.namespace)))
+        let name = group.name.as_ref().map_or(&first.name, |known| &known.name);
+        Some(digest(&format!("{}/{}/{name}", first.namespace, first.user)))
     }
 
     /// Remembers that a gang takes members of another.

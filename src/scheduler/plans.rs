@@ -142,7 +142,7 @@ impl Scheduler {
         let group = self.groups.get(index);
         let member = self.pods.get(group.members[0]);
         let who = match &group.name {
-            Some((namespace, name)) => format!("gang {namespace}/{name}"),
+            Some(known) => format!("gang {}/{}", known.namespace, known.name),
             None => format!("pod {}", member.key()),
         };
         let queue = group.leaf.map(|leaf| self.fair.name(leaf)).unwrap_or_default();

@@ -39,6 +39,8 @@ pub(super) enum PodState {
 pub(super) struct PodEntry {
     pub(super) uid: Uid,
     pub(super) namespace: Arc<str>,
+    /// whose leaf it is charged to; as first seen, it does not change
+    pub(super) user: Arc<str>,
     pub(super) name: Box<str>,
     pub(super) class: ClassId,
     pub(super) state: PodState,
@@ -105,7 +107,7 @@ pub(super) struct PodTable {
     entries: Vec<Option<Box<PodEntry>>>,
     free: Vec<PodIndex>,
     by_uid: FxHashMap<Uid, PodIndex>,
-    namespaces: FxHashMap<Arc<str>, ()>,
+    names: FxHashMap<Arc<str>, ()>,
     /// number of the present list; entries that it lacked are gone at its end
     pub(super) list: u32,
 }
@@ -146,13 +148,14 @@ impl PodTable {
         *entry
     }
 
-    pub(super) fn namespace(&mut self, name: &str) -> Arc<str> {
-        if let Some((namespace, ())) = self.namespaces.get_key_value(name) {
-            return namespace.clone();
+    /// The one copy of the name of a namespace or user.
+    pub(super) fn shared(&mut self, name: &str) -> Arc<str> {
+        if let Some((shared, ())) = self.names.get_key_value(name) {
+            return shared.clone();
         }
-        let namespace: Arc<str> = name.into();
-        self.namespaces.insert(namespace.clone(), ());
-        namespace
+        let shared: Arc<str> = name.into();
+        self.names.insert(shared.clone(), ());
+        shared
     }
 
     pub(super) fn len(&self) -> usize {

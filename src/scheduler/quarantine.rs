@@ -139,9 +139,9 @@ impl Scheduler {
         }
         let pod = self.pods.get(index);
         let group = pod.group.and_then(|group| self.groups.get(group).name.as_ref());
-        let user = pod.namespace.clone();
+        let user = pod.user.clone();
         let workload = match (group, pod.controller) {
-            (Some((_, name)), _) => digest(name),
+            (Some(known), _) => digest(&known.name),
             (None, 0) => 0,
             (None, controller) => controller,
         };

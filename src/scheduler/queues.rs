@@ -112,11 +112,12 @@ impl Scheduler {
         self.fair.all_counted();
     }
 
-    /// Finds the queue of a group and its user's leaf. Users are namespaces. A group that holds
-    /// room stays in its queue as long as there is one of that name.
+    /// Finds the queue of a group and its user's leaf. A group that holds room stays in its queue
+    /// as long as there is one of that name.
     pub(super) fn enter_queue(&mut self, index: GroupIndex) {
         let group = self.groups.get_mut(index);
-        let namespace = self.pods.get(group.members[0]).namespace.clone();
+        let first = self.pods.get(group.members[0]);
+        let (namespace, user) = (first.namespace.clone(), first.user.clone());
         let placed = group.members.iter().any(|member| self.pods.get(*member).node.is_some());
         let admitted = group.admitted_to.as_deref().filter(|_| placed);
         let queue = match admitted.and_then(|name| self.fair.find(name)) {
@@ -128,7 +129,7 @@ impl Scheduler {
                 // before the declared tree is in force nobody is admitted anywhere
                 let name = self.tree_in_force.then(|| self.fair.spec(queue).name.clone());
                 group.admitted_to = name;
-                group.leaf = Some(self.fair.acquire_leaf(queue, &namespace));
+                group.leaf = Some(self.fair.acquire_leaf(queue, &user));
             }
             Err(fault) => group.queue_fault = Some(fault.into()),
         }

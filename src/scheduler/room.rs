@@ -383,7 +383,7 @@ impl Scheduler {
         let spare = group.counts.settled().saturating_sub(min);
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
         let whole = whole && !is_young && group.counts.assumed == 0;
-        let name = group.name.as_ref().map_or("", |(_, name)| name);
+        let name = group.name.as_ref().map_or("", |known| &known.name);
         let since = saved.0.saturating_neg();
         let rank = (queue_priority, group.priority, group.reclaim_rank, 0, since, digest(name));
         let growth = group.growth();

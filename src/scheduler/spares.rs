@@ -65,7 +65,7 @@ impl Scheduler {
         let growth = group.growth();
         let leaf = group.leaf.filter(|_| group.counts.bound > 0 && growth.grown > 0);
         let now = leaf.map(|leaf| {
-            let name = group.name.as_ref().map_or("", |(_, name)| name);
+            let name = group.name.as_ref().map_or("", |known| &known.name);
             let (grown, created) = (-growth.part(0), -growth.created.0);
             (leaf, (group.priority, group.reclaim_rank, grown, created, !digest(name)))
         });

@@ -26,14 +26,14 @@ impl Scheduler {
         let kept = if self.is_drained_for(index) { " Room is kept free for it." } else { "" };
         let message: Arc<str> = match &group.name {
             None => format!("{}{kept}", failure.diagnosis.message).into(),
-            Some((_, name)) => {
+            Some(known) => {
                 let progress = GangProgress {
                     placeable: group.counts.settled() + failure.placeable,
                     members: group.counts.settled() + group.counts.waiting,
                     min_member: group.min_member,
                 };
                 let why = &failure.diagnosis.message;
-                format!("{why} {}{}{kept}", progress.sentence(name), lacking(group)).into()
+                format!("{why} {}{}{kept}", progress.sentence(&known.name), lacking(group)).into()
             }
         };
         self.tell_waiting(index, ConditionReason::Unschedulable, &message);
@@ -41,7 +41,7 @@ impl Scheduler {
 
     /// Says on each pending member why the gate holds the group.
     pub(super) fn tell_held(&mut self, index: GroupIndex, reason: &str) {
-        let name = self.groups.get(index).name.as_ref().map(|(_, name)| name.clone());
+        let name = self.groups.get(index).name.as_ref().map(|known| known.name.clone());
         let message = match name {
             Some(name) => format!("gang {name} waits: {reason}."),
             None => format!("pod waits: {reason}."),

@@ -264,6 +264,8 @@ pub(crate) struct PodSpec {
     /// That many, with `-0`, `-1` ... after the name.
     pub(crate) count: Option<u32>,
     pub(crate) namespace: Option<String>,
+    /// Stamped as its user.
+    pub(crate) user: Option<String>,
     /// Another scheduler's name makes it a foreign pod.
     pub(crate) scheduler: Option<String>,
     /// The annotations, as they are written on the pod.

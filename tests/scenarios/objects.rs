@@ -311,6 +311,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         finished_at: ago(&spec.ended),
         controller: spec.controller.as_deref().map(Uid::parse),
         group: group.clone(),
+        user: spec.user.as_deref().map(Into::into),
         queue: queue.clone(),
         labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,

@@ -37,6 +37,8 @@ pub struct Converter {
     pub min_member_max: u32,
     /// Most bytes of annotations under our prefix, keys included.
     pub annotation_bytes_max: usize,
+    /// Whether admission stamps pods with their users.
+    pub users_stamped: bool,
 }
 
 impl Default for Converter {
@@ -45,6 +47,7 @@ impl Default for Converter {
             profiles: vec!["mss-scheduler".into()],
             min_member_max: 10_000,
             annotation_bytes_max: 4096,
+            users_stamped: false,
         }
     }
 }
@@ -82,6 +85,7 @@ impl Converter {
             finished_at: if phase == Phase::Live { None } else { finished_at(status) },
             controller: object.meta.controller,
             group: said.group,
+            user: profile.and_then(|_| self.user(&object.meta)),
             queue: said.queue,
             labels: profile.map(|_| labels(&object.meta)).unwrap_or_default(),
             header: said.header,
@@ -113,6 +117,12 @@ impl Converter {
     fn profile(&self, name: &str) -> Option<u8> {
         let index = self.profiles.iter().position(|profile| **profile == *name)?;
         u8::try_from(index).ok()
+    }
+
+    /// Who created the pod.
+    fn user(&self, meta: &Meta) -> Option<Box<str>> {
+        let stamp = meta.annotation(contract::USER).filter(|_| self.users_stamped);
+        stamp.filter(|user| !user.is_empty()).map(Into::into)
     }
 
     /// What the pod says of gang and queue. `refused`: what else is wrong with it, which is told
