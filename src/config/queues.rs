@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Who users can be: namespaces, or those who are stamped at admission.
-pub const USERS: &[&str] = &["Namespace", STAMPED];
+pub(super) const USERS: &[&str] = &["Namespace", STAMPED];
 /// See [`USERS`].
 const STAMPED: &str = "Stamped";
 
