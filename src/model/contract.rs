@@ -41,6 +41,9 @@ pub const CHECKPOINT_AT: &str = "mss-scheduler.io/checkpoint-at";
 pub const USER: &str = "mss-scheduler.io/user";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
+/// Reason of the condition `DisruptionTarget=True` of a victim; upstream
+/// `PodReasonPreemptionByScheduler`.
+pub const PREEMPTION: &str = "PreemptionByScheduler";
 
 /// Key of a toleration: such pods are placed on nodes in quarantine too.
 pub const QUARANTINE: &str = "mss-scheduler.io/quarantine";
@@ -132,6 +135,8 @@ pub enum ContractError {
     Unsupported {
         /// The field of the pod.
         field: &'static str,
+        /// What to do instead.
+        instead: &'static str,
     },
     /// The annotations this scheduler reads are larger than the limit.
     Oversize {
@@ -166,8 +171,8 @@ impl fmt::Display for ContractError {
                 write!(f, "{field} is {found:?}: expected a quantity between 0 and 2^52")
             }
             Self::Malformed { field, problem } => write!(f, "{field}: {problem}"),
-            Self::Unsupported { field } => {
-                write!(f, "{field} is not honoured by this scheduler: remove it")
+            Self::Unsupported { field, instead } => {
+                write!(f, "{field} is not honoured by this scheduler: {instead}")
             }
             Self::Oversize { bytes, limit } => {
                 write!(f, "scheduling annotations have {bytes} bytes: at most {limit} are read")

@@ -100,10 +100,14 @@ pub struct Pod {
     pub failed_as: Option<Box<str>>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// It was given notice that it will be evicted, and that was not taken back.
+    pub noticed: bool,
     /// `spec.schedulingGates` is not empty.
     pub gated: bool,
     /// `spec.priority`, resolved by the API server.
     pub priority: i32,
+    /// `spec.preemptionPolicy` is `Never`: nobody is evicted for it.
+    pub never_preempts: bool,
     /// `spec.activeDeadlineSeconds`, in milliseconds.
     pub run_limit_ms: Option<i64>,
     /// How long it may take to stop, in milliseconds: `metadata.deletionGracePeriodSeconds` of a

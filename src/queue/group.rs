@@ -101,6 +101,8 @@ pub struct PodGroup {
     pub needed_by_tasks: u32,
     /// Its members must never be evicted.
     pub non_preemptible: bool,
+    /// Nobody is evicted for it: a member says so.
+    pub never_preempts: bool,
     /// The queue its members name.
     pub wanted_queue: Option<Box<str>>,
     /// The queue in which it is, or was last.

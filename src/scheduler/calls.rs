@@ -60,6 +60,14 @@ pub enum ApiCall {
         /// When the eviction follows.
         evict_in_ms: i64,
     },
+    /// Take back the notice of pods that need not go: an event on each, the condition
+    /// `DisruptionTarget=False`, and no annotation. Not answered.
+    Spare {
+        /// The pods.
+        pods: Vec<PodRef>,
+        /// Why, for the event and the condition.
+        note: Arc<str>,
+    },
     /// Evict victims through the Eviction API, with their uid as precondition and their own
     /// termination grace. They have been given notice.
     Evict {

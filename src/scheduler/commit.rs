@@ -75,8 +75,15 @@ impl Scheduler {
         self.settle(now, call, failed);
     }
 
-    /// Takes an assumption back.
+    /// Takes an assumption back. What it has counted as usage meanwhile counts no more.
     pub(super) fn forget(&mut self, index: PodIndex, state: PodState) {
+        let pod = self.pods.get(index);
+        if let Some(leaf) = pod.charged {
+            let millis = self.wall().0.saturating_sub(pod.holds_since.0);
+            let charges = self.cluster.charges(pod.class, pod.offer);
+            self.fair.refund(leaf, &charges, millis);
+            self.discharge(index);
+        }
         self.move_room(index, None);
         let leaving = self.pods.get(index).deleting;
         self.set_state(index, if leaving { PodState::Leaving } else { state });

@@ -69,6 +69,7 @@ impl Scheduler {
         if !self.queue.any_active() {
             self.make_room_for_waiting();
         }
+        self.take_notices_back(now);
         self.show_queues(now);
         report.calls = std::mem::take(&mut self.outbox);
         report

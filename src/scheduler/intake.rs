@@ -120,6 +120,7 @@ impl Scheduler {
     }
 
     fn pod_added(&mut self, now: Timestamp, mut pod: Pod) {
+        self.note_inherited(&pod);
         let lost = is_made(Fault::BindForgotten) && pod.profile.is_some() && !pod.ended();
         let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
         let namespace = self.pods.shared(&pod.key.namespace);
@@ -160,6 +161,7 @@ impl Scheduler {
             reclaim_rank: pod.reclaim_rank,
             checkpoint: pod.checkpoint,
             non_preemptible: pod.non_preemptible,
+            never_preempts: pod.never_preempts,
             priority: pod.priority,
             created: pod.created,
             finished: pod.finished_at,
@@ -182,6 +184,7 @@ impl Scheduler {
 
     fn pod_modified(&mut self, now: Timestamp, index: PodIndex, mut pod: Pod) {
         let list = self.pods.list;
+        self.note_inherited(&pod);
         self.note_start(index, &pod);
         let entry = self.pods.get_mut(index);
         entry.listed = list;
@@ -324,6 +327,7 @@ impl Scheduler {
         self.victim_gone(index);
         self.seat_gone(index);
         self.leave_group(index);
+        self.forget_notice(uid);
         let entry = self.pods.remove(index);
         self.cluster.release_class(entry.class);
     }

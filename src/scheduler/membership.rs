@@ -23,6 +23,7 @@ struct Look {
     queue: u64,
     priority: i32,
     non_preemptible: bool,
+    never_preempts: bool,
     created: WallTime,
     /// of bound members
     reclaim_rank: i16,
@@ -60,6 +61,7 @@ impl Scheduler {
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.non_preemptible = look.non_preemptible;
+        group.never_preempts = look.never_preempts;
         group.created = look.created;
         let home = group.home;
         self.set_counts(index, &mut look);
@@ -118,6 +120,7 @@ impl Scheduler {
             queue: 0,
             priority: group.priority,
             non_preemptible: group.non_preemptible,
+            never_preempts: false,
             created: WallTime(i64::MAX),
             reclaim_rank: 0,
             conflict: None,
@@ -159,6 +162,7 @@ impl Scheduler {
                 (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
                 look.non_preemptible = pod.non_preemptible;
             }
+            look.never_preempts |= pod.never_preempts;
             look.note_conflict(pod);
             let waiting = pod.state == PodState::Waiting;
             look.tasks.count(pod, waiting, !waiting && pod.state != PodState::Gated);
@@ -278,8 +282,12 @@ impl Scheduler {
             return Some(fault.to_string());
         }
         let leaf = group.leaf.expect("a group has a queue or a fault");
-        if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
-            return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
+        // a closed queue takes nothing for those below it either
+        let mut above = self.fair.path(leaf).map(|queue| self.fair.spec(queue));
+        if group.counts.settled() == 0
+            && let Some(closed) = above.find(|queue| !queue.open)
+        {
+            return Some(format!("queue {} is closed", closed.name));
         }
         if let Some(reason) = self.held_by_run_limit(index) {
             return Some(reason);

@@ -18,6 +18,7 @@ mod intake;
 mod invariants;
 mod membership;
 mod narrowed;
+mod notices;
 mod pairs;
 mod plans;
 mod pods;
@@ -59,6 +60,7 @@ use caps::Counted;
 use disruption::Disruption;
 use drains::Drain;
 use held_fast::HeldFast;
+use notices::Notices;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
@@ -341,6 +343,7 @@ pub struct Scheduler {
     buckets: BTreeMap<Box<str>, Bucket>,
     doors: Doors,
     pairs: Pairs,
+    notices: Notices,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
@@ -417,6 +420,7 @@ impl Scheduler {
             buckets: BTreeMap::new(),
             doors: Doors::default(),
             pairs: Pairs::default(),
+            notices: Notices::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
             waking: BTreeSet::new(),
@@ -508,6 +512,7 @@ impl Scheduler {
             self.capacity_due(),
             self.quarantine_due(),
             self.run_limits_due(),
+            self.notices_due(),
         ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }

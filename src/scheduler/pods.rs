@@ -91,6 +91,7 @@ pub(super) struct PodEntry {
     pub(super) reclaim_rank: i16,
     pub(super) checkpoint: Option<WallTime>,
     pub(super) non_preemptible: bool,
+    pub(super) never_preempts: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,
     pub(super) finished: Option<WallTime>,

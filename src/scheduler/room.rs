@@ -84,7 +84,7 @@ impl Scheduler {
                     return;
                 }
                 searches += 1;
-                let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
+                let evicts = evictions && self.may_evict(index, leaf);
                 if !(evicts && self.search_room(index)) {
                     self.consider_drain(index);
                     // those that are alike would find nothing either
@@ -106,15 +106,23 @@ impl Scheduler {
         }
     }
 
+    /// Whether room may be made for a group at all: neither its members nor a queue above it say
+    /// no. O(depth).
+    fn may_evict(&self, index: GroupIndex, leaf: QueueIndex) -> bool {
+        let queue_may = |queue| self.fair.spec(queue).preemption.may_evict;
+        !self.groups.get(index).never_preempts && self.fair.path(leaf).all(queue_may)
+    }
+
     /// What decides, for members of one leaf, whether room can be made; `None` for a group of
     /// several classes, which is like no other.
-    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, bool)> {
+    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, [bool; 2])> {
         let group = self.groups.get(index);
         let members = group.members.iter().map(|member| self.pods.get(*member));
         let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
         let class = classes.next()?;
         let is_one = classes.all(|other| other == class);
-        is_one.then_some((class, group.needed(), group.priority, group.non_preemptible))
+        let limits = [group.non_preemptible, group.never_preempts];
+        is_one.then_some((class, group.needed(), group.priority, limits))
     }
 
     /// Names everything that the outcome of a search depends on, but for time.
@@ -312,12 +320,21 @@ impl Scheduler {
             return Stance { may_give: false, is_open: false, grace_ms };
         }
         let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
+        let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
         let is_open = leaf != rights.leaf
-            && settings.reclaimable
-            && reach.contains(&self.fair.common_ancestor(leaf, rights.leaf))
+            && reach.contains(&ancestor)
+            && self.is_reclaimable(leaf, ancestor)
             && self.fair.is_above(leaf, asked, &[]);
-        let may_give = rights.own_only && own && settings.preemptible;
+        let may_give = rights.own_only
+            && own
+            && self.fair.path(leaf).all(|queue| self.fair.spec(queue).preemption.preemptible);
         Stance { may_give, is_open, grace_ms }
+    }
+
+    /// Whether all queues above a leaf, and below an ancestor, let others take what they hold.
+    fn is_reclaimable(&self, leaf: QueueIndex, ancestor: QueueIndex) -> bool {
+        let mut below = self.fair.path(leaf).take_while(|queue| *queue != ancestor);
+        below.all(|queue| self.fair.spec(queue).preemption.reclaimable)
     }
 
     /// Ancestors below which the claimant is within its share everywhere: from anywhere under them

@@ -76,6 +76,7 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("evictions", expect.evictions.as_ref().map(calls).as_ref(), &done.evictions);
     found.given("warned", expect.warned.as_ref().map(sorted).as_ref(), &sorted(&done.warned));
+    found.given("spared", expect.spared.as_ref().map(sorted).as_ref(), &sorted(&done.spared));
     for (name, text) in expect.notice.iter().flatten() {
         for name in expand(name) {
             let notice = world.victims.notices.get(&name).map_or("nothing", |n| &n.text);

@@ -276,6 +276,9 @@ pub(crate) struct PodSpec {
     pub(crate) task_group: Option<String>,
     pub(crate) task_group_min: Option<String>,
     pub(crate) preemptible: Option<String>,
+    /// `spec.preemptionPolicy: Never`.
+    #[serde(default)]
+    pub(crate) never_preempts: bool,
     pub(crate) reclaim_rank: Option<String>,
     /// It saved its work that long ago.
     pub(crate) checkpoint: Option<String>,
@@ -367,6 +370,8 @@ pub(crate) struct Expect {
     pub(crate) evictions: Option<Vec<Vec<String>>>,
     /// Pods that got notice, in any order.
     pub(crate) warned: Option<Vec<String>>,
+    /// Pods whose notice was taken back, in any order.
+    pub(crate) spared: Option<Vec<String>>,
     /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.
     pub(crate) notice: Option<BTreeMap<String, String>>,
     /// GPUs of queues, and of users as `queue/namespace`, to the thousandth. `queue cpu` is the

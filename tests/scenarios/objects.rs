@@ -306,6 +306,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         run_limit_ms: spec.run_limit.as_deref().map(millis),
         termination_ms: spec.termination_grace.as_deref().map_or(30_000, millis),
         priority: spec.priority,
+        never_preempts: spec.never_preempts,
         created: ago(&spec.age).unwrap_or(WallTime(now)),
         bound_at: ago(&spec.bound),
         finished_at: ago(&spec.ended),

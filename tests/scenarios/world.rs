@@ -41,6 +41,7 @@ pub(crate) struct Done {
     pub(crate) ignored: Vec<String>,
     pub(crate) node_events: Vec<String>,
     pub(crate) warned: Vec<String>,
+    pub(crate) spared: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
     pub(crate) tells: usize,
@@ -320,6 +321,7 @@ impl World {
             bound_at: None,
             started: false,
             deleting: false,
+            noticed: false,
             told: 0,
             created: WallTime(self.now),
             ..old
@@ -443,6 +445,7 @@ impl World {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(&pods, &note, evict_in_ms),
+            ApiCall::Spare { pods, note } => self.spare(&pods, &note),
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));

@@ -15,8 +15,10 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-use super::objects::{ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject};
-use crate::model::contract::{self, ContractError, GroupSpec};
+use super::objects::{
+    Condition, ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject,
+};
+use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::{
     HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task, Toleration,
@@ -27,6 +29,13 @@ use crate::model::{
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const TERMINATION_SECONDS: i64 = 30;
+
+/// What dynamic resource allocation goes by.
+const CLAIMS: &str = "spec.resourceClaims";
+/// Advice for a pod with `spec.resourceClaims`. Where its claims are allocated already it is
+/// refused too: what they take is charged to no queue.
+const CLAIM_INSTEAD: &str = "it allocates no devices. Request them as a resource of containers, as \
+                             nvidia.com/gpu, or leave the pod to another scheduler";
 
 /// Converts objects. Cheap to clone, has no state.
 #[derive(Clone, Debug)]
@@ -76,8 +85,10 @@ impl Converter {
             started,
             failed_as: failed_as.map(contract::cut),
             deleting: object.meta.deleting,
+            noticed: profile.is_some() && noticed(object),
             gated: spec.scheduling_gates.0,
             priority: spec.priority.unwrap_or(0),
+            never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             run_limit_ms: spec.active_deadline_seconds.map(|limit| limit.saturating_mul(1000)),
             termination_ms: termination_ms(object),
             created: object.meta.created,
@@ -221,7 +232,7 @@ fn unsupported(object: &PodObject) -> Option<ContractError> {
     } else if spread.iter().any(|spread| hard(spread.when_unsatisfiable.as_deref())) {
         "spec.topologySpreadConstraints with whenUnsatisfiable DoNotSchedule"
     } else if spec.resource_claims.0 {
-        "spec.resourceClaims"
+        CLAIMS
     } else if spec.scheduling_group.0 {
         "spec.schedulingGroup"
     } else if spec.workload_ref.0 {
@@ -229,7 +240,8 @@ fn unsupported(object: &PodObject) -> Option<ContractError> {
     } else {
         return None;
     };
-    Some(ContractError::Unsupported { field })
+    let instead = if field == CLAIMS { CLAIM_INSTEAD } else { "remove it" };
+    Some(ContractError::Unsupported { field, instead })
 }
 
 /// Upstream `GetHostPorts`: containers and sidecars. What is not a port number is ignored, as the
@@ -331,6 +343,17 @@ fn finished_at(status: &PodStatus) -> Option<WallTime> {
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
     let ended = containers.filter_map(|container| container.state.terminated.finished_at.0).max();
     ended.or_else(|| status.conditions.iter().filter_map(|c| c.last_transition_time.0).max())
+}
+
+/// Whether a scheduler's notice stands. Upstream's disruption controller takes the condition of one
+/// that is older than two minutes back, but not the annotation; one without grace has none.
+fn noticed(object: &PodObject) -> bool {
+    let is_notice = |condition: &Condition| {
+        let (kind, status, reason) = (&*condition.kind, &*condition.status, &*condition.reason);
+        (kind, status, reason) == ("DisruptionTarget", "True", PREEMPTION)
+    };
+    object.meta.annotation(contract::EVICT_AT).is_some()
+        || object.status.conditions.iter().any(is_notice)
 }
 
 fn told(status: &PodStatus) -> u64 {

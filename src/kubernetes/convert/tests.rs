@@ -103,6 +103,10 @@ fn refuses_what_it_cannot_honour_on_that_pod_alone() {
             } } }),
         ),
     ];
+    let claims = pod(&json!({ "resourceClaims": [{ "name": "gpu" }] }), &Value::Null);
+    let said = convert(&claims).group.expect("refused").expect_err("refused").to_string();
+    assert!(said.starts_with("spec.resourceClaims is not honoured by this scheduler"), "{said}");
+    assert!(said.contains("as nvidia.com/gpu, or leave the pod to another"), "{said}");
     for (reason, spec) in cases {
         let value = pod(&spec, &Value::Null);
         let error = convert(&value).group.expect("refused").expect_err("refused");
@@ -297,4 +301,31 @@ fn reads_the_task_group_of_a_member() {
     assert_eq!((&*task.name, task.min), ("worker", 2));
     let lone = read(json!({ "mss-scheduler.io/task-group": "worker" }));
     assert!(matches!(lone.group, Some(Err(ContractError::Annotation { .. }))), "{lone:?}");
+}
+
+#[test]
+fn the_preemption_policy_of_a_pod_is_kept() {
+    let never = |policy: &str| {
+        convert(&pod(&json!({ "preemptionPolicy": policy }), &Value::Null)).never_preempts
+    };
+    assert_eq!([never("Never"), never("PreemptLowerPriority")], [true, false]);
+}
+
+#[test]
+fn a_notice_stands_until_it_is_taken_back() {
+    let noticed = |annotation: bool, condition: Value| {
+        let time = json!({ "mss-scheduler.io/evict-at": "2026-01-02T03:04:05Z" });
+        let mut value = pod(&json!({}), if annotation { &time } else { &Value::Null });
+        value["status"] = json!({ "conditions": [condition] });
+        convert(&value).noticed
+    };
+    let condition = |status: &str, reason: &str| -> Value {
+        let kind = "DisruptionTarget";
+        json!({ "type": kind, "status": status, "reason": reason })
+    };
+    assert!(noticed(true, condition("True", "PreemptionByScheduler")));
+    assert!(noticed(false, condition("True", "PreemptionByScheduler")), "one without grace");
+    assert!(noticed(true, condition("False", "")), "as upstream leaves it after two minutes");
+    assert!(!noticed(false, condition("False", "PreemptionCancelled")));
+    assert!(!noticed(false, condition("True", "EvictionByEvictionAPI")), "another's");
 }

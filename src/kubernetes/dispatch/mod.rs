@@ -198,6 +198,7 @@ impl Dispatcher {
                 self.delete(call, pods, &note, ("RunLimitExceeded", "Ending"));
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
+            ApiCall::Spare { pods, note } => self.spare(pods, &note),
             ApiCall::Evict { call, pods } => self.evict(call, pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));

@@ -269,6 +269,7 @@ impl Engine<'_> {
                 }
             }
             ApiCall::Warn { .. }
+            | ApiCall::Spare { .. }
             | ApiCall::Tell { .. }
             | ApiCall::NoteIgnored { .. }
             | ApiCall::TellNode { .. }
