@@ -248,8 +248,8 @@ pub static FIELDS: &[Field] = &[
         "How room is made for those who are entitled to it. What may be taken from whom is said by \
          the queues."),
     field("evictions.mode", Text(OneOf(&["Allowed", "ReportOnly", "Off"])), "Allowed",
-        "The switch over all evictions. ReportOnly decides and counts them without making any; Off \
-         does not even look for them."),
+        "The switch over all evictions. ReportOnly decides, counts and explains them without making \
+         any; Off does not even look for them."),
     field("evictions.searchesPerCycle", Integer(1, 100_000), "64",
         "Gangs for which room is looked for in one cycle; the others wait for the next. It bounds \
          how long a cycle takes when many gangs wait."),

@@ -68,6 +68,13 @@ pub enum ApiCall {
         /// Why, for the event and the condition.
         note: Arc<str>,
     },
+    /// Write an event on pods that would be evicted if that were allowed, and nothing else.
+    Report {
+        /// The pods.
+        pods: Vec<PodRef>,
+        /// For whom they would make room, and why.
+        note: Arc<str>,
+    },
     /// Evict victims through the Eviction API, with their uid as precondition and their own
     /// termination grace. They have been given notice.
     Evict {

@@ -10,7 +10,9 @@ use super::calls::{ApiCall, PodRef};
 use super::plans::Notice;
 use super::pods::PodState;
 use crate::cluster::PodIndex;
+use crate::model::pod::digest;
 use crate::model::{Pod, Timestamp, Uid};
+use crate::queue::GroupIndex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said when a notice is taken back.
@@ -29,6 +31,8 @@ pub(super) struct Notices {
     is_ours: bool,
     /// When those of an earlier leader end that were not given anew.
     inherited_until: Option<Timestamp>,
+    /// Where evictions are only reported: pods that were told, with what.
+    reported: BTreeMap<Uid, u64>,
 }
 
 impl Scheduler {
@@ -48,6 +52,20 @@ impl Scheduler {
         self.notices.given.extend(pods.iter().map(|pod| (pod.uid, at)));
         self.outbox.push(ApiCall::Warn { pods, note: note.clone(), evict_in_ms });
         evict_in_ms
+    }
+
+    /// Tells pods that they would be evicted. None is told the same twice in a row, as a search
+    /// that comes to nothing is made again and again.
+    pub(super) fn report_victims(&mut self, index: GroupIndex, pods: &[PodIndex]) {
+        let why = self.note_on_victims(index);
+        let said = digest(&why);
+        let pods = pods.iter().map(|pod| self.reference(*pod)).collect::<Vec<_>>();
+        let mut news = |pod: &PodRef| self.notices.reported.insert(pod.uid, said) != Some(said);
+        let pods: Vec<PodRef> = pods.into_iter().filter(|pod| news(pod)).collect();
+        if !pods.is_empty() {
+            let note = format!("would be {why}; evictions are only reported").into();
+            self.outbox.push(ApiCall::Report { pods, note });
+        }
     }
 
     /// A pod is no victim any more. O(log victims).
@@ -74,6 +92,7 @@ impl Scheduler {
     pub(super) fn forget_notice(&mut self, uid: Uid) {
         self.notices.given.remove(&uid);
         self.notices.loose.remove(&uid);
+        self.notices.reported.remove(&uid);
     }
 
     /// When notices of an earlier leader end.

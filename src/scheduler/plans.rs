@@ -135,7 +135,7 @@ impl Scheduler {
         }
     }
 
-    fn note_on_victims(&self, index: GroupIndex) -> Arc<str> {
+    pub(super) fn note_on_victims(&self, index: GroupIndex) -> Arc<str> {
         let group = self.groups.get(index);
         let member = self.pods.get(group.members[0]);
         let who = match &group.name {

@@ -215,6 +215,9 @@ impl Scheduler {
         }
         if self.options.evictions == Evictions::ReportOnly {
             self.tallies.plans_reported += 1;
+            let chosen = plan.victims.iter().filter(|(place, ..)| !candidates[*place].leaving);
+            let pods: Vec<PodIndex> = chosen.flat_map(|(_, pods, _)| pods.clone()).collect();
+            self.report_victims(index, &pods);
             return false;
         }
         let notices = plan.victims.into_iter().map(|(place, pods, _)| {

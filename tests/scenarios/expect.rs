@@ -77,6 +77,7 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     found.given("evictions", expect.evictions.as_ref().map(calls).as_ref(), &done.evictions);
     found.given("warned", expect.warned.as_ref().map(sorted).as_ref(), &sorted(&done.warned));
     found.given("spared", expect.spared.as_ref().map(sorted).as_ref(), &sorted(&done.spared));
+    found.given("reported", expect.reported.as_ref(), &done.reported);
     for (name, text) in expect.notice.iter().flatten() {
         for name in expand(name) {
             let notice = world.victims.notices.get(&name).map_or("nothing", |n| &n.text);

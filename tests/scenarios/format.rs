@@ -372,6 +372,8 @@ pub(crate) struct Expect {
     pub(crate) warned: Option<Vec<String>>,
     /// Pods whose notice was taken back, in any order.
     pub(crate) spared: Option<Vec<String>>,
+    /// `pod: text` of those that were told that they would be evicted.
+    pub(crate) reported: Option<Vec<String>>,
     /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.
     pub(crate) notice: Option<BTreeMap<String, String>>,
     /// GPUs of queues, and of users as `queue/namespace`, to the thousandth. `queue cpu` is the

@@ -42,6 +42,7 @@ pub(crate) struct Done {
     pub(crate) node_events: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) spared: Vec<String>,
+    pub(crate) reported: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
     pub(crate) tells: usize,
@@ -446,6 +447,10 @@ impl World {
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(&pods, &note, evict_in_ms),
             ApiCall::Spare { pods, note } => self.spare(&pods, &note),
+            ApiCall::Report { pods, note } => {
+                let said = pods.iter().map(|pod| format!("{}: {note}", shown(pod)));
+                self.done.reported.extend(said);
+            }
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));

@@ -252,7 +252,10 @@ impl World {
                     self.shadow.asked(call, &uids(&pods), true);
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
-                ApiCall::Spare { .. } | ApiCall::NoteIgnored { .. } | ApiCall::TellNode { .. } => {}
+                ApiCall::Spare { .. }
+                | ApiCall::Report { .. }
+                | ApiCall::NoteIgnored { .. }
+                | ApiCall::TellNode { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");
@@ -515,6 +518,7 @@ fn short(call: &ApiCall) -> Option<String> {
             Some(format!("delete {}", names(pods).join(", ")))
         }
         ApiCall::Tell { .. }
+        | ApiCall::Report { .. }
         | ApiCall::TellNode { .. }
         | ApiCall::ShowQueue(_)
         | ApiCall::NoteIgnored { .. } => None,

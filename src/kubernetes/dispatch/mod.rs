@@ -199,6 +199,12 @@ impl Dispatcher {
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
             ApiCall::Spare { pods, note } => self.spare(pods, &note),
+            ApiCall::Report { pods, note } => {
+                for pod in pods {
+                    let note = Note::Text(note.clone());
+                    self.queue_event(&pod, false, "WouldBePreempted", "Preempting", note);
+                }
+            }
             ApiCall::Evict { call, pods } => self.evict(call, pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));

@@ -270,6 +270,7 @@ impl Engine<'_> {
             }
             ApiCall::Warn { .. }
             | ApiCall::Spare { .. }
+            | ApiCall::Report { .. }
             | ApiCall::Tell { .. }
             | ApiCall::NoteIgnored { .. }
             | ApiCall::TellNode { .. }
