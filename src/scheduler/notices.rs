@@ -14,6 +14,7 @@ use crate::model::pod::digest;
 use crate::model::{Pod, Timestamp, Uid};
 use crate::queue::GroupIndex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What is said when a notice is taken back.
 const SPARED: &str = "not evicted after all: its room is not needed, or would not be enough";
@@ -38,7 +39,7 @@ pub(super) struct Notices {
 impl Scheduler {
     /// Gives notice. Returns in how many milliseconds the evictions follow: after the grace of the
     /// queue, or what is left of it where all have been under notice since before.
-    pub(super) fn give_notice(&mut self, notice: &Notice, note: &std::sync::Arc<str>) -> i64 {
+    pub(super) fn give_notice(&mut self, notice: &Notice, note: &Arc<str>) -> i64 {
         let grace_ms = notice.grace_ms;
         let left = |pod: &PodIndex| {
             let pod = self.pods.get(*pod);

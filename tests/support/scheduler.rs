@@ -161,8 +161,17 @@ impl Scheduler {
         Some(answer)
     }
 
-    /// The value of a metric, by its name and labels as they are written.
-    pub(crate) async fn metric(&self, series: &str) -> Option<f64> {
+    /// Waits until a metric, by its name and labels as they are written, has a value.
+    pub(crate) async fn shows(&self, series: &str, value: f64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.metric(series).await != Some(value) {
+            let found = self.metric(series).await;
+            assert!(Instant::now() < deadline, "{series} is {found:?}, not {value}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn metric(&self, series: &str) -> Option<f64> {
         let answer = self.get("/metrics").await?;
         let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
         value.trim().parse().ok()
