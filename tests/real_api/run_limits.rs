@@ -57,7 +57,7 @@ async fn a_pod_that_has_run_for_long_enough_is_ended() {
     let others = |ledger: &super::Ledger| ledger.bound_in(ns) != 1;
     assert!(!story.auditor.wait_for(A_WHILE, others).await, "one runs on");
     let told = waits(&pods).await;
-    assert!(told.contains("run"), "{told}");
+    assert!(told.contains("are more than queue short allows, 1h"), "{told}");
     drop(scheduler);
     remove(story.servers);
 }
