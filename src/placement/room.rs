@@ -9,6 +9,7 @@
 mod bound;
 mod claim;
 mod narrowed;
+mod one_seat;
 mod optimum;
 mod shares;
 mod singles;
@@ -106,10 +107,11 @@ struct Search<'a> {
 /// contested; what the claimant's own user gives is taken whatever its share.
 /// O(nodes + victims x log nodes + victims x members).
 ///
-/// Of victims on at most 8 nodes, for members of one class, the cheapest set is found: the highest
+/// Of victims on at most 24 nodes, for members of one class, the cheapest set is found: the highest
 /// priority of a gang that ends, gangs ended, pods evicted, the highest rank, in this order, unless
-/// the effort for it exceeds a bound. "No" is proved then, and also where neither shares nor minima
-/// of gangs tie the victims together.
+/// the effort for it exceeds a bound. A single pod for which the steps find nothing has every set of
+/// every node looked at, within the same bound. "No" is proved then, and also where neither shares
+/// nor minima of gangs tie the victims together.
 pub fn make_room(
     cluster: &mut Cluster,
     rankings: &mut Rankings,
@@ -253,8 +255,12 @@ impl Search<'_> {
             if gave_back {
                 self.give_back();
             }
+            let is_found = gave_back && self.is_settled();
             let is_small = !self.is_bound && self.is_small();
-            if is_small {
+            let is_one = self.needed == 1 && (is_small || !is_found);
+            if is_one {
+                self.is_proved |= self.improve_seat();
+            } else if is_small {
                 self.is_proved |= self.improve();
             }
             // one that was kept for what its queues must give may be spared now

@@ -7,6 +7,8 @@ use crate::model::{Growth, Node, PodClass, QueueSpec};
 use crate::plugins::default_profile;
 use smallvec::SmallVec;
 
+mod mid_size;
+
 const GPU: &str = "nvidia.com/gpu";
 
 struct Dice(u64);

@@ -87,8 +87,8 @@ impl Scheduler {
                 let evicts = evictions && self.may_evict(index, leaf);
                 if !(evicts && self.search_room(index)) {
                     self.consider_drain(index);
-                    // those that are alike would find nothing either
-                    let alike = self.kind_of(index);
+                    // those that are alike would find nothing either, unless it alone spares some
+                    let alike = self.kind_of(index).filter(|_| !self.spares_some(index));
                     let stamp = Some(self.room_stamp());
                     self.groups.get_mut(index).room_tried = stamp;
                     groups.retain(|Reverse((_, other))| {
