@@ -42,19 +42,16 @@ impl Typical {
         Self { kinds: kinds.collect() }
     }
 
-    /// Free GPUs that a pod drawn from the workload cannot use where they are, in the mean: the
-    /// fragmentation of Weng et al., "Beware of Fragmentation" (ATC'23), section 4.2, of pods with
-    /// whole GPUs. O(nodes x kinds).
-    pub(super) fn fragments<'a>(&self, free: impl Iterator<Item = &'a ResourceList>) -> f64 {
-        let mut sum = 0.0;
-        for free in free {
-            let gpus = gpus_in(free);
-            if gpus > 0 {
-                let none = self.kinds.iter().filter(|(asked, _)| !fits(asked, free));
-                sum += gpus as f64 * none.map(|(_, part)| part).sum::<f64>();
-            }
+    /// Of the GPUs that are free on a node, those that a pod drawn from the workload cannot use
+    /// there, in the mean: the fragmentation of Weng et al., "Beware of Fragmentation" (ATC'23),
+    /// section 4.2, of pods with whole GPUs. O(kinds).
+    pub(super) fn fragments(&self, free: &ResourceList) -> f64 {
+        let gpus = gpus_in(free);
+        if gpus == 0 {
+            return 0.0;
         }
-        sum
+        let none = self.kinds.iter().filter(|(asked, _)| !fits(asked, free));
+        gpus as f64 * none.map(|(_, part)| part).sum::<f64>()
     }
 }
 
@@ -130,7 +127,9 @@ mod tests {
         let free = |gpus: i64, cpu: i64| -> ResourceList {
             vec![("cpu".into(), cpu * 1000), ("nvidia.com/gpu".into(), gpus)]
         };
-        let fragments = |free: &[ResourceList]| typical.fragments(free.iter());
+        let fragments = |free: &[ResourceList]| -> f64 {
+            free.iter().map(|free| typical.fragments(free)).sum()
+        };
         assert_eq!(fragments(&[free(8, 8), free(0, 8)]), 0.0);
         assert_eq!(fragments(&[free(4, 8)]), 1.0, "a quarter of the pods cannot use the four");
         assert_eq!(fragments(&[free(4, 0), free(4, 4)]), 5.0, "without a core nobody can");

@@ -1,5 +1,6 @@
 //! What is true in a run: nodes, pods and gangs, without the scheduler's opinion of them.
 
+use super::fragments::Typical;
 use super::inputs::{GangSpec, Inputs, Template};
 use super::policy::{PARTITION, Setting};
 use super::progress::Progress;
@@ -95,6 +96,8 @@ struct NodeTruth {
     /// pods that hold room there
     pods: Vec<u32>,
     lost: bool,
+    /// as reckoned since its room last changed
+    fragments: Option<f64>,
 }
 
 /// GPUs by queue.
@@ -152,6 +155,7 @@ impl<'a> World<'a> {
             free: node.allocatable.clone(),
             pods: Vec::new(),
             lost: false,
+            fragments: None,
         };
         let names = setting.nodes.iter().zip(0..).map(|(node, index)| (node.name.clone(), index));
         Self {
@@ -187,9 +191,13 @@ impl<'a> World<'a> {
         self.nodes.iter().map(held).collect()
     }
 
-    /// What is free on each node; nothing on one that is lost.
-    pub(super) fn free(&self) -> impl Iterator<Item = &ResourceList> {
-        self.nodes.iter().filter(|node| !node.lost).map(|node| &node.free)
+    /// GPUs that are free where a typical pod cannot use them; none on a lost node. O(nodes), and
+    /// O(kinds) for each node whose room has changed.
+    pub(super) fn fragments(&mut self, typical: &Typical) -> f64 {
+        let there = self.nodes.iter_mut().filter(|node| !node.lost);
+        let each =
+            there.map(|node| *node.fragments.get_or_insert_with(|| typical.fragments(&node.free)));
+        each.sum()
     }
 
     /// The node is lost, or back again.
@@ -301,6 +309,7 @@ impl<'a> World<'a> {
         let PodTruth { gang, member, node, .. } = self.pods[pod as usize];
         let spec = self.spec(gang);
         let node = &mut self.nodes[node.expect("what holds room is bound") as usize];
+        node.fragments = None;
         if sign > 0 {
             node.pods.push(pod);
         } else {

@@ -249,7 +249,7 @@ impl Engine<'_> {
             shares: self.shares(),
             at_work: self.world.at_work,
             waiting: self.world.tallies.iter().map(|tally| tally.waiting).sum(),
-            fragments: self.typical.fragments(self.world.free()),
+            fragments: self.world.fragments(&self.typical),
         }
     }
 

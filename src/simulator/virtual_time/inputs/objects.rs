@@ -66,6 +66,11 @@ pub(super) fn gangs(
 
 /// A pod as an object; `entry` is where it is.
 pub(super) fn pod(entry: &str, object: &Value) -> Result<Read, InputError> {
+    let mut object = object.clone();
+    for list in ["containers", "initContainers"] {
+        let containers = object["spec"][list].as_array_mut().into_iter().flatten();
+        containers.for_each(default_requests);
+    }
     // through text, as it comes from an API server
     let mut object: PodObject = serde_json::from_str(&object.to_string()).map_err(|error| {
         InputError::Together(format!("{entry}: the pod cannot be read: {error}: correct it"))
@@ -85,6 +90,20 @@ pub(super) fn pod(entry: &str, object: &Value) -> Result<Read, InputError> {
     let limit = object.spec.active_deadline_seconds;
     let run_ms = annotated.transpose()?.or(limit.map(|seconds| seconds.saturating_mul(1000)));
     Ok(Read { pod: Converter::default().pod(&object), run_ms })
+}
+
+/// A container asks for its limit of what it does not request, as the API server fills it in
+/// (upstream `SetDefaults_Pod`).
+fn default_requests(container: &mut Value) {
+    let Some(limits) = container["resources"]["limits"].as_object().cloned() else { return };
+    let requests = &mut container["resources"]["requests"];
+    if requests.is_null() {
+        *requests = Value::Object(limits);
+    } else if let Some(requests) = requests.as_object_mut() {
+        for (name, limit) in limits {
+            requests.entry(name).or_insert(limit);
+        }
+    }
 }
 
 /// Pods by gang, each a gang of its own if it names none; in the order of their names.
