@@ -8,6 +8,7 @@ mod queue;
 mod queue_import;
 mod run;
 mod simulate;
+mod snapshot;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,7 +32,9 @@ enum Command {
     /// Load published traces into a cluster.
     Load(load::Args),
     /// Run a workload in simulated time, under several policies.
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
+    /// Write a live cluster into a file, for `simulate --snapshot`. Nothing is changed.
+    Snapshot(snapshot::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
     /// Preview changes of the queues.
@@ -47,7 +50,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::ApiServer(args) => api_server::main(args),
         Command::Load(args) => load::main(args),
-        Command::Simulate(args) => simulate::main(args),
+        Command::Simulate(args) => simulate::main(*args),
+        Command::Snapshot(args) => snapshot::main(args),
         Command::Config(args) => config::main(args),
         Command::Queue(args) => queue::main(args),
     };

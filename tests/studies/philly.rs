@@ -38,7 +38,7 @@ fn read(nodes: u32) -> Option<Inputs> {
     let rows = std::env::var("MSS_PHILLY_ROWS").ok().and_then(|rows| rows.parse().ok());
     let sources = Sources {
         nodes: Some(nodes),
-        workload,
+        workload: Some(workload),
         limit_rows: Some(rows.unwrap_or(ROWS)),
         queues: Some(queues(nodes)),
         ..Sources::default()
