@@ -11,7 +11,7 @@ use super::tasks::Tasks;
 use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering;
-use crate::model::{Timestamp, WallTime};
+use crate::model::{Timestamp, TopologyAsk, WallTime};
 use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
 use smallvec::SmallVec;
 
@@ -23,6 +23,7 @@ struct Look {
     queue: u64,
     priority: i32,
     non_preemptible: bool,
+    topology: Option<Box<TopologyAsk>>,
     created: WallTime,
     /// of bound members
     reclaim_rank: i16,
@@ -60,6 +61,7 @@ impl Scheduler {
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.non_preemptible = look.non_preemptible;
+        group.topology.clone_from(&look.topology);
         group.created = look.created;
         let home = group.home;
         self.set_counts(index, &mut look);
@@ -118,6 +120,7 @@ impl Scheduler {
             queue: 0,
             priority: group.priority,
             non_preemptible: group.non_preemptible,
+            topology: group.topology.clone(),
             created: WallTime(i64::MAX),
             reclaim_rank: 0,
             conflict: None,
@@ -158,6 +161,7 @@ impl Scheduler {
                 (look.min_member, look.max_member) = (pod.min_member, pod.max_member);
                 (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
                 look.non_preemptible = pod.non_preemptible;
+                look.topology.clone_from(&pod.topology);
             }
             look.note_conflict(pod);
             let waiting = pod.state == PodState::Waiting;
@@ -338,6 +342,9 @@ impl Look {
         }
         if self.conflict.is_none() && pod.non_preemptible != self.non_preemptible {
             self.conflict = Some("some may be evicted and some must not".to_owned());
+        }
+        if self.conflict.is_none() && pod.topology != self.topology {
+            self.conflict = Some("they ask different things of the topology".to_owned());
         }
     }
 }
