@@ -22,6 +22,8 @@ pub enum Reason {
     NodeName,
     /// A host port is taken.
     NodePorts,
+    /// No domain of the topology holds the gang.
+    NoDomain,
     /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
     UnknownResource(u8),
 }
@@ -39,6 +41,7 @@ impl Reason {
             Self::NodeAffinity => "NodeAffinity",
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
+            Self::NoDomain => "NoDomain",
         }
     }
 
@@ -64,6 +67,7 @@ impl Reason {
             Self::NodePorts => {
                 "node(s) didn't have free ports for the requested pod ports".to_owned()
             }
+            Self::NoDomain => "node(s) were in no domain that holds the gang".to_owned(),
         }
     }
 }

@@ -26,6 +26,23 @@ pub const TASK_GROUP: &str = "mss-scheduler.io/task-group";
 /// bound; 1 to the configured limit. Absent: the part has no minimum of its own.
 pub const TASK_GROUP_MIN: &str = "mss-scheduler.io/task-group-min";
 
+/// Annotation: a topology level, as the key of its node label: all members are placed in one domain
+/// of it, or the gang waits.
+pub const TOPOLOGY_REQUIRED: &str = "mss-scheduler.io/topology-required";
+/// Annotation: the topology level of which one domain should hold the gang; if none does it goes to
+/// the next larger one that does, and does not wait.
+pub const TOPOLOGY_PREFERRED: &str = "mss-scheduler.io/topology-preferred";
+/// Annotation: members of a slice, a divisor of [`MIN_MEMBER`]; required with [`SLICE_LEVEL`].
+pub const SLICE_SIZE: &str = "mss-scheduler.io/slice-size";
+/// Annotation: the topology level of which one domain holds a whole slice.
+pub const SLICE_LEVEL: &str = "mss-scheduler.io/slice-level";
+/// Annotation: `"true"`: no domain of [`SLICE_LEVEL`] holds two slices, so that the gang spans
+/// domains with exactly [`SLICE_SIZE`] members in each.
+pub const SLICES_APART: &str = "mss-scheduler.io/slices-apart";
+/// Annotation: the rank of the member in its gang; neighbours in rank are placed as neighbours.
+/// Absent: the index that a Job, StatefulSet, training operator or LeaderWorkerSet wrote as label.
+pub const RANK: &str = "mss-scheduler.io/rank";
+
 /// Annotation: `"false"` for a gang that must never be evicted. It is placed only within the
 /// guarantees of its queue and all above.
 pub const PREEMPTIBLE: &str = "mss-scheduler.io/preemptible";
@@ -60,6 +77,21 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
     (ROLE, "`header`: the member of the gang without which the others are worth nothing"),
     (TASK_GROUP, "name of the part of the gang to which the member belongs, such as `worker`"),
     (TASK_GROUP_MIN, "members of that part that must be placed too before any is bound"),
+    (TOPOLOGY_REQUIRED, "a topology level: all members in one domain of it, or the gang waits"),
+    (
+        TOPOLOGY_PREFERRED,
+        "a topology level: in one domain of it if one holds the gang, else in the next larger",
+    ),
+    (SLICE_SIZE, "members of a slice of the gang, a divisor of min-member; with slice-level"),
+    (SLICE_LEVEL, "the topology level of which one domain holds a whole slice"),
+    (
+        SLICES_APART,
+        "`true`: no domain of slice-level holds two slices; so each used has just slice-size",
+    ),
+    (
+        RANK,
+        "rank of the member in its gang, so that neighbours are placed near; else its index label",
+    ),
     (
         PREEMPTIBLE,
         "`false`: never evicted, and so placed only within guarantees of the queue; else `true`",
@@ -283,15 +315,19 @@ pub fn parse_reclaim_rank(annotation: Option<&str>) -> Result<i16, ContractError
 
 const NAME_EXPECTED: &str = "a name of lower-case letters, digits, '-' and '.'";
 
-fn malformed(key: &'static str, found: &str, expected: String) -> ContractError {
+pub(super) fn malformed(key: &'static str, found: &str, expected: String) -> ContractError {
     ContractError::Annotation { key, found: cut(found), expected: expected.into() }
 }
 
-fn needs_group(key: &str) -> ContractError {
+pub(super) fn needs_group(key: &str) -> ContractError {
     malformed(POD_GROUP, "", format!("a group name, as {key} is set"))
 }
 
-fn count(key: &'static str, text: &str, (least, most): (u32, u32)) -> Result<u32, ContractError> {
+pub(super) fn count(
+    key: &'static str,
+    text: &str,
+    (least, most): (u32, u32),
+) -> Result<u32, ContractError> {
     let in_bounds = parse_count(text).filter(|count| (least..=most).contains(count));
     in_bounds.ok_or_else(|| malformed(key, text, format!("a whole number from {least} to {most}")))
 }

@@ -14,6 +14,7 @@ pub mod quantity;
 pub mod queue;
 pub mod selector;
 pub mod time;
+pub mod topology;
 pub mod windows;
 
 pub use budget::{Budget, Labels};
@@ -25,6 +26,7 @@ pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec, RunLimit};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
+pub use topology::{SliceAsk, TopologyAsk};
 pub use windows::Windows;
 
 /// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries.

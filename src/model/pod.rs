@@ -1,7 +1,7 @@
 //! A pod, as far as scheduling is concerned.
 
 use super::WallTime;
-use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList};
+use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList, TopologyAsk};
 use super::{Taint, TaintEffect, Task};
 use std::fmt;
 
@@ -134,6 +134,10 @@ pub struct Pod {
     pub header: bool,
     /// The part of its gang to which it belongs.
     pub task: Option<Box<Task>>,
+    /// What its gang asks of the topology.
+    pub topology: Option<Box<TopologyAsk>>,
+    /// Its rank in its gang.
+    pub rank: Option<u32>,
     /// How dear its gang is to interrupt; the lowest goes first.
     pub reclaim_rank: i16,
     /// When its gang last saved its work.

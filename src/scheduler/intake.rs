@@ -158,6 +158,8 @@ impl Scheduler {
             evicted: false,
             header: pod.header,
             task: None,
+            topology: None,
+            rank: u32::MAX,
             reclaim_rank: pod.reclaim_rank,
             checkpoint: pod.checkpoint,
             non_preemptible: pod.non_preemptible,
@@ -355,11 +357,15 @@ impl Scheduler {
         let altered = entry.min_member != min_member
             || entry.max_member != max_member
             || entry.priority != pod.priority
-            || entry.task != pod.task;
+            || entry.task != pod.task
+            || entry.topology != pod.topology
+            || entry.rank != pod.rank.unwrap_or(u32::MAX);
         entry.min_member = min_member;
         entry.max_member = max_member;
         entry.priority = pod.priority;
         entry.task.clone_from(&pod.task);
+        entry.topology.clone_from(&pod.topology);
+        entry.rank = pod.rank.unwrap_or(u32::MAX);
         let profile = pod.profile.unwrap_or(0);
         if let Some(group) = current.filter(|_| same) {
             if altered {

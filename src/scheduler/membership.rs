@@ -11,7 +11,7 @@ use super::tasks::Tasks;
 use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering;
-use crate::model::{Timestamp, WallTime};
+use crate::model::{Timestamp, TopologyAsk, WallTime};
 use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
 use smallvec::SmallVec;
 
@@ -24,6 +24,7 @@ struct Look {
     priority: i32,
     non_preemptible: bool,
     never_preempts: bool,
+    topology: Option<Box<TopologyAsk>>,
     created: WallTime,
     /// of bound members
     reclaim_rank: i16,
@@ -62,6 +63,7 @@ impl Scheduler {
         group.priority = look.priority;
         group.non_preemptible = look.non_preemptible;
         group.never_preempts = look.never_preempts;
+        group.topology.clone_from(&look.topology);
         group.created = look.created;
         let home = group.home;
         self.set_counts(index, &mut look);
@@ -121,6 +123,7 @@ impl Scheduler {
             priority: group.priority,
             non_preemptible: group.non_preemptible,
             never_preempts: false,
+            topology: group.topology.clone(),
             created: WallTime(i64::MAX),
             reclaim_rank: 0,
             conflict: None,
@@ -161,6 +164,7 @@ impl Scheduler {
                 (look.min_member, look.max_member) = (pod.min_member, pod.max_member);
                 (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
                 look.non_preemptible = pod.non_preemptible;
+                look.topology.clone_from(&pod.topology);
             }
             look.never_preempts |= pod.never_preempts;
             look.note_conflict(pod);
@@ -346,6 +350,9 @@ impl Look {
         }
         if self.conflict.is_none() && pod.non_preemptible != self.non_preemptible {
             self.conflict = Some("some may be evicted and some must not".to_owned());
+        }
+        if self.conflict.is_none() && pod.topology != self.topology {
+            self.conflict = Some("they ask different things of the topology".to_owned());
         }
     }
 }

@@ -32,6 +32,7 @@ mod spares;
 mod standing;
 mod tasks;
 mod tell;
+mod topology;
 mod view;
 mod windows;
 
@@ -45,7 +46,7 @@ pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
-use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, Cluster, KNOWN_LEVELS, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
@@ -230,6 +231,8 @@ pub struct Options {
     pub lsf: LsfOptions,
     /// The order of the queues at the top of the tree.
     pub root_order: Ordering,
+    /// Node labels that make the levels of the topology, the outermost first.
+    pub topology_levels: Vec<Box<str>>,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -257,6 +260,7 @@ impl Default for Options {
             usage: UsageOptions::default(),
             lsf: LsfOptions::default(),
             root_order: Ordering::default(),
+            topology_levels: KNOWN_LEVELS.iter().map(|level| (*level).into()).collect(),
             members_per_cycle: 2_000,
         }
     }
@@ -370,10 +374,12 @@ impl Scheduler {
         fair.set_usage_options(options.usage.clone());
         fair.set_lsf_options(options.lsf.clone());
         fair.set_root_order(options.root_order);
+        let mut cluster = Cluster::default();
+        cluster.set_levels(options.topology_levels.clone());
         Self {
             options,
             profiles,
-            cluster: Cluster::default(),
+            cluster,
             rankings: Rankings::default(),
             pods: PodTable::default(),
             groups: GroupTable::default(),

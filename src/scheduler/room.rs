@@ -120,7 +120,7 @@ impl Scheduler {
         let members = group.members.iter().map(|member| self.pods.get(*member));
         let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
         let class = classes.next()?;
-        let is_one = classes.all(|other| other == class);
+        let is_one = group.topology.is_none() && classes.all(|other| other == class);
         let limits = [group.non_preemptible, group.never_preempts];
         is_one.then_some((class, group.needed(), group.priority, limits))
     }
@@ -166,7 +166,8 @@ impl Scheduler {
         let spared = self.spared_by_pairs(index, leaf, &extra);
         let rights = Rights { leaf, priority, own_only, spared };
         let demands = self.demands(index);
-        if let Some(found) = self.find_singles(index, &rights, &demands) {
+        let is_free = self.groups.get(index).topology.is_none();
+        if is_free && let Some(found) = self.find_singles(index, &rights, &demands) {
             return self.put_in_force(index, found);
         }
         let (candidates, grace) = self.candidates(&rights, &extra);
@@ -176,8 +177,9 @@ impl Scheduler {
         let going = self.going();
         let allowed = &self.disruptions_allowed();
         let at_most = &self.narrowed_guarantee(index);
-        let (demands, extra, going) = (&*demands, &*extra, &*going);
-        let claim = Claim { leaf, demands, needed, extra, going, allowed, at_most };
+        let domains = self.seat_domains(index);
+        let (demands, extra, going, domains) = (&*demands, &*extra, &*going, domains.as_deref());
+        let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, at_most };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
         self.lift_drains(&own, true);

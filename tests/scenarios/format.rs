@@ -149,6 +149,7 @@ pub(crate) struct OptionsSpec {
     pub(crate) start_deadline: Option<String>,
     /// The order of the queues at the top.
     pub(crate) root_order: Option<OrderSpec>,
+    pub(crate) topology_levels: Option<Vec<String>>,
     /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
     #[serde(default)]
     pub(crate) lsf: BTreeMap<String, f64>,
@@ -275,6 +276,13 @@ pub(crate) struct PodSpec {
     pub(crate) role: Option<String>,
     pub(crate) task_group: Option<String>,
     pub(crate) task_group_min: Option<String>,
+    pub(crate) topology_required: Option<String>,
+    pub(crate) topology_preferred: Option<String>,
+    pub(crate) slice_size: Option<String>,
+    pub(crate) slice_level: Option<String>,
+    pub(crate) slices_apart: Option<String>,
+    /// The first pod has this rank, and those after it the next.
+    pub(crate) rank: Option<u32>,
     pub(crate) preemptible: Option<String>,
     /// `spec.preemptionPolicy: Never`.
     #[serde(default)]

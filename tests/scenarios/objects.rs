@@ -6,11 +6,13 @@ use crate::format::{
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
-    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, TASK_GROUP, TASK_GROUP_MIN, parse_group, parse_header,
+    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, SLICE_LEVEL, SLICE_SIZE, SLICES_APART, TASK_GROUP,
+    TASK_GROUP_MIN, TOPOLOGY_PREFERRED, TOPOLOGY_REQUIRED, parse_group, parse_header,
     parse_non_preemptible, parse_queue, parse_reclaim_rank, parse_task,
 };
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
+use mss_scheduler::model::topology::parse_topology;
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
     Budget, Caps, EvictionBudget, Labels, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass,
@@ -76,6 +78,10 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
             percent: 10,
         }),
         root_order: order(spec.root_order),
+        topology_levels: match &spec.topology_levels {
+            Some(levels) => levels.iter().map(|level| level.as_str().into()).collect(),
+            None => default.topology_levels,
+        },
         lsf: lsf(&spec.lsf),
         ..default
     }
@@ -286,14 +292,22 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         ROLE => spec.role.as_deref(),
         TASK_GROUP => spec.task_group.as_deref(),
         TASK_GROUP_MIN => spec.task_group_min.as_deref(),
+        TOPOLOGY_REQUIRED => spec.topology_required.as_deref(),
+        TOPOLOGY_PREFERRED => spec.topology_preferred.as_deref(),
+        SLICE_SIZE => spec.slice_size.as_deref(),
+        SLICE_LEVEL => spec.slice_level.as_deref(),
+        SLICES_APART => spec.slices_apart.as_deref(),
         _ => None,
     };
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
+    let said = group.as_ref().and_then(|group| group.as_ref().ok());
+    let topology = parse_topology(annotation, said).unwrap_or_else(|error| panic!("{error}"));
+    let mut rank = spec.rank;
     let queue = parse_queue(spec.queue.as_deref(), spec.queue_label.as_deref());
     let queue = queue.unwrap_or_else(|error| panic!("{error}"));
     let header = parse_header(annotation).unwrap_or_else(|error| panic!("{error}"));
     let task = parse_task(annotation, MIN_MEMBER_MAX).unwrap_or_else(|error| panic!("{error}"));
-    let pod = |name: String| Pod {
+    let mut pod = |name: String| Pod {
         key: PodKey {
             namespace: spec.namespace.as_deref().unwrap_or("default").into(),
             name: name.into(),
@@ -317,6 +331,12 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,
         task: task.clone().map(Box::new),
+        topology: topology.clone(),
+        rank: {
+            let own = rank;
+            rank = rank.map(|rank| rank + 1);
+            own
+        },
         reclaim_rank: parse_reclaim_rank(spec.reclaim_rank.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),
         checkpoint: ago(&spec.checkpoint),
@@ -325,5 +345,5 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         class: class(spec, profile),
         ..Pod::default()
     };
-    numbered(&spec.name, spec.count).into_iter().map(pod).collect()
+    numbered(&spec.name, spec.count).into_iter().map(&mut pod).collect()
 }

@@ -20,9 +20,10 @@ use super::objects::{
 };
 use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
 use crate::model::pod::{self, Protocol, TolerationOperator};
+use crate::model::topology::{parse_rank, parse_topology};
 use crate::model::{
     HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task, Toleration,
-    Uid, WallTime,
+    TopologyAsk, Uid, WallTime,
 };
 
 /// The scheduler name of pods that give none.
@@ -101,6 +102,8 @@ impl Converter {
             labels: profile.map(|_| labels(&object.meta)).unwrap_or_default(),
             header: said.header,
             task: said.task,
+            topology: said.topology,
+            rank: said.rank,
             reclaim_rank: said.reclaim_rank,
             checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
@@ -153,11 +156,14 @@ impl Converter {
         let group = contract::parse_group(annotation, self.min_member_max)?;
         let header = contract::parse_header(annotation)?;
         let task = contract::parse_task(annotation, self.min_member_max)?.map(Box::new);
+        let topology = parse_topology(annotation, group.as_ref())?;
+        let rank = parse_rank(annotation(contract::RANK), |key| meta.label(key))?;
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
         let non_preemptible = contract::parse_non_preemptible(annotation(contract::PREEMPTIBLE))?;
         let reclaim_rank = contract::parse_reclaim_rank(annotation(contract::RECLAIM_RANK))?;
-        Ok(Said { group: group.map(Ok), queue, header, task, reclaim_rank, non_preemptible })
+        let group = group.map(Ok);
+        Ok(Said { group, queue, header, task, topology, rank, reclaim_rank, non_preemptible })
     }
 }
 
@@ -168,6 +174,8 @@ struct Said {
     queue: Option<Box<str>>,
     header: bool,
     task: Option<Box<Task>>,
+    topology: Option<Box<TopologyAsk>>,
+    rank: Option<u32>,
     reclaim_rank: i16,
     non_preemptible: bool,
 }
