@@ -4,6 +4,7 @@ mod api_server;
 mod config;
 mod demo;
 mod load;
+mod node_topology;
 mod queue;
 mod queue_import;
 mod run;
@@ -39,6 +40,8 @@ enum Command {
     Config(config::Args),
     /// Preview changes of the queues.
     Queue(queue::Args),
+    /// Find out how the GPUs of a node are joined, and write it on the node.
+    NodeTopology(node_topology::Args),
 }
 
 /// Parses the command line and runs the subcommand; errors are printed with their causes.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot::main(args),
         Command::Config(args) => config::main(args),
         Command::Queue(args) => queue::main(args),
+        Command::NodeTopology(args) => node_topology::main(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -18,6 +18,12 @@ pub enum Reason {
     NodeQuarantined,
     /// Node selector or required node affinity does not match.
     NodeAffinity,
+    /// The GPUs are not of the model that is asked for.
+    GpuModel,
+    /// The GPUs have less memory than is asked for.
+    GpuMemory,
+    /// NVLink does not join each GPU of the node to each.
+    GpuLinks,
     /// `spec.nodeName` is another node.
     NodeName,
     /// A host port is taken.
@@ -39,6 +45,7 @@ impl Reason {
             Self::NodeUnschedulable => "NodeUnschedulable",
             Self::NodeQuarantined => "NodeQuarantined",
             Self::NodeAffinity => "NodeAffinity",
+            Self::GpuModel | Self::GpuMemory | Self::GpuLinks => "GpuRequest",
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
             Self::NoDomain => "NoDomain",
@@ -59,6 +66,9 @@ impl Reason {
             Self::TooManyPods => "Too many pods".to_owned(),
             Self::UntoleratedTaint => "node(s) had untolerated taint(s)".to_owned(),
             Self::NodeUnschedulable => "node(s) were unschedulable".to_owned(),
+            Self::GpuModel => "node(s) had no GPUs of the requested model".to_owned(),
+            Self::GpuMemory => "node(s) had GPUs with too little memory".to_owned(),
+            Self::GpuLinks => "node(s) had GPUs that NVLink does not all join".to_owned(),
             Self::NodeQuarantined => {
                 "node(s) were in quarantine as pods failed to start there".to_owned()
             }

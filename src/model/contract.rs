@@ -62,6 +62,13 @@ pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 /// `PodReasonPreemptionByScheduler`.
 pub const PREEMPTION: &str = "PreemptionByScheduler";
 
+/// Annotation: what the GPUs must be, in LSF's words; see [`super::gpu_request`].
+pub const GPU_REQUEST: &str = "mss-scheduler.io/gpu-request";
+/// Annotation of a node: how its GPUs are joined; see [`super::gpu_topology`] for the text.
+pub const GPU_TOPOLOGY: &str = "mss-scheduler.io/gpu-topology";
+/// Annotation, written when the pod is bound and read back: the indexes of the GPUs chosen for it.
+pub const GPU_DEVICES: &str = "mss-scheduler.io/gpu-devices";
+
 /// Key of a toleration: such pods are placed on nodes in quarantine too.
 pub const QUARANTINE: &str = "mss-scheduler.io/quarantine";
 
@@ -108,11 +115,18 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         CHECKPOINT_AT,
         "when the gang last saved its work, as in RFC 3339: of equals who lost least goes first",
     ),
+    (GPU_REQUEST, "what the GPUs of the pod's node must be, in the words of LSF's `bsub -gpu`"),
+    (
+        GPU_TOPOLOGY,
+        "on a node: how its GPUs are joined, as `mss-scheduler node-topology` writes it",
+    ),
 ];
 
 /// Every annotation this scheduler writes, for documentation.
-pub const WRITTEN: &[(&str, &str)] =
-    &[(EVICT_AT, "when the pod, which was given notice, is evicted; a time as in RFC 3339")];
+pub const WRITTEN: &[(&str, &str)] = &[
+    (EVICT_AT, "when the pod, which was given notice, is evicted; a time as in RFC 3339"),
+    (GPU_DEVICES, "which GPUs of its node are best for the pod, by index: `0,3`; read back"),
+];
 
 /// Longest accepted group name: a DNS-1123 subdomain, as Kubernetes object names.
 pub const GROUP_NAME_MAX: usize = 253;

@@ -6,6 +6,8 @@
 pub mod budget;
 pub mod contract;
 pub mod fault;
+pub mod gpu_request;
+pub mod gpu_topology;
 pub mod growth;
 pub mod narrowed;
 pub mod node;
@@ -19,6 +21,8 @@ pub mod windows;
 
 pub use budget::{Budget, Labels};
 pub use contract::{ContractError, GroupSpec, Task};
+pub use gpu_request::GpuNeeds;
+pub use gpu_topology::{DeviceSet, GpuTopology};
 pub use growth::Growth;
 pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};

@@ -1,7 +1,10 @@
 //! A pod, as far as scheduling is concerned.
 
 use super::WallTime;
-use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList, TopologyAsk};
+use super::{
+    ContractError, DeviceSet, GpuNeeds, GroupSpec, Labels, NodeSelectorTerm, ResourceList,
+    TopologyAsk,
+};
 use super::{Taint, TaintEffect, Task};
 use std::fmt;
 
@@ -144,6 +147,8 @@ pub struct Pod {
     pub checkpoint: Option<WallTime>,
     /// Must never be evicted; then it is placed only within guarantees.
     pub non_preemptible: bool,
+    /// The GPUs that it was given, as its bind wrote them; empty: none, or unknown.
+    pub devices: DeviceSet,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.
@@ -178,6 +183,8 @@ pub struct PodClass {
     pub tolerations: Vec<Toleration>,
     /// Host ports of containers and restartable init containers, sorted.
     pub host_ports: Vec<HostPort>,
+    /// What the GPUs of its node must be; `None`: any will do.
+    pub gpu_needs: Option<Box<GpuNeeds>>,
 }
 
 /// A toleration.

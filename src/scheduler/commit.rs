@@ -36,11 +36,14 @@ impl Scheduler {
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are bound");
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
+            self.devices.moved(assignment.pod, None, Some(assignment.node));
+            let devices = self.give_devices(assignment.pod);
             self.await_start(assignment.pod);
             self.promise_limit(assignment.pod);
             self.recharge(assignment.pod);
             let pod = self.pods.get(assignment.pod);
-            members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });
+            let pod = PodRef { key: pod.key(), uid: pod.uid };
+            members.push(BindMember { pod, node, devices });
         }
         self.mark(index);
         self.count_now(index);

@@ -11,6 +11,7 @@ mod capacity;
 mod caps;
 mod commit;
 mod cycle;
+mod devices;
 mod disruption;
 mod drains;
 mod held_fast;
@@ -37,8 +38,8 @@ mod view;
 mod windows;
 
 pub use calls::{
-    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
-    Telling,
+    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome,
+    NodeNews, PodRef, Telling,
 };
 pub use drains::DrainOptions;
 pub use quarantine::QuarantineOptions;
@@ -58,6 +59,7 @@ use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
 use caps::Counted;
+use devices::Devices;
 use disruption::Disruption;
 use drains::Drain;
 use held_fast::HeldFast;
@@ -311,6 +313,7 @@ pub struct Scheduler {
     fair: FairShare,
     /// room of pods that must never be evicted, by declared queue
     held_fast: HeldFast,
+    devices: Devices,
     disruption: Disruption,
     /// kinds of which a narrowed resource kept a group off nodes
     type_limited: BTreeSet<(ClassId, Likeness)>,
@@ -402,6 +405,7 @@ impl Scheduler {
             shown: Shown::default(),
             fair,
             held_fast: HeldFast::default(),
+            devices: Devices::default(),
             disruption: Disruption::default(),
             type_limited: BTreeSet::new(),
             counted: Counted::default(),

@@ -245,7 +245,8 @@ impl Scheduler {
             pod.state = PodState::Assumed(call);
             let node = pod.node.expect("a nominated pod has a seat");
             let node: Arc<str> = (*self.cluster.node(node).name).into();
-            members.push(BindMember { pod: self.reference(seat), node });
+            let devices = self.give_devices(seat);
+            members.push(BindMember { pod: self.reference(seat), node, devices });
             self.await_start(seat);
         }
         self.tallies.seated += 1;

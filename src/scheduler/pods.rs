@@ -3,7 +3,9 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime};
+use crate::model::{
+    DeviceSet, Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime,
+};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -46,6 +48,8 @@ pub(super) struct PodEntry {
     pub(super) state: PodState,
     /// node whose room it takes
     pub(super) node: Option<NodeIndex>,
+    /// GPUs of that node that it was given; empty: none, or unknown
+    pub(super) devices: DeviceSet,
     pub(super) group: Option<GroupIndex>,
     /// place in the group's member list
     pub(super) slot: u32,

@@ -247,6 +247,8 @@ pub(crate) struct NodeSpec {
     pub(crate) taints: Vec<TaintSpec>,
     #[serde(default)]
     pub(crate) cordoned: bool,
+    /// The annotation, as it is written on the node.
+    pub(crate) gpu_topology: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -291,6 +293,9 @@ pub(crate) struct PodSpec {
     /// It saved its work that long ago.
     pub(crate) checkpoint: Option<String>,
     pub(crate) queue: Option<String>,
+    pub(crate) gpu_request: Option<String>,
+    /// Of a pod that is bound already.
+    pub(crate) gpu_devices: Option<String>,
     /// The label of the same key.
     pub(crate) queue_label: Option<String>,
     #[serde(default)]
@@ -359,6 +364,8 @@ pub(crate) struct TolerationSpec {
 pub(crate) struct Expect {
     /// Node of pods, bound or about to be.
     pub(crate) placed: Option<BTreeMap<String, String>>,
+    /// GPUs of pods, bound or about to be, as they are written on them; `none`: nothing is.
+    pub(crate) devices: Option<BTreeMap<String, String>>,
     /// Pods of ours per node.
     pub(crate) per_node: Option<BTreeMap<String, usize>>,
     /// The same without names, largest first.

@@ -505,6 +505,7 @@ impl World {
     fn bind(&mut self, name: &str) -> BindOutcome {
         let held = self.held.iter().find(|held| held.name == name).expect("it is in flight");
         let (uid, node) = (held.member.pod.uid, held.member.node.clone());
+        let devices = held.member.devices;
         let now = WallTime(self.now);
         match self.pods.get(name).map(|truth| &truth.pod) {
             Some(pod) if pod.uid == uid && !pod.deleting => match &pod.node {
@@ -512,6 +513,7 @@ impl World {
                 _ => {
                     self.modify(name, |pod| {
                         pod.node = Some((*node).into());
+                        pod.devices = devices;
                         pod.bound_at = Some(now);
                     });
                     BindOutcome::Bound

@@ -19,12 +19,15 @@ use super::objects::{
     Condition, ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject,
 };
 use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
+use crate::model::gpu_request;
+use crate::model::gpu_topology::of_node;
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::topology::{parse_rank, parse_topology};
 use crate::model::{
-    HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task, Toleration,
-    TopologyAsk, Uid, WallTime,
+    DeviceSet, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task,
+    Toleration, TopologyAsk, Uid, WallTime,
 };
+use std::sync::Arc;
 
 /// The scheduler name of pods that give none.
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -107,6 +110,7 @@ impl Converter {
             reclaim_rank: said.reclaim_rank,
             checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
+            devices: devices(&object.meta),
             told: told(status),
             class,
         }
@@ -119,12 +123,19 @@ impl Converter {
         let mut labels = object.meta.labels.clone();
         labels.sort();
         labels.dedup_by(|later, first| later.0 == first.0);
+        let annotation = object.meta.annotation(contract::GPU_TOPOLOGY);
+        let (gpus, gpus_refused) = match of_node(annotation, |key| object.meta.label(key)) {
+            Ok(gpus) => (gpus.map(Arc::new), None),
+            Err(error) => (None, Some(error.to_string().into())),
+        };
         Node {
             name: object.meta.name().into(),
             labels,
             taints: object.spec.taints.iter().filter_map(taint).collect(),
             unschedulable: object.spec.unschedulable == Some(true),
             allocatable: requests::allocatable(&object.status.allocatable),
+            gpus,
+            gpus_refused,
         }
     }
 
@@ -185,6 +196,11 @@ fn checkpoint(meta: &Meta) -> Option<WallTime> {
     Some(WallTime(time.as_millisecond()))
 }
 
+/// What cannot be read says nothing, as it is written by a bind and not by a user.
+fn devices(meta: &Meta) -> DeviceSet {
+    meta.annotation(contract::GPU_DEVICES).and_then(DeviceSet::parse).unwrap_or_default()
+}
+
 fn labels(meta: &Meta) -> Labels {
     Labels::new(meta.labels.iter().map(|(key, value)| (&**key, &**value)))
 }
@@ -220,11 +236,15 @@ fn class(
         class.required = required;
         class.preferred = preferred;
     });
+    let asked = object.meta.annotation(contract::GPU_REQUEST);
+    let needs = asked.map_or(Ok(None), |text| gpu_request::parse(text, &class.requests));
+    let needs = needs.map(|needs| class.gpu_needs = needs);
     if bound {
         return (class, None);
     }
     let refused = counted.unrepresentable.then(|| requests::first_bad(spec));
     let refused = refused.or_else(|| affinity.err()).or_else(|| unsupported(object));
+    let refused = refused.or_else(|| needs.err());
     (class, refused)
 }
 

@@ -137,6 +137,7 @@ fn a_notice_that_the_scheduler_wrote_makes_no_pod_oversize() {
     let mut said = json!({ "mss-scheduler.io/note": "x".repeat(room) });
     assert_eq!(convert(&pod(&json!({}), &said)).group, None);
     said["mss-scheduler.io/evict-at"] = json!("2026-01-02T03:04:05Z");
+    said["mss-scheduler.io/gpu-devices"] = json!("0,1");
     assert_eq!(convert(&pod(&json!({}), &said)).group, None);
 }
 
@@ -203,6 +204,43 @@ fn reads_a_node() {
     assert!(node.unschedulable);
     assert_eq!(node.taints.len(), 1);
     assert_eq!(node.allocatable, vec![("cpu".into(), 2000), ("pods".into(), 110)]);
+}
+
+#[test]
+fn reads_how_the_gpus_of_a_node_are_joined() {
+    let node = |annotations: Value| {
+        let labels =
+            json!({ "nvidia.com/gpu.product": "NVIDIA-H200", "nvidia.com/gpu.count": "8" });
+        let value = json!({
+            "metadata": { "name": "n", "labels": labels, "annotations": annotations },
+        });
+        let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
+        let node = Converter::default().node(&object);
+        (node.gpus.map(|gpus| gpus.to_string()), node.gpus_refused)
+    };
+    let known = "v1 gpus=8 numa=0:0-3/1:4-7 else=NV18".to_owned();
+    assert_eq!(node(json!({})), (Some(known), None));
+    let said = json!({ "mss-scheduler.io/gpu-topology": "v1 gpus=2 else=PIX" });
+    assert_eq!(node(said), (Some("v1 gpus=2 else=PIX".into()), None));
+    let (gpus, refused) = node(json!({ "mss-scheduler.io/gpu-topology": "v1 gpus=2" }));
+    assert_eq!(gpus, None);
+    assert!(refused.unwrap().contains("devices 0 and 1 are joined by no link"));
+}
+
+#[test]
+fn reads_the_gpus_of_a_pod_and_what_they_must_be() {
+    let asks = json!({
+        "containers": [{ "name": "a", "resources": { "requests": { "nvidia.com/gpu": "2" } } }],
+    });
+    let read = |annotations: Value| convert(&pod(&asks, &annotations));
+    let given = read(json!({ "mss-scheduler.io/gpu-devices": "0,3" }));
+    assert_eq!(given.devices.to_string(), "0,3");
+    assert!(read(json!({ "mss-scheduler.io/gpu-devices": "3,0" })).devices.is_empty());
+    let joined = read(json!({ "mss-scheduler.io/gpu-request": "num=2:glink=yes" }));
+    assert!(joined.group.is_none() && joined.class.gpu_needs.unwrap().joined);
+    let refused = read(json!({ "mss-scheduler.io/gpu-request": "num=4" }));
+    let error = refused.group.expect("refused").expect_err("refused").to_string();
+    assert!(error.ends_with("num=4, but the pod asks for 2 nvidia.com/gpu"), "{error}");
 }
 
 /// Replaces the value at the `at`-th place, counted depth first.
