@@ -3,9 +3,7 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{
-    DeviceSet, Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime,
-};
+use crate::model::{DeviceSet, Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;

@@ -406,7 +406,16 @@ fn the_victims_are_nearly_the_best_in_worlds_of_middle_size() {
         let demands = [world.demand.clone()];
         let leaf = world.claimant;
         let (extra, going, allowed) = (&[][..], &[][..], &[][..]);
-        let claim = Claim { leaf, demands: &demands, needed, extra, going, allowed, at_most: &[] };
+        let claim = Claim {
+            leaf,
+            demands: &demands,
+            needed,
+            extra,
+            going,
+            allowed,
+            at_most: &[],
+            domains: &[],
+        };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();
         let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);
