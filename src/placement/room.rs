@@ -113,9 +113,9 @@ struct Search<'a> {
 ///
 /// Of victims on at most 24 nodes, for members of one class, the cheapest set is found: the highest
 /// priority of a gang that ends, gangs ended, pods evicted, the highest rank, in this order, unless
-/// the effort for it exceeds a bound. A single pod for which the steps find nothing has every set of
-/// every node looked at, within the same bound. "No" is proved then, and also where neither shares
-/// nor minima of gangs tie the victims together.
+/// the effort for it exceeds a bound. For a single pod for which the steps find nothing every set
+/// of every node is looked at, within the same bound. "No" is proved then, and also where neither
+/// shares nor minima of gangs tie the victims together.
 pub fn make_room(
     cluster: &mut Cluster,
     rankings: &mut Rankings,

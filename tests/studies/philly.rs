@@ -150,7 +150,8 @@ fn no_gang_inside_its_guarantee_starts_later_than_in_a_partition() {
         let [fair, fifo, own] = &all[..] else { panic!("three policies") };
         let late = late(&inputs, fair, &own.0, MINUTE_MS);
         println!(
-            "{nodes} nodes, {} rows: mean wait {:.0} s, FIFO {:.0} s, partitions {:.0} s; later {}, inside {}, of one GPU {}, longest {} s",
+            "{nodes} nodes, {} rows: mean wait {:.0} s, FIFO {:.0} s, partitions {:.0} s; \
+             later {}, inside {}, of one GPU {}, longest {} s",
             inputs.gangs.len(),
             mean(&fair.0),
             mean(&fifo.0),
