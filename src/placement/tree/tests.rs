@@ -235,7 +235,8 @@ fn members_lie_as_near_to_each_other_as_they_can() {
         }
     }
     assert!(sum * 100 <= optimum * 102, "{sum}, within the domains at least {optimum}");
-    assert!(sum * 100 <= anywhere * 102, "{sum}, anywhere at least {anywhere}");
+    // the domain comes before the cost: placements anywhere may be a little nearer, see ADR 0016
+    assert!(sum >= anywhere, "{sum} is below what is possible, {anywhere}");
 }
 
 #[test]
