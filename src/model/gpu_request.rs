@@ -396,81 +396,78 @@ mod tests {
         }
     }
 
+    /// What is written, and what is said about it.
+    const REFUSED: &[(&str, &str)] = &[
+        ("", "\"\": expected key=value, as num=2"),
+        ("num", "\"num\": expected key=value, as num=2"),
+        ("num=2:", "\"\": expected key=value, as num=2"),
+        ("num=2:num=2", "num is said twice"),
+        ("num=0", "num=0: expected a whole number from 1, alone or with /task or /host"),
+        ("num=2/job", "num=2/job: expected a whole number from 1, alone or with /task or /host"),
+        ("num=4", "num=4, but the pod asks for 2 nvidia.com/gpu"),
+        ("mode=fast", "mode=fast: expected shared or exclusive_process"),
+        ("glink=no", "glink=no: expected yes"),
+        (
+            "mps=yes,yes",
+            "mps=yes,yes: expected no, or yes, per_socket or per_gpu with ,shared \
+            and ,nocvd",
+        ),
+        ("gtile=0", "gtile=0: expected a whole number from 1, or !"),
+        ("gmem=much", "gmem=much: expected an amount of memory, as 16G; without a unit, MB"),
+        ("gmodel=-", "gmodel=-: expected a product name, perhaps with its memory, as A100-80G"),
+        ("mig=5", "mig=5: expected 1, 2, 3, 4 or 7, perhaps with / and no larger such number"),
+        (
+            "mig=1/2",
+            "mig=1/2: expected 1, 2, 3, 4 or 7, perhaps with / and no larger such \
+            number",
+        ),
+        (
+            "gpack=yes:j_exclusive=yes",
+            "gpack=yes contradicts j_exclusive=yes: only shared GPUs \
+            are packed",
+        ),
+        (
+            "glink=yes:nvlink=yes",
+            "glink=yes contradicts nvlink=yes: nvlink is the old word for \
+            glink: keep one",
+        ),
+        ("mig=1:glink=yes", "glink=yes contradicts mig: NVLink does not join slices of GPUs"),
+        (
+            "gvendor=amd",
+            "the pod asks for no amd.com/gpu: give its containers amd.com/gpu: 1 as \
+            a limit",
+        ),
+        (
+            "mig=1",
+            "the pod asks for no nvidia.com/mig-1g.*: give its containers \
+            nvidia.com/mig-1g.*: 1 as a limit",
+        ),
+        (
+            "mps=per_gpu,nocvd",
+            "mps=per_gpu,nocvd is not honoured: the node's device plugin \
+            starts the MPS daemon, not a scheduler",
+        ),
+        ("gpack=yes", "gpack=yes is not honoured: a kubelet gives a whole GPU to one pod alone"),
+        (
+            "block=yes",
+            "block=yes is not honoured: a pod is one task, and its GPUs are all its \
+            own",
+        ),
+        (
+            "aff=yes",
+            "aff=yes is not honoured: the kubelet binds CPUs; set its \
+            topologyManagerPolicy, and leave aff out",
+        ),
+        (
+            "gtile='!'",
+            "gtile='!' is not honoured: the kubelet picks the GPUs that a pod gets, \
+            of whatever sockets",
+        ),
+    ];
+
     #[test]
     fn what_is_wrong_is_refused_with_the_reason() {
-        for (text, problem) in [
-            ("", "\"\": expected key=value, as num=2"),
-            ("num", "\"num\": expected key=value, as num=2"),
-            ("num=2:", "\"\": expected key=value, as num=2"),
-            ("num=2:num=2", "num is said twice"),
-            ("num=0", "num=0: expected a whole number from 1, alone or with /task or /host"),
-            (
-                "num=2/job",
-                "num=2/job: expected a whole number from 1, alone or with /task or /host",
-            ),
-            ("num=4", "num=4, but the pod asks for 2 nvidia.com/gpu"),
-            ("mode=fast", "mode=fast: expected shared or exclusive_process"),
-            ("glink=no", "glink=no: expected yes"),
-            (
-                "mps=yes,yes",
-                "mps=yes,yes: expected no, or yes, per_socket or per_gpu with ,shared \
-                and ,nocvd",
-            ),
-            ("gtile=0", "gtile=0: expected a whole number from 1, or !"),
-            ("gmem=much", "gmem=much: expected an amount of memory, as 16G; without a unit, MB"),
-            ("gmodel=-", "gmodel=-: expected a product name, perhaps with its memory, as A100-80G"),
-            ("mig=5", "mig=5: expected 1, 2, 3, 4 or 7, perhaps with / and no larger such number"),
-            (
-                "mig=1/2",
-                "mig=1/2: expected 1, 2, 3, 4 or 7, perhaps with / and no larger such \
-                number",
-            ),
-            (
-                "gpack=yes:j_exclusive=yes",
-                "gpack=yes contradicts j_exclusive=yes: only shared GPUs \
-                are packed",
-            ),
-            (
-                "glink=yes:nvlink=yes",
-                "glink=yes contradicts nvlink=yes: nvlink is the old word for \
-                glink: keep one",
-            ),
-            ("mig=1:glink=yes", "glink=yes contradicts mig: NVLink does not join slices of GPUs"),
-            (
-                "gvendor=amd",
-                "the pod asks for no amd.com/gpu: give its containers amd.com/gpu: 1 as \
-                a limit",
-            ),
-            (
-                "mig=1",
-                "the pod asks for no nvidia.com/mig-1g.*: give its containers \
-                nvidia.com/mig-1g.*: 1 as a limit",
-            ),
-            (
-                "mps=per_gpu,nocvd",
-                "mps=per_gpu,nocvd is not honoured: the node's device plugin \
-                starts the MPS daemon, not a scheduler",
-            ),
-            (
-                "gpack=yes",
-                "gpack=yes is not honoured: a kubelet gives a whole GPU to one pod alone",
-            ),
-            (
-                "block=yes",
-                "block=yes is not honoured: a pod is one task, and its GPUs are all its \
-                own",
-            ),
-            (
-                "aff=yes",
-                "aff=yes is not honoured: the kubelet binds CPUs; set its \
-                topologyManagerPolicy, and leave aff out",
-            ),
-            (
-                "gtile='!'",
-                "gtile='!' is not honoured: the kubelet picks the GPUs that a pod gets, \
-                of whatever sockets",
-            ),
-        ] {
+        for (text, problem) in REFUSED {
             let expected = format!("annotation mss-scheduler.io/gpu-request: {problem}");
             assert_eq!(read(text, TWO), Err(expected), "{text}");
         }

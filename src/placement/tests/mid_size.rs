@@ -387,6 +387,19 @@ fn mid_size(dice: &mut Dice) -> World {
     World { cluster, fair, gpu, nodes, claimant: leaves[0], demand, candidates }
 }
 
+fn claim_of(leaf: QueueIndex, demands: &[Demand], needed: u32) -> Claim<'_> {
+    Claim {
+        leaf,
+        demands,
+        needed,
+        extra: &[],
+        going: &[],
+        allowed: &[],
+        at_most: &[],
+        domains: None,
+    }
+}
+
 #[test]
 fn the_victims_are_nearly_the_best_in_worlds_of_middle_size() {
     let mut dice = Dice(0x5eed_0009);
@@ -405,17 +418,7 @@ fn the_victims_are_nearly_the_best_in_worlds_of_middle_size() {
         let needed = world.demand.pods.len() as u32;
         let demands = [world.demand.clone()];
         let leaf = world.claimant;
-        let (extra, going, allowed) = (&[][..], &[][..], &[][..]);
-        let claim = Claim {
-            leaf,
-            demands: &demands,
-            needed,
-            extra,
-            going,
-            allowed,
-            at_most: &[],
-            domains: &[],
-        };
+        let claim = claim_of(leaf, &demands, needed);
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();
         let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);
