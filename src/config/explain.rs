@@ -54,6 +54,11 @@ fn write_field(text: &mut String, field: &Field, indent: usize) {
                 write_field(text, child, indent + 2);
             }
         }
+        // a list of sections takes a line for each
+        _ if field.default.starts_with("[{") => {
+            let list = field.default.replace("}, {", &format!("}},\n{pad}   {{"));
+            let _ = writeln!(text, "{pad}{name}:\n{pad}  {list}");
+        }
         _ => {
             let _ = writeln!(text, "{pad}{name}: {}", field.default);
         }
