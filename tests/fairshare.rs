@@ -295,6 +295,30 @@ fn usage_is_the_decayed_integral_however_often_time_advances() {
 }
 
 #[test]
+fn what_came_to_nothing_is_no_usage() {
+    for decay in [Decay::HalfLife(2 * HOUR), Decay::Never] {
+        let used = |fails: bool| {
+            let (mut share, leaf, gpu) = with_gpus();
+            share.set_usage_options(UsageOptions { decay, ..UsageOptions::default() });
+            share.charge(leaf, &[(gpu, 2)], 1);
+            share.advance(Timestamp(HOUR));
+            if fails {
+                share.charge(leaf, &[(gpu, 3), (CPU, 1000)], 1);
+            }
+            share.advance(Timestamp(3 * HOUR));
+            if fails {
+                share.refund(leaf, &[(gpu, 3), (CPU, 1000)], 2 * HOUR);
+                share.charge(leaf, &[(gpu, 3), (CPU, 1000)], -1);
+            }
+            share.advance(Timestamp(4 * HOUR));
+            share.path(leaf).map(|queue| share.usage(queue)).collect::<Vec<f64>>()
+        };
+        let (with, without) = (used(true), used(false));
+        assert!(with.iter().zip(&without).all(|(a, b)| close(*a, *b)), "{with:?} {without:?}");
+    }
+}
+
+#[test]
 fn usage_fades_and_outlives_leaves_and_trees() {
     let (mut share, leaf, gpu) = with_gpus();
     share.charge(leaf, &[(gpu, 2)], 1);

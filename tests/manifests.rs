@@ -3,6 +3,10 @@
 
 mod support;
 
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -52,9 +56,7 @@ fn object<T: DeserializeOwned>(file: &str, kind: &str) -> T {
 }
 
 fn resources() -> Vec<String> {
-    let [kustomization] = objects("kustomization.yaml").try_into().unwrap();
-    let files = kustomization["resources"].as_array().unwrap();
-    files.iter().map(|file| file.as_str().unwrap().to_owned()).collect()
+    resources_of(".")
 }
 
 /// Every field of an object survives the typed form: none is misspelt or misplaced.
@@ -119,14 +121,67 @@ fn every_field_is_known_to_the_api() {
     }
 }
 
+/// The policies that stamp users, which are applied apart from the rest. What they do is shown on a
+/// real API server.
+#[test]
+fn policies_of_users_are_whole_and_agree() {
+    let files = resources_of("users");
+    assert_eq!(files, ["pods.yaml", "workloads.yaml"]);
+    let mut policies = Vec::new();
+    for file in files {
+        let [list] = objects(&format!("users/{file}")).try_into().unwrap();
+        for item in list["items"].as_array().unwrap() {
+            match item["kind"].as_str().unwrap() {
+                "MutatingAdmissionPolicy" => round_trips::<MutatingAdmissionPolicy>(item),
+                "ValidatingAdmissionPolicy" => round_trips::<ValidatingAdmissionPolicy>(item),
+                "MutatingAdmissionPolicyBinding" => {
+                    round_trips::<MutatingAdmissionPolicyBinding>(item);
+                }
+                "ValidatingAdmissionPolicyBinding" => {
+                    round_trips::<ValidatingAdmissionPolicyBinding>(item);
+                }
+                other => panic!("{file}: kind {other} is not checked"),
+            }
+            if item["kind"].as_str().unwrap().ends_with("Binding") {
+                assert_eq!(item["spec"]["policyName"], item["metadata"]["name"]);
+            } else {
+                policies.push(item.clone());
+            }
+        }
+    }
+    // who a user is, and who makes pods of templates, is the same in all that say it
+    for wanted in ["user", "byPerson"] {
+        let variables = policies.iter().flat_map(|p| p["spec"]["variables"].as_array().unwrap());
+        let said: BTreeSet<&str> = variables
+            .filter(|variable| variable["name"] == wanted)
+            .map(|variable| variable["expression"].as_str().unwrap())
+            .collect();
+        assert_eq!(said.len(), 1, "{wanted}: {said:?}");
+    }
+    for policy in &policies {
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+        let text = policy.to_string();
+        assert!(text.contains(contract::USER), "{}", policy["metadata"]["name"]);
+        assert!(text.contains(NAME));
+    }
+}
+
+fn resources_of(folder: &str) -> Vec<String> {
+    let [kustomization] = objects(&format!("{folder}/kustomization.yaml")).try_into().unwrap();
+    let files = kustomization["resources"].as_array().unwrap();
+    files.iter().map(|file| file.as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn kustomization_lists_every_file() {
-    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name());
-    let files: BTreeSet<String> = entries
-        .map(|name| name.into_string().unwrap())
-        .filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml")
-        .collect();
-    assert_eq!(files, resources().into_iter().collect());
+    for inside in [".", "users"] {
+        let entries = std::fs::read_dir(folder().join(inside)).unwrap();
+        let files: BTreeSet<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml")
+            .collect();
+        assert_eq!(files, resources_of(inside).into_iter().collect(), "{inside}");
+    }
 }
 
 /// In the whole cluster or not, group, resource, verb.

@@ -14,13 +14,19 @@ mod faults;
 mod identity;
 #[path = "real_api/neighbours.rs"]
 mod neighbours;
+#[path = "real_api/quarantine.rs"]
+mod quarantine;
 #[path = "real_api/queue_file.rs"]
 mod queue_file;
 #[path = "real_api/queues.rs"]
 mod queues;
+#[path = "real_api/run_limits.rs"]
+mod run_limits;
 #[path = "real_api/shares.rs"]
 mod shares;
 mod support;
+#[path = "real_api/users.rs"]
+mod users;
 
 use mss_scheduler::simulator::kubelet::{OUTCOME, RUN_SECONDS};
 use std::time::Duration;

@@ -2,6 +2,14 @@
 
 #[path = "support/data.rs"]
 mod data;
+#[path = "simulate/failures.rs"]
+mod failures;
+#[path = "simulate/published.rs"]
+mod published;
+#[path = "simulate/readers.rs"]
+mod readers;
+#[path = "simulate/snapshot.rs"]
+mod snapshot;
 
 use data::data_file;
 use mss_scheduler::simulator::virtual_time::report::{table, write};
@@ -56,8 +64,9 @@ fn the_same_seed_gives_the_same_bytes() {
         let outcomes: Vec<Outcome> =
             POLICIES.iter().map(|policy| run(&inputs, policy, options, |_| {})).collect();
         write(folder.path(), &inputs, &outcomes, seed).expect("it can be written");
-        let names = ["gangs.csv", "queues.csv", "summary.json", "report.html"];
-        let mut all = table(&outcomes);
+        let names =
+            ["gangs.csv", "queues.csv", "time.csv", "summary.csv", "summary.json", "report.html"];
+        let mut all = table(&outcomes, &[]);
         for name in names {
             all += &std::fs::read_to_string(folder.path().join(name)).expect(name);
         }
@@ -236,7 +245,8 @@ fn the_example_of_the_docs_runs() {
         .skip(1)
         .map(|rest| rest.split("```").next().unwrap_or_default())
         .collect();
-    let [cluster, workload, queues] = blocks[..] else { panic!("three examples") };
+    let [cluster, workload, generator, queues] = blocks[..] else { panic!("four examples") };
+    Inputs::from_texts(cluster, generator, Some(queues)).unwrap_or_else(|error| panic!("{error}"));
     let inputs = Inputs::from_texts(cluster, workload, Some(queues))
         .unwrap_or_else(|error| panic!("{error}"));
     for policy in POLICIES {
@@ -246,11 +256,73 @@ fn the_example_of_the_docs_runs() {
 }
 
 #[test]
+fn an_elastic_gang_works_as_fast_as_was_measured() {
+    let workload = "
+gangs:
+- {name: a, queue: nlp, run: 1h, members: 4, min-member: 1, requests: {nvidia.com/gpu: 8},
+   speeds: [10, 18, 24, 25]}
+";
+    let fair = outcome(&inputs(workload, None), "fair-share");
+    let end = fair.gangs[0].ended_ms.expect("it ends") as f64 / 3_600_000.0;
+    assert!((1.0..1.01).contains(&end), "with all four it takes its time: {end}");
+    let three = "nodes: [{name: n, count: 3, allocatable: {nvidia.com/gpu: 8}}]";
+    let few = Inputs::from_texts(three, workload, None).expect("well-formed");
+    let fair = outcome(&few, "fair-share");
+    let end = fair.gangs[0].ended_ms.expect("it ends") as f64 / 3_600_000.0;
+    assert!((25.0 / 24.0..25.0 / 24.0 + 0.01).contains(&end), "hardly longer with three: {end}");
+}
+
+#[test]
+fn the_figures_are_those_of_a_world_that_can_be_reckoned() {
+    // an hour of 16 of 32 GPUs, as pods of 5 that leave 3 free on each node for nobody
+    let workload = "gangs: [{name: a, run: 1h, requests: {nvidia.com/gpu: 5}, count: 8}]";
+    let fifo = outcome(&inputs(workload, None), "fifo").summary;
+    assert_eq!((fifo.done, fifo.failed_nodes), (8, 0));
+    let near = |value: f64, expected: f64| (value - expected).abs() < 0.01;
+    assert!(near(fifo.allocation, 20.0 / 32.0), "{}", fifo.allocation);
+    assert!(fifo.utilisation < fifo.allocation, "starting takes a while");
+    assert!(near(fifo.utilisation, 20.0 / 32.0), "{}", fifo.utilisation);
+    assert!(near(fifo.fragmentation, 12.0 / 32.0), "{}", fifo.fragmentation);
+    assert!(near(fifo.jct_median_s, 3600.0 + fifo.wait_median_s), "{}", fifo.jct_median_s);
+    assert!(fifo.wait_p99_s > 3600.0 && fifo.jct_p99_s > 7200.0, "the second half waits");
+}
+
+#[test]
+fn fifo_is_less_fair_than_shares_and_the_error_says_so() {
+    let inputs = inputs(SATURATED, Some(TWO_QUEUES));
+    let error = |policy| outcome(&inputs, policy).summary.fairness_error;
+    // the first in the file are the first in the line: nlp has 32 where it deserves 24
+    assert!(error("fair-share") < 0.1, "{}", error("fair-share"));
+    assert!(error("fifo") > 0.2, "{}", error("fifo"));
+}
+
+#[test]
+fn nodes_are_drawn_at_the_chosen_times() {
+    let mut inputs = inputs(SATURATED, Some(TWO_QUEUES));
+    inputs.map_at_ms = vec![1_000, 300_000];
+    let fair = outcome(&inputs, "fair-share");
+    let held = |map: usize, tenant: usize| -> i64 {
+        let pods = fair.maps[map].nodes.iter().flatten();
+        pods.filter(|(of, _)| *of == tenant).map(|(_, gpus)| gpus).sum()
+    };
+    assert_eq!((held(0, 0), held(0, 1)), (24, 8), "bound at once");
+    assert_eq!((held(1, 0), held(1, 1)), (24, 8));
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &inputs, &[fair], 1).expect("it can be written");
+    let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
+    assert!(page.contains("Nodes after 5.0 m: fair-share"), "the map is in the report");
+}
+
+#[test]
 fn philly_jobs_run_with_their_virtual_clusters_as_queues() {
     let file = "philly/philly_dev_2017-09-04_2017-10-31.csv.gz";
     let Some(path) = data_file(file) else { return };
-    let sources =
-        Sources { nodes: Some(64), workload: path, limit_rows: Some(2_000), ..Sources::default() };
+    let sources = Sources {
+        nodes: Some(64),
+        workload: Some(path),
+        limit_rows: Some(2_000),
+        ..Sources::default()
+    };
     let inputs = Inputs::read(&sources).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((inputs.gangs.len(), inputs.gpus()), (2_000, 512));
     assert!(inputs.tenants.len() > 5, "{:?}", inputs.tenants);

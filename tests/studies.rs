@@ -8,6 +8,8 @@ mod data;
 mod giving_back;
 #[path = "studies/philly.rs"]
 mod philly;
+#[path = "studies/philly_late.rs"]
+mod philly_late;
 #[path = "studies/promise.rs"]
 mod promise;
 #[path = "studies/weights.rs"]

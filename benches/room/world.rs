@@ -161,7 +161,7 @@ impl World {
     pub(crate) fn bind(&mut self) -> Vec<Uid> {
         let mut bound = Vec::new();
         for (call, members) in std::mem::take(&mut self.binds) {
-            for BindMember { pod, node } in members {
+            for BindMember { pod, node, .. } in members {
                 self.settle(pod.uid, node.to_string());
                 let outcome = BindOutcome::Bound;
                 self.scheduler.handle(NOW, Event::BindFinished { call, pod: pod.uid, outcome });

@@ -4,10 +4,12 @@ mod api_server;
 mod config;
 mod demo;
 mod load;
+mod node_topology;
 mod queue;
 mod queue_import;
 mod run;
 mod simulate;
+mod snapshot;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,11 +33,15 @@ enum Command {
     /// Load published traces into a cluster.
     Load(load::Args),
     /// Run a workload in simulated time, under several policies.
-    Simulate(simulate::Args),
+    Simulate(Box<simulate::Args>),
+    /// Write a live cluster into a file, for `simulate --snapshot`. Nothing is changed.
+    Snapshot(snapshot::Args),
     /// Print, check and explain the configuration file.
     Config(config::Args),
     /// Preview changes of the queues.
     Queue(queue::Args),
+    /// Find out how the GPUs of a node are joined, and write it on the node.
+    NodeTopology(node_topology::Args),
 }
 
 /// Parses the command line and runs the subcommand; errors are printed with their causes.
@@ -47,9 +53,11 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::ApiServer(args) => api_server::main(args),
         Command::Load(args) => load::main(args),
-        Command::Simulate(args) => simulate::main(args),
+        Command::Simulate(args) => simulate::main(*args),
+        Command::Snapshot(args) => snapshot::main(args),
         Command::Config(args) => config::main(args),
         Command::Queue(args) => queue::main(args),
+        Command::NodeTopology(args) => node_topology::main(args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

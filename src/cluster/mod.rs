@@ -6,6 +6,7 @@
 
 mod changes;
 mod classes;
+mod domains;
 mod narrowed;
 mod nodes;
 mod resources;
@@ -13,6 +14,7 @@ mod statement;
 
 pub use changes::{Change, ChangeLog};
 pub use classes::{Class, ClassId};
+pub use domains::{Domain, DomainId, Domains, HOST_LEVEL, KNOWN_LEVELS};
 pub use narrowed::{Narrowed, Offer};
 pub use nodes::{NodeEntry, NodeIndex, TaintId};
 pub use resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, ResourceId, ResourceTable, is_gpu};
@@ -43,6 +45,7 @@ pub struct Cluster {
     nodes: NodeTable,
     classes: ClassTable,
     narrowed: NarrowedTable,
+    domains: Domains,
     /// `[resource][node]`
     allocatable: Vec<Vec<i64>>,
     /// `[resource][node]`, pods of all schedulers, assumed ones included
@@ -77,6 +80,17 @@ impl Cluster {
     #[must_use]
     pub fn changes(&self) -> &ChangeLog {
         &self.changes
+    }
+
+    /// The tree of domains.
+    #[must_use]
+    pub fn domains(&self) -> &Domains {
+        &self.domains
+    }
+
+    /// Has the tree these levels, the outermost first. To be called before nodes are applied.
+    pub fn set_levels(&mut self, levels: Vec<Box<str>>) {
+        self.domains = Domains::new(levels);
     }
 
     /// Number of slots for nodes: indexes are below it, not all are in use.
@@ -217,6 +231,7 @@ impl Cluster {
         }
         let offer = self.narrowed.offer(&node);
         self.narrowed.set(index, offer);
+        self.domains.set(index, &node);
         self.nodes.set(index, node);
         self.changes.record(index, Change::Facts);
         if grown { NodeApplied::NewResources } else { NodeApplied::Changed }
@@ -230,6 +245,7 @@ impl Cluster {
             column[index.index()] = 0;
         }
         self.nodes.clear(index);
+        self.domains.clear(index);
         self.changes.record(index, Change::Facts);
         self.nodes.free_if_unused(index);
         Some(index)

@@ -5,6 +5,7 @@ use super::fields::{self, Field, Form, Kind};
 use super::tree::{Node, Value};
 use super::{duration, plugins};
 use crate::model::narrowed::base;
+use crate::model::topology::is_label_key;
 
 /// A place in the file: `schema` is its path in the table, `shown` its path for people.
 struct Place<'a> {
@@ -123,6 +124,10 @@ fn text(node: &Node, place: &Place<'_>, form: Form) -> Option<Problem> {
         Form::Shared if is_resource(base(text)) => return None,
         Form::Resource | Form::Shared => {
             format!("\"{shown}\" must be a resource name like nvidia.com/gpu, is {text:?}")
+        }
+        Form::LabelKey if is_label_key(text) => return None,
+        Form::LabelKey => {
+            format!("\"{shown}\" must be the key of a label like example.com/rack, is {text:?}")
         }
         Form::OneOf(words) if words.contains(&text.as_str()) => return None,
         Form::OneOf(words) => {

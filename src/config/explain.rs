@@ -118,8 +118,15 @@ pub fn markdown() -> String {
     let types: Vec<String> =
         profile::argument_types().into_iter().map(|(_, schema)| schema).collect();
     write_table(&mut text, "Top level", &|path| !path.contains('.') && !path.ends_with("Args"));
-    let sections =
-        ["leaderElection", "clientConnection", "profiles[]", "queues", "evictions", "limits"];
+    let sections = [
+        "leaderElection",
+        "clientConnection",
+        "profiles[]",
+        "queues",
+        "evictions",
+        "topology",
+        "limits",
+    ];
     for section in sections {
         let prefix = format!("{section}.");
         write_table(&mut text, section, &|path| path.starts_with(&prefix));
@@ -168,6 +175,7 @@ fn describe_form(form: Form) -> String {
         Form::Name => "name".to_owned(),
         Form::Address => "IP:port".to_owned(),
         Form::Resource | Form::Shared => "resource name".to_owned(),
+        Form::LabelKey => "label key".to_owned(),
         Form::Plugin => "plugin name".to_owned(),
         Form::OneOf(words) => words.join(" or "),
     }

@@ -5,7 +5,7 @@
 
 use super::queues::USERS;
 use crate::model::queue::Ordering;
-use Form::{Address, Any, Name, OneOf, Resource, Shared};
+use Form::{Address, Any, LabelKey, Name, OneOf, Resource, Shared};
 use Kind::{Args, Decimal, Duration, Flag, Integer, List, Section, Text};
 
 /// One field of the file.
@@ -56,6 +56,8 @@ pub enum Form {
     Resource,
     /// A resource name, or one that is narrowed by a label: `nvidia.com/gpu@key=value`.
     Shared,
+    /// The key of a label.
+    LabelKey,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The name of a plugin, or `*`.
@@ -248,8 +250,8 @@ pub static FIELDS: &[Field] = &[
         "How room is made for those who are entitled to it. What may be taken from whom is said by \
          the queues."),
     field("evictions.mode", Text(OneOf(&["Allowed", "ReportOnly", "Off"])), "Allowed",
-        "The switch over all evictions. ReportOnly decides and counts them without making any; Off \
-         does not even look for them."),
+        "The switch over all evictions. ReportOnly decides, counts and explains them without making \
+         any; Off does not even look for them."),
     field("evictions.searchesPerCycle", Integer(1, 100_000), "64",
         "Gangs for which room is looked for in one cycle; the others wait for the next. It bounds \
          how long a cycle takes when many gangs wait."),
@@ -277,6 +279,23 @@ pub static FIELDS: &[Field] = &[
          a drain that did not seat its gang the next is twice as far off."),
     field("drains.percent", Integer(1, 100), "25",
         "The part of the cluster's GPUs that all drains together may keep, in percent."),
+
+    field("topology", Section, "",
+        "The tree of domains by which gangs are placed: each goes to the smallest that holds it."),
+    field("topology.levels", List(16),
+        "[{nodeLabel: topology.kubernetes.io/region}, {nodeLabel: topology.kubernetes.io/zone}, \
+         {nodeLabel: network.topology.nvidia.com/datacenter}, \
+         {nodeLabel: network.topology.nvidia.com/core}, \
+         {nodeLabel: network.topology.nvidia.com/spine}, \
+         {nodeLabel: network.topology.nvidia.com/block}, \
+         {nodeLabel: network.topology.nvidia.com/leaf}, \
+         {nodeLabel: network.topology.nvidia.com/accelerator}, \
+         {nodeLabel: nvidia.com/gpu.clique}]",
+        "The levels, the outermost first. Below the last is always the node itself, by the name \
+         kubernetes.io/hostname. A level of which no node has the label costs nothing; with no \
+         levels gangs are placed node by node."),
+    field("topology.levels[].nodeLabel", Text(LabelKey), "",
+        "Key of the node label whose values are the domains of the level. Required."),
 
     field("quarantine", Section, "",
         "Nodes on which pods that this scheduler bound fail to start take no new pods for a while. \

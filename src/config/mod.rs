@@ -12,6 +12,7 @@ mod plugins;
 mod profile;
 mod queues;
 mod section;
+mod topology;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -20,6 +21,7 @@ pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
 pub use queues::{Factor, Lsf, Queues};
+pub use topology::{Level, Topology};
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -105,6 +107,8 @@ pub struct Configuration {
     pub drains: Drains,
     /// Nodes on which pods fail to start.
     pub quarantine: Quarantine,
+    /// The levels of the cluster's network.
+    pub topology: Topology,
     /// Bounds.
     pub limits: Limits,
 }
@@ -310,6 +314,7 @@ impl Configuration {
             evictions,
             drains,
             quarantine,
+            topology: Topology::read(&root.section("topology"), problems),
             limits,
         }
     }

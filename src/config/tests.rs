@@ -283,3 +283,19 @@ fn the_effective_configuration_is_json() {
     assert_eq!(json["leaderElection"]["leaseDuration"], "15s");
     assert_eq!(json["limits"]["bindsInFlight"], 64);
 }
+
+#[test]
+fn topology_levels_default_to_those_that_are_known() {
+    let levels = Configuration::default().topology.levels;
+    let labels: Vec<&str> = levels.iter().map(|level| level.node_label.as_str()).collect();
+    assert_eq!(labels, crate::cluster::KNOWN_LEVELS);
+}
+
+#[test]
+fn a_topology_level_is_the_key_of_a_label() {
+    refuses(
+        "topology: {levels: [{nodeLabel: a b}]}\n",
+        &["config.yaml:3: \"topology.levels[0].nodeLabel\" must be the key of a label like \
+           example.com/rack, is \"a b\""],
+    );
+}

@@ -4,7 +4,7 @@ use super::column::Column;
 use super::tree::{QueueIndex, Tree};
 use super::usage::{NEGLIGIBLE, UsageOptions, Used};
 use super::{FairShare, accounts};
-use crate::cluster::{EPHEMERAL_STORAGE, PODS, ResourceId};
+use crate::cluster::{CPU, EPHEMERAL_STORAGE, PODS, ResourceId};
 use crate::model::Timestamp;
 use std::collections::BTreeMap;
 
@@ -22,6 +22,27 @@ impl FairShare {
             }
         }
         self.for_each_column(leaf, requests, sign, Column::charge);
+    }
+
+    /// Takes back what room of these requests, charged for the last `millis`, has added to usage at
+    /// the leaf and above: it came to nothing. While it is still charged. O(depth x resources).
+    pub fn refund(&mut self, leaf: QueueIndex, requests: &[(ResourceId, i64)], millis: i64) {
+        let factors = self.usage.factors();
+        let factor = |resource: &ResourceId| {
+            factors.iter().find(|(id, _)| id == resource).map_or(0.0, |(_, factor)| *factor)
+        };
+        let weighted = requests.iter().map(|(resource, n)| *n as f64 * factor(resource)).sum();
+        let cores = requests.iter().filter(|(resource, _)| *resource == CPU && self.lsf.in_use);
+        let cores: i64 = cores.map(|(_, amount)| amount).sum();
+        if millis <= 0 || (weighted == 0.0 && cores == 0) {
+            return;
+        }
+        let queues: Vec<QueueIndex> = self.tree.path(leaf).collect();
+        for queue in queues {
+            self.usage.accrue(queue, self.flow(queue));
+            self.usage.take_back(queue, weighted, millis);
+            self.usage.add_past_cpu(queue, -cores, millis);
+        }
     }
 
     /// Counts (`sign` 1) or uncounts (-1) pending countable demand, as [`Self::charge`] does.

@@ -239,6 +239,13 @@ impl Usage {
         past.cpu = past.cpu.saturating_add(used);
     }
 
+    /// Takes back what so much, allocated for a time until now, has added.
+    pub(super) fn take_back(&mut self, slot: QueueIndex, weighted: f64, millis: i64) {
+        let added = faded(0.0, weighted / 1000.0, millis as f64, self.rates.usage);
+        let past = &mut self.past[slot.index()];
+        past.amount = (past.amount - added).max(0.0);
+    }
+
     /// Adds what a pod that ends now has run, in pod- and in GPU-milliseconds.
     pub(super) fn add_ended(&mut self, slot: QueueIndex, run: i64, gpu: i64) {
         let past = &mut self.past[slot.index()];

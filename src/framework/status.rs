@@ -18,10 +18,18 @@ pub enum Reason {
     NodeQuarantined,
     /// Node selector or required node affinity does not match.
     NodeAffinity,
+    /// The GPUs are not of the model that is asked for.
+    GpuModel,
+    /// The GPUs have less memory than is asked for.
+    GpuMemory,
+    /// NVLink does not join each GPU of the node to each.
+    GpuLinks,
     /// `spec.nodeName` is another node.
     NodeName,
     /// A host port is taken.
     NodePorts,
+    /// No domain of the topology holds the gang.
+    NoDomain,
     /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
     UnknownResource(u8),
 }
@@ -37,8 +45,10 @@ impl Reason {
             Self::NodeUnschedulable => "NodeUnschedulable",
             Self::NodeQuarantined => "NodeQuarantined",
             Self::NodeAffinity => "NodeAffinity",
+            Self::GpuModel | Self::GpuMemory | Self::GpuLinks => "GpuRequest",
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
+            Self::NoDomain => "NoDomain",
         }
     }
 
@@ -56,6 +66,9 @@ impl Reason {
             Self::TooManyPods => "Too many pods".to_owned(),
             Self::UntoleratedTaint => "node(s) had untolerated taint(s)".to_owned(),
             Self::NodeUnschedulable => "node(s) were unschedulable".to_owned(),
+            Self::GpuModel => "node(s) had no GPUs of the requested model".to_owned(),
+            Self::GpuMemory => "node(s) had GPUs with too little memory".to_owned(),
+            Self::GpuLinks => "node(s) had GPUs that NVLink does not all join".to_owned(),
             Self::NodeQuarantined => {
                 "node(s) were in quarantine as pods failed to start there".to_owned()
             }
@@ -64,6 +77,7 @@ impl Reason {
             Self::NodePorts => {
                 "node(s) didn't have free ports for the requested pod ports".to_owned()
             }
+            Self::NoDomain => "node(s) were in no domain that holds the gang".to_owned(),
         }
     }
 }

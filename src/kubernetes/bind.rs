@@ -7,6 +7,7 @@
 use super::client::{Connection, Reply, message};
 use super::lease::Fence;
 use crate::model::PodKey;
+use crate::model::contract::GPU_DEVICES;
 use crate::scheduler::{BindMember, BindOutcome, DeleteOutcome, PodRef};
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -104,11 +105,7 @@ impl Binder {
 
     async fn post(&self, member: &BindMember) -> Reply {
         let PodKey { namespace, name } = &member.pod.key;
-        // all three are DNS names and a UUID: nothing needs escaping
-        let body = format!(
-            r#"{{"apiVersion":"v1","kind":"Binding","metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{}"}},"target":{{"apiVersion":"v1","kind":"Node","name":"{}"}}}}"#,
-            member.pod.uid, member.node
-        );
+        let body = binding(member);
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/binding");
         self.connection.call(Method::POST, &path, JSON, body.into_bytes(), self.deadline).await
     }
@@ -171,6 +168,46 @@ impl Binder {
     }
 }
 
+/// The Binding that is posted. The API server copies its annotations onto the pod.
+fn binding(member: &BindMember) -> String {
+    let PodKey { namespace, name } = &member.pod.key;
+    let annotations = match member.devices {
+        devices if devices.is_empty() => String::new(),
+        devices => format!(r#","annotations":{{"{GPU_DEVICES}":"{devices}"}}"#),
+    };
+    // names are DNS names and a UUID, devices are numbers: nothing needs escaping
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Binding","metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{}"{annotations}}},"target":{{"apiVersion":"v1","kind":"Node","name":"{}"}}}}"#,
+        member.pod.uid, member.node
+    )
+}
+
 pub(super) fn pod_path(key: &PodKey) -> String {
     format!("/api/v1/namespaces/{}/pods/{}", key.namespace, key.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeviceSet, Uid};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_binding_names_the_devices_if_they_are_known() {
+        let key = PodKey { namespace: "ns".into(), name: "w-0".into() };
+        let uid = Uid::parse("11111111-2222-3333-4444-555555555555");
+        let devices = DeviceSet::EMPTY;
+        let mut member = BindMember { pod: PodRef { key, uid }, node: "n-1".into(), devices };
+        let mut expected = json!({
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": { "name": "w-0", "namespace": "ns", "uid": uid.to_string() },
+            "target": { "apiVersion": "v1", "kind": "Node", "name": "n-1" },
+        });
+        let read = |member: &BindMember| serde_json::from_str::<Value>(&binding(member)).unwrap();
+        assert_eq!(read(&member), expected);
+        member.devices = DeviceSet::parse("0,3").unwrap();
+        expected["metadata"]["annotations"] = json!({ "mss-scheduler.io/gpu-devices": "0,3" });
+        assert_eq!(read(&member), expected);
+    }
 }

@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod lease;
 pub mod objects;
 pub mod permissions;
+pub mod snapshot;
 pub mod watch;
 
 mod bind;

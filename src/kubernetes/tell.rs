@@ -3,7 +3,7 @@
 use super::bind::pod_path;
 use super::client::{Connection, Reply};
 use crate::fairshare::Used;
-use crate::model::contract::{EVICT_AT, GROUP};
+use crate::model::contract::{EVICT_AT, GROUP, PREEMPTION};
 use crate::scheduler::{Amount, PodRef, Standing, Telling, WindowState};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ const NOTE_MAX: usize = 1024;
 const CUT: &str = " ...";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
+/// Reason of the event and of the condition `DisruptionTarget=False` of a pod that need not go.
+pub(super) const SPARED: &str = "PreemptionCancelled";
 /// Tries of one write before it is given up: an event is not worth more.
 const TRIES: u32 = 5;
 
@@ -43,15 +45,24 @@ pub(super) struct QueueStatus {
     pub(super) since: jiff::Timestamp,
 }
 
-/// What is written on a victim before it is evicted: the `DisruptionTarget=True` condition and the
-/// annotation with the time.
+/// What is written on a victim before it is evicted, or when it need not go: the condition
+/// `DisruptionTarget` and the annotation with the time.
 #[derive(Clone, Debug)]
 pub(super) struct Notice {
     pub(super) pod: PodRef,
-    /// For whom it makes room, and why.
+    /// For whom it makes room, and why; or why it does not.
     pub(super) note: Arc<str>,
-    /// When it is evicted; `None`: at once.
-    pub(super) evict_at: Option<jiff::Timestamp>,
+    pub(super) fate: Fate,
+}
+
+/// What becomes of a pod that is or was a victim.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// It is evicted at once, or was.
+    Evicted,
+    EvictedAt(jiff::Timestamp),
+    /// Its notice is taken back.
+    Spared,
 }
 
 /// What an event is about.
@@ -218,18 +229,24 @@ fn condition(pod: &PodRef, telling: &Telling, first: bool) -> Vec<u8> {
 }
 
 fn disruption(notice: &Notice) -> Vec<u8> {
+    let (status, reason) = match notice.fate {
+        Fate::Evicted | Fate::EvictedAt(_) => ("True", PREEMPTION),
+        Fate::Spared => ("False", SPARED),
+    };
     let mut patch = json!({
         "metadata": {"uid": notice.pod.uid.to_string()},
         "status": {"conditions": [{
             "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
+            "status": status,
+            "reason": reason,
             "message": &*notice.note,
             "lastTransitionTime": seconds(jiff::Timestamp::now()),
         }]},
     });
-    if let Some(at) = notice.evict_at {
-        patch["metadata"]["annotations"] = json!({ EVICT_AT: seconds(at) });
+    match notice.fate {
+        Fate::Evicted => {}
+        Fate::EvictedAt(at) => patch["metadata"]["annotations"] = json!({ EVICT_AT: seconds(at) }),
+        Fate::Spared => patch["metadata"]["annotations"] = json!({ EVICT_AT: null }),
     }
     patch.to_string().into_bytes()
 }

@@ -26,6 +26,23 @@ pub const TASK_GROUP: &str = "mss-scheduler.io/task-group";
 /// bound; 1 to the configured limit. Absent: the part has no minimum of its own.
 pub const TASK_GROUP_MIN: &str = "mss-scheduler.io/task-group-min";
 
+/// Annotation: a topology level, as the key of its node label: all members are placed in one domain
+/// of it, or the gang waits.
+pub const TOPOLOGY_REQUIRED: &str = "mss-scheduler.io/topology-required";
+/// Annotation: the topology level of which one domain should hold the gang; if none does it goes to
+/// the next larger one that does, and does not wait.
+pub const TOPOLOGY_PREFERRED: &str = "mss-scheduler.io/topology-preferred";
+/// Annotation: members of a slice, a divisor of [`MIN_MEMBER`]; required with [`SLICE_LEVEL`].
+pub const SLICE_SIZE: &str = "mss-scheduler.io/slice-size";
+/// Annotation: the topology level of which one domain holds a whole slice.
+pub const SLICE_LEVEL: &str = "mss-scheduler.io/slice-level";
+/// Annotation: `"true"`: no domain of [`SLICE_LEVEL`] holds two slices, so that the gang spans
+/// domains with exactly [`SLICE_SIZE`] members in each.
+pub const SLICES_APART: &str = "mss-scheduler.io/slices-apart";
+/// Annotation: the rank of the member in its gang; neighbours in rank are placed as neighbours.
+/// Absent: the index that a Job, StatefulSet, training operator or LeaderWorkerSet wrote as label.
+pub const RANK: &str = "mss-scheduler.io/rank";
+
 /// Annotation: `"false"` for a gang that must never be evicted. It is placed only within the
 /// guarantees of its queue and all above.
 pub const PREEMPTIBLE: &str = "mss-scheduler.io/preemptible";
@@ -41,6 +58,16 @@ pub const CHECKPOINT_AT: &str = "mss-scheduler.io/checkpoint-at";
 pub const USER: &str = "mss-scheduler.io/user";
 /// Annotation, written and not read: when a pod that was given notice is evicted.
 pub const EVICT_AT: &str = "mss-scheduler.io/evict-at";
+/// Reason of the condition `DisruptionTarget=True` of a victim; upstream
+/// `PodReasonPreemptionByScheduler`.
+pub const PREEMPTION: &str = "PreemptionByScheduler";
+
+/// Annotation: what the GPUs must be, in LSF's words; see [`super::gpu_request`].
+pub const GPU_REQUEST: &str = "mss-scheduler.io/gpu-request";
+/// Annotation of a node: how its GPUs are joined; see [`super::gpu_topology`] for the text.
+pub const GPU_TOPOLOGY: &str = "mss-scheduler.io/gpu-topology";
+/// Annotation, written when the pod is bound and read back: the indexes of the GPUs chosen for it.
+pub const GPU_DEVICES: &str = "mss-scheduler.io/gpu-devices";
 
 /// Key of a toleration: such pods are placed on nodes in quarantine too.
 pub const QUARANTINE: &str = "mss-scheduler.io/quarantine";
@@ -57,6 +84,21 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
     (ROLE, "`header`: the member of the gang without which the others are worth nothing"),
     (TASK_GROUP, "name of the part of the gang to which the member belongs, such as `worker`"),
     (TASK_GROUP_MIN, "members of that part that must be placed too before any is bound"),
+    (TOPOLOGY_REQUIRED, "a topology level: all members in one domain of it, or the gang waits"),
+    (
+        TOPOLOGY_PREFERRED,
+        "a topology level: in one domain of it if one holds the gang, else in the next larger",
+    ),
+    (SLICE_SIZE, "members of a slice of the gang, a divisor of min-member; with slice-level"),
+    (SLICE_LEVEL, "the topology level of which one domain holds a whole slice"),
+    (
+        SLICES_APART,
+        "`true`: no domain of slice-level holds two slices; so each used has just slice-size",
+    ),
+    (
+        RANK,
+        "rank of the member in its gang, so that neighbours are placed near; else its index label",
+    ),
     (
         PREEMPTIBLE,
         "`false`: never evicted, and so placed only within guarantees of the queue; else `true`",
@@ -73,11 +115,18 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         CHECKPOINT_AT,
         "when the gang last saved its work, as in RFC 3339: of equals who lost least goes first",
     ),
+    (GPU_REQUEST, "what the GPUs of the pod's node must be, in the words of LSF's `bsub -gpu`"),
+    (
+        GPU_TOPOLOGY,
+        "on a node: how its GPUs are joined, as `mss-scheduler node-topology` writes it",
+    ),
 ];
 
 /// Every annotation this scheduler writes, for documentation.
-pub const WRITTEN: &[(&str, &str)] =
-    &[(EVICT_AT, "when the pod, which was given notice, is evicted; a time as in RFC 3339")];
+pub const WRITTEN: &[(&str, &str)] = &[
+    (EVICT_AT, "when the pod, which was given notice, is evicted; a time as in RFC 3339"),
+    (GPU_DEVICES, "which GPUs of its node are best for the pod, by index: `0,3`; read back"),
+];
 
 /// Longest accepted group name: a DNS-1123 subdomain, as Kubernetes object names.
 pub const GROUP_NAME_MAX: usize = 253;
@@ -132,6 +181,8 @@ pub enum ContractError {
     Unsupported {
         /// The field of the pod.
         field: &'static str,
+        /// What to do instead.
+        instead: &'static str,
     },
     /// The annotations this scheduler reads are larger than the limit.
     Oversize {
@@ -166,8 +217,8 @@ impl fmt::Display for ContractError {
                 write!(f, "{field} is {found:?}: expected a quantity between 0 and 2^52")
             }
             Self::Malformed { field, problem } => write!(f, "{field}: {problem}"),
-            Self::Unsupported { field } => {
-                write!(f, "{field} is not honoured by this scheduler: remove it")
+            Self::Unsupported { field, instead } => {
+                write!(f, "{field} is not honoured by this scheduler: {instead}")
             }
             Self::Oversize { bytes, limit } => {
                 write!(f, "scheduling annotations have {bytes} bytes: at most {limit} are read")
@@ -278,15 +329,19 @@ pub fn parse_reclaim_rank(annotation: Option<&str>) -> Result<i16, ContractError
 
 const NAME_EXPECTED: &str = "a name of lower-case letters, digits, '-' and '.'";
 
-fn malformed(key: &'static str, found: &str, expected: String) -> ContractError {
+pub(super) fn malformed(key: &'static str, found: &str, expected: String) -> ContractError {
     ContractError::Annotation { key, found: cut(found), expected: expected.into() }
 }
 
-fn needs_group(key: &str) -> ContractError {
+pub(super) fn needs_group(key: &str) -> ContractError {
     malformed(POD_GROUP, "", format!("a group name, as {key} is set"))
 }
 
-fn count(key: &'static str, text: &str, (least, most): (u32, u32)) -> Result<u32, ContractError> {
+pub(super) fn count(
+    key: &'static str,
+    text: &str,
+    (least, most): (u32, u32),
+) -> Result<u32, ContractError> {
     let in_bounds = parse_count(text).filter(|count| (least..=most).contains(count));
     in_bounds.ok_or_else(|| malformed(key, text, format!("a whole number from {least} to {most}")))
 }

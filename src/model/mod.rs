@@ -6,6 +6,8 @@
 pub mod budget;
 pub mod contract;
 pub mod fault;
+pub mod gpu_request;
+pub mod gpu_topology;
 pub mod growth;
 pub mod narrowed;
 pub mod node;
@@ -14,10 +16,13 @@ pub mod quantity;
 pub mod queue;
 pub mod selector;
 pub mod time;
+pub mod topology;
 pub mod windows;
 
 pub use budget::{Budget, Labels};
 pub use contract::{ContractError, GroupSpec, Task};
+pub use gpu_request::GpuNeeds;
+pub use gpu_topology::{DeviceSet, GpuTopology};
 pub use growth::Growth;
 pub use narrowed::NarrowedName;
 pub use node::{Node, Taint, TaintEffect};
@@ -25,6 +30,7 @@ pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec, RunLimit};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
+pub use topology::{SliceAsk, TopologyAsk};
 pub use windows::Windows;
 
 /// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries.

@@ -1,6 +1,7 @@
 //! A node, as far as placing pods on it is concerned.
 
-use super::ResourceList;
+use super::{GpuTopology, ResourceList};
+use std::sync::Arc;
 
 /// A node as the API server shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub struct Node {
     pub unschedulable: bool,
     /// `status.allocatable`, including `pods`.
     pub allocatable: ResourceList,
+    /// How its GPUs are joined, if that is known.
+    pub gpus: Option<Arc<GpuTopology>>,
+    /// Why what it says of that is not believed.
+    pub gpus_refused: Option<Box<str>>,
 }
 
 impl Node {

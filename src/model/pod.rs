@@ -1,7 +1,10 @@
 //! A pod, as far as scheduling is concerned.
 
 use super::WallTime;
-use super::{ContractError, GroupSpec, Labels, NodeSelectorTerm, ResourceList};
+use super::{
+    ContractError, DeviceSet, GpuNeeds, GroupSpec, Labels, NodeSelectorTerm, ResourceList,
+    TopologyAsk,
+};
 use super::{Taint, TaintEffect, Task};
 use std::fmt;
 
@@ -100,10 +103,14 @@ pub struct Pod {
     pub failed_as: Option<Box<str>>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// It was given notice that it will be evicted, and that was not taken back.
+    pub noticed: bool,
     /// `spec.schedulingGates` is not empty.
     pub gated: bool,
     /// `spec.priority`, resolved by the API server.
     pub priority: i32,
+    /// `spec.preemptionPolicy` is `Never`: nobody is evicted for it.
+    pub never_preempts: bool,
     /// `spec.activeDeadlineSeconds`, in milliseconds.
     pub run_limit_ms: Option<i64>,
     /// How long it may take to stop, in milliseconds: `metadata.deletionGracePeriodSeconds` of a
@@ -130,12 +137,18 @@ pub struct Pod {
     pub header: bool,
     /// The part of its gang to which it belongs.
     pub task: Option<Box<Task>>,
+    /// What its gang asks of the topology.
+    pub topology: Option<Box<TopologyAsk>>,
+    /// Its rank in its gang.
+    pub rank: Option<u32>,
     /// How dear its gang is to interrupt; the lowest goes first.
     pub reclaim_rank: i16,
     /// When its gang last saved its work.
     pub checkpoint: Option<WallTime>,
     /// Must never be evicted; then it is placed only within guarantees.
     pub non_preemptible: bool,
+    /// The GPUs that it was given, as its bind wrote them; empty: none, or unknown.
+    pub devices: DeviceSet,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.
@@ -170,6 +183,8 @@ pub struct PodClass {
     pub tolerations: Vec<Toleration>,
     /// Host ports of containers and restartable init containers, sorted.
     pub host_ports: Vec<HostPort>,
+    /// What the GPUs of its node must be; `None`: any will do.
+    pub gpu_needs: Option<Box<GpuNeeds>>,
 }
 
 /// A toleration.

@@ -46,7 +46,7 @@ pub struct QueueSpec {
     pub ageing: Option<Ageing>,
     /// Namespaces whose pods may name the queue.
     pub namespaces: Vec<Box<str>>,
-    /// A closed queue takes no new gangs; those that run go on.
+    /// A closed queue takes no new gangs, nor do those below it; those that run go on.
     pub open: bool,
     /// When its gangs, and those of the queues below, may start and run; `None`: always.
     pub windows: Option<Box<Windows>>,

@@ -1,9 +1,11 @@
 //! Verbs: where the members of a group go.
 
+mod fits;
 mod gate;
 mod place;
 mod ranking;
 mod room;
+mod tree;
 #[cfg(test)]
 mod tests;
 
@@ -14,3 +16,4 @@ pub use room::{
     Candidate, Claim, Paper, Rank, RoomAnswer, RoomPlan, Single, Singles, TaskSpares, make_room,
     needed_of,
 };
+pub use tree::{Rules, Slices, Wanted, place_in_tree};

@@ -4,6 +4,7 @@
 //! of [`FAN_OUT`]. A use of the class first rescores the nodes that changed since its last use, so
 //! a decision costs the nodes that changed, not all nodes: O(changes x (filters + log nodes)).
 
+use super::fits::{Fits, room_on};
 use crate::cluster::{Change, ClassId, Cluster, NodeIndex};
 use crate::framework::{Diagnosis, Profile, Reads, Terms};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ struct Ranking {
     /// `levels[0]` are the leaves, one key per node slot; the last level is the root
     levels: Vec<Vec<u64>>,
     exhausted: Option<Exhausted>,
+    /// pods of the class that fit by node and domain, once a gang of it was placed by the tree
+    fits: Option<Fits>,
 }
 
 /// At this state of the cluster no more than `placeable` pods of the class fit at once.
@@ -58,6 +61,10 @@ pub(super) struct Exhausted {
 impl Ranking {
     fn bytes(slots: usize) -> usize {
         slots * (4 + 8 + 1) + 256
+    }
+
+    fn all_bytes(&self) -> usize {
+        Self::bytes(self.facts.len()) + self.fits.as_ref().map_or(0, Fits::bytes)
     }
 }
 
@@ -74,6 +81,29 @@ impl Rankings {
         let root = *ranking.levels.last().and_then(|level| level.first())?;
         let mask = (1u64 << NODE_BITS) - 1;
         (root != 0).then(|| NodeIndex::at(usize::try_from(root & mask).expect("20 bits")))
+    }
+
+    /// How many pods of the class fit where, and the key of each node: a larger one is better, and
+    /// 0 is a node on which none fits. O(changes x (filters + levels)); O(nodes) at first.
+    pub(super) fn fits(
+        &mut self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+    ) -> (&Fits, &[u64]) {
+        self.catch_up(cluster, profile, class);
+        let place = class.index();
+        if self.by_class[place].as_ref().is_some_and(|ranking| ranking.fits.is_none()) {
+            let ranking = self.by_class[place].as_mut().expect("catch_up made it");
+            let keys = &ranking.levels[0];
+            let fits = Fits::of(cluster.domains(), keys.len(), |node| {
+                if keys[node.index()] == 0 { 0 } else { room_on(cluster, class, node) }
+            });
+            self.bytes += fits.bytes();
+            ranking.fits = Some(fits);
+        }
+        let ranking = self.by_class[place].as_ref().expect("catch_up made it");
+        (ranking.fits.as_ref().expect("just made"), &ranking.levels[0])
     }
 
     /// Whether the filters that read facts let a class that was just used on a node.
@@ -165,7 +195,7 @@ impl Rankings {
             {
                 return ranking;
             }
-            self.bytes -= Ranking::bytes(ranking.facts.len());
+            self.bytes -= ranking.all_bytes();
         }
         self.make_room(Ranking::bytes(slots), BYTES_BASE + BYTES_PER_NODE * slots);
         Box::new(scan(cluster, profile, class))
@@ -184,6 +214,12 @@ impl Rankings {
         if ranking.facts.len() != cluster.node_slots() {
             return false;
         }
+        // domains that came since are not counted yet
+        let facts_changed =
+            || cluster.changes().last(count).any(|(_, change)| change == Change::Facts);
+        if ranking.fits.is_some() && facts_changed() {
+            return false;
+        }
         self.stamp += 1;
         self.stamps.resize(cluster.node_slots(), 0);
         for (node, change) in cluster.changes().last(count) {
@@ -193,6 +229,10 @@ impl Rankings {
             if std::mem::replace(&mut self.stamps[node.index()], self.stamp) != self.stamp {
                 let key = ranking.key(cluster, profile, class, node);
                 ranking.set(node.index(), key);
+                if let Some(fits) = &mut ranking.fits {
+                    let room = if key == 0 { 0 } else { room_on(cluster, class, node) };
+                    fits.set(cluster.domains(), node, room);
+                }
             }
         }
         true
@@ -205,7 +245,7 @@ impl Rankings {
             let oldest = places.filter_map(|(i, r)| Some((used(r)?, i))).min();
             let Some((_, place)) = oldest else { break };
             if let Some(ranking) = self.by_class[place].take() {
-                self.bytes -= Ranking::bytes(ranking.facts.len());
+                self.bytes -= ranking.all_bytes();
             }
         }
         self.bytes += bytes;
@@ -227,8 +267,16 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
     let terms = profile.usage_terms(cluster, class);
     let seen = cluster.changes().position();
     let (epoch, leaves) = (class.epoch, vec![0; cluster.node_slots()]);
-    let mut ranking =
-        Ranking { epoch, seen, used: 0, facts, terms, levels: vec![leaves], exhausted: None };
+    let mut ranking = Ranking {
+        epoch,
+        seen,
+        used: 0,
+        facts,
+        terms,
+        levels: vec![leaves],
+        exhausted: None,
+        fits: None,
+    };
     for node in &passing {
         ranking.levels[0][node.index()] = ranking.key(cluster, profile, class_id, *node);
     }

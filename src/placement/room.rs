@@ -9,6 +9,7 @@
 mod bound;
 mod claim;
 mod narrowed;
+mod one_seat;
 mod optimum;
 mod shares;
 mod singles;
@@ -16,7 +17,7 @@ mod steps;
 
 use super::{Demand, Rankings};
 use crate::cluster::{
-    Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
+    Assignment, ClassId, Cluster, DomainId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
 };
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
@@ -34,6 +35,8 @@ type Priority = (i32, i32);
 
 /// Units taken, up to which others are looked for that would have to be taken before some of them.
 const REORDERED_MAX: usize = 32;
+/// Domains in which a claim that must be seated in one is tried.
+const DOMAINS_MAX: usize = 64;
 const NO_PRIORITY: Priority = (i32::MIN, i32::MIN);
 const NO_RANK: Rank = (i32::MIN, i32::MIN, i16::MIN, i64::MIN, i64::MIN, 0);
 
@@ -91,6 +94,8 @@ struct Search<'a> {
     /// narrowed resources of which the claimant may have no more: on nodes that offer them nothing
     /// is seated
     closed: &'a [ResourceId],
+    /// nothing is seated outside of this domain
+    within: Option<DomainId>,
     /// the claimant's own queues must give something before it may take from others, or at all
     is_bound: bool,
     /// pods that may still be evicted of each disruption budget
@@ -106,10 +111,11 @@ struct Search<'a> {
 /// contested; what the claimant's own user gives is taken whatever its share.
 /// O(nodes + victims x log nodes + victims x members).
 ///
-/// Of victims on at most 8 nodes, for members of one class, the cheapest set is found: the highest
+/// Of victims on at most 24 nodes, for members of one class, the cheapest set is found: the highest
 /// priority of a gang that ends, gangs ended, pods evicted, the highest rank, in this order, unless
-/// the effort for it exceeds a bound. "No" is proved then, and also where neither shares nor minima
-/// of gangs tie the victims together.
+/// the effort for it exceeds a bound. For a single pod for which the steps find nothing every set
+/// of every node is looked at, within the same bound. "No" is proved then, and also where neither
+/// shares nor minima of gangs tie the victims together.
 pub fn make_room(
     cluster: &mut Cluster,
     rankings: &mut Rankings,
@@ -124,17 +130,36 @@ pub fn make_room(
     }
     let sought = narrowed::sought(cluster, claim);
     fair.pend(claim.leaf, &sought, 1);
-    let mut closed: Vec<ResourceId> = Vec::new();
-    let answer = loop {
-        let mut search = Search::new(cluster, fair, profile, claim, candidates);
-        search.closed = &closed;
-        let (answer, overdrawn) = search.answer(rankings, &demands, claim);
-        match overdrawn {
-            Some(narrowed) if closed.contains(&narrowed) => break RoomAnswer::NotFound,
-            Some(narrowed) => closed.push(narrowed),
-            None => break answer,
+    let mut answer = RoomAnswer::No;
+    let everywhere = [None];
+    let listed: Vec<Option<DomainId>> =
+        claim.domains.into_iter().flatten().copied().map(Some).collect();
+    let domains = if claim.domains.is_some() { &listed[..] } else { &everywhere[..] };
+    if domains.is_empty() || domains.len() > DOMAINS_MAX {
+        answer = RoomAnswer::NotFound;
+    }
+    for within in domains.iter().take(DOMAINS_MAX) {
+        let mut closed: Vec<ResourceId> = Vec::new();
+        let found = loop {
+            let mut search = Search::new(cluster, fair, profile, claim, candidates);
+            search.closed = &closed;
+            search.within = *within;
+            let (answer, overdrawn) = search.answer(rankings, &demands, claim);
+            match overdrawn {
+                Some(narrowed) if closed.contains(&narrowed) => break RoomAnswer::NotFound,
+                Some(narrowed) => closed.push(narrowed),
+                None => break answer,
+            }
+        };
+        match found {
+            RoomAnswer::No => {}
+            RoomAnswer::NotFound => answer = RoomAnswer::NotFound,
+            placed @ RoomAnswer::Placed(_) => {
+                answer = placed;
+                break;
+            }
         }
-    };
+    }
     fair.pend(claim.leaf, &sought, -1);
     answer
 }
@@ -192,6 +217,7 @@ impl<'a> Search<'a> {
             task_spare: candidates.iter().map(|candidate| candidate.tasks.spare.clone()).collect(),
             taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
             claimant: claim.leaf,
+            within: None,
             slots: vec![0; cluster.node_slots()],
             total: 0,
             needed: 0,
@@ -253,8 +279,12 @@ impl Search<'_> {
             if gave_back {
                 self.give_back();
             }
+            let is_found = gave_back && self.is_settled();
             let is_small = !self.is_bound && self.is_small();
-            if is_small {
+            let is_one = self.needed == 1 && (is_small || !is_found);
+            if is_one {
+                self.is_proved |= self.improve_seat();
+            } else if is_small {
                 self.is_proved |= self.improve();
             }
             // one that was kept for what its queues must give may be spared now

@@ -7,6 +7,8 @@ use crate::model::{Growth, Node, PodClass, QueueSpec};
 use crate::plugins::default_profile;
 use smallvec::SmallVec;
 
+mod mid_size;
+
 const GPU: &str = "nvidia.com/gpu";
 
 struct Dice(u64);
@@ -263,7 +265,16 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
         // asking for nothing in all, it is entitled everywhere
         let leaf = world.claimant;
         let (extra, going, allowed) = (&[][..], &[][..], &[][..]);
-        let claim = Claim { leaf, demands: &demands, needed, extra, going, allowed, at_most: &[] };
+        let claim = Claim {
+            leaf,
+            demands: &demands,
+            needed,
+            extra,
+            going,
+            allowed,
+            domains: None,
+            at_most: &[],
+        };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();
         let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);

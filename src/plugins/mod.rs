@@ -2,6 +2,7 @@
 
 mod gang_gate;
 mod gpu_packing;
+mod gpu_request;
 mod node_affinity;
 mod node_name;
 mod node_ports;
@@ -26,6 +27,7 @@ pub const FILTERS: &[&str] = &[
     "NodeName",
     "TaintToleration",
     "NodeAffinity",
+    "GpuRequest",
     "NodePorts",
     "NodeResourcesFit",
 ];
@@ -60,6 +62,7 @@ pub fn filter(name: &str) -> Option<Box<dyn Filter>> {
         "NodeName" => Box::new(node_name::NodeName),
         "TaintToleration" => Box::new(taint_toleration::TaintToleration),
         "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
+        "GpuRequest" => Box::new(gpu_request::GpuRequest),
         "NodePorts" => Box::new(node_ports::NodePorts),
         "NodeResourcesFit" => Box::new(NodeResourcesFit::default()),
         _ => return None,

@@ -3,7 +3,7 @@
 use super::{Home, Likeness, OrderKey};
 use crate::cluster::{ClassId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
-use crate::model::{Growth, Timestamp, WallTime};
+use crate::model::{Growth, Timestamp, TopologyAsk, WallTime};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -99,8 +99,12 @@ pub struct PodGroup {
     pub tasks: Vec<TaskGroup>,
     /// Members that must be placed for the minima of its parts, and headers beside them.
     pub needed_by_tasks: u32,
+    /// What it asks of the topology.
+    pub topology: Option<Box<TopologyAsk>>,
     /// Its members must never be evicted.
     pub non_preemptible: bool,
+    /// Nobody is evicted for it: a member says so.
+    pub never_preempts: bool,
     /// The queue its members name.
     pub wanted_queue: Option<Box<str>>,
     /// The queue in which it is, or was last.

@@ -321,8 +321,13 @@ fn options(configuration: &Configuration) -> Options {
         },
         lsf: lsf(&configuration.queues.lsf),
         root_order: Ordering::parse(&configuration.queues.ordering).unwrap_or_default(),
+        topology_levels: topology_levels(configuration),
         ..Options::default()
     }
+}
+
+fn topology_levels(configuration: &Configuration) -> Vec<Box<str>> {
+    configuration.topology.levels.iter().map(|level| level.node_label.as_str().into()).collect()
 }
 
 fn per_base_unit(configured: &config::Factor) -> (Box<str>, f64) {

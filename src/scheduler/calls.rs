@@ -1,7 +1,7 @@
 //! What the scheduler asks of the world, and what is in flight.
 
 use super::standing::Standing;
-use crate::model::{PodKey, Uid};
+use crate::model::{DeviceSet, PodKey, Uid};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -60,6 +60,21 @@ pub enum ApiCall {
         /// When the eviction follows.
         evict_in_ms: i64,
     },
+    /// Take back the notice of pods that need not go: an event on each, the condition
+    /// `DisruptionTarget=False`, and no annotation. Not answered.
+    Spare {
+        /// The pods.
+        pods: Vec<PodRef>,
+        /// Why, for the event and the condition.
+        note: Arc<str>,
+    },
+    /// Write an event on pods that would be evicted if that were allowed, and nothing else.
+    Report {
+        /// The pods.
+        pods: Vec<PodRef>,
+        /// For whom they would make room, and why.
+        note: Arc<str>,
+    },
     /// Evict victims through the Eviction API, with their uid as precondition and their own
     /// termination grace. They have been given notice.
     Evict {
@@ -84,12 +99,12 @@ pub enum ApiCall {
         /// What is ignored, and what holds.
         note: Arc<str>,
     },
-    /// Write an event on a node that takes no new pods for a while, or takes them again.
+    /// Write an event on a node.
     TellNode {
         /// The node.
         node: Arc<str>,
-        /// Whether its quarantine begins, or ends.
-        quarantined: bool,
+        /// What happened.
+        news: NodeNews,
         /// Why.
         note: Arc<str>,
     },
@@ -104,6 +119,19 @@ pub struct BindMember {
     pub pod: PodRef,
     /// The node.
     pub node: Arc<str>,
+    /// The GPUs that are best for it there, to be written on it; empty: nothing is to be said.
+    pub devices: DeviceSet,
+}
+
+/// What is said of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeNews {
+    /// It takes no new pods for a while.
+    Quarantined,
+    /// It takes them again.
+    QuarantineEnded,
+    /// What it says of its GPUs cannot be read.
+    GpuTopologyRefused,
 }
 
 /// What is said of pods that are not scheduled.

@@ -36,11 +36,14 @@ impl Scheduler {
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are bound");
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
+            self.devices.moved(assignment.pod, None, Some(assignment.node));
+            let devices = self.give_devices(assignment.pod);
             self.await_start(assignment.pod);
             self.promise_limit(assignment.pod);
             self.recharge(assignment.pod);
             let pod = self.pods.get(assignment.pod);
-            members.push(BindMember { pod: PodRef { key: pod.key(), uid: pod.uid }, node });
+            let pod = PodRef { key: pod.key(), uid: pod.uid };
+            members.push(BindMember { pod, node, devices });
         }
         self.mark(index);
         self.count_now(index);
@@ -75,8 +78,15 @@ impl Scheduler {
         self.settle(now, call, failed);
     }
 
-    /// Takes an assumption back.
+    /// Takes an assumption back. What it has counted as usage meanwhile counts no more.
     pub(super) fn forget(&mut self, index: PodIndex, state: PodState) {
+        let pod = self.pods.get(index);
+        if let Some(leaf) = pod.charged {
+            let millis = self.wall().0.saturating_sub(pod.holds_since.0);
+            let charges = self.cluster.charges(pod.class, pod.offer);
+            self.fair.refund(leaf, &charges, millis);
+            self.discharge(index);
+        }
         self.move_room(index, None);
         let leaving = self.pods.get(index).deleting;
         self.set_state(index, if leaving { PodState::Leaving } else { state });

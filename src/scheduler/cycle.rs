@@ -9,7 +9,7 @@ use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
-use crate::placement::{Demand, Failure, place_group};
+use crate::placement::{Demand, Failure, Rules, place_in_tree};
 use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -69,6 +69,7 @@ impl Scheduler {
         if !self.queue.any_active() {
             self.make_room_for_waiting();
         }
+        self.take_notices_back(now);
         self.show_queues(now);
         report.calls = std::mem::take(&mut self.outbox);
         report
@@ -130,7 +131,8 @@ impl Scheduler {
         let whole = group.counts.settled() == 0 && group.counts.waiting == group.needed();
         // how long it runs, and what is kept for it, decide where it may run
         let alone = !self.drains.is_empty() && self.run_limit(index).is_some()
-            || self.is_drained_for(index);
+            || self.is_drained_for(index)
+            || group.topology.is_some();
         match group.leaf {
             Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
                 Likeness::Alike(leaf, group.counts.waiting)
@@ -221,11 +223,17 @@ impl Scheduler {
     }
 
     fn place_once(&mut self, index: GroupIndex, demands: &[Demand], bounds: (u32, u32)) -> Outcome {
+        let is_narrowed = !self.cluster.narrowed().is_empty();
         let group = self.groups.get(index);
         let profile = &self.profiles[usize::from(group.profile)];
+        let wanted = match self.wanted(index) {
+            Ok(wanted) => wanted,
+            Err(failure) => return (Err(failure), None),
+        };
         let (cluster, rankings) = (&mut self.cluster, &mut self.rankings);
-        if cluster.narrowed().is_empty() {
-            return (place_group(cluster, rankings, profile, demands, bounds, None), None);
+        if !is_narrowed {
+            let rules = Rules { gate: None, wanted: wanted.as_ref() };
+            return (place_in_tree(cluster, rankings, profile, demands, bounds, rules), None);
         }
         let mut gate = NarrowedGate {
             fair: &mut self.fair,
@@ -234,7 +242,8 @@ impl Scheduler {
             taken: Amounts::new(),
             refused: None,
         };
-        let outcome = place_group(cluster, rankings, profile, demands, bounds, Some(&mut gate));
+        let rules = Rules { gate: Some(&mut gate), wanted: wanted.as_ref() };
+        let outcome = place_in_tree(cluster, rankings, profile, demands, bounds, rules);
         (outcome, gate.refused)
     }
 
@@ -347,7 +356,7 @@ impl Scheduler {
     }
 
     /// Pending members by class; within a class those first without which nothing is placed, then
-    /// the oldest, then by name.
+    /// by rank, then the oldest, then by name.
     pub(super) fn demands(&self, index: GroupIndex) -> SmallVec<[Demand; 1]> {
         let members = self.groups.get(index).members.iter().copied();
         let waiting = |pod: &_| self.pods.get(*pod).state == PodState::Waiting;
@@ -359,7 +368,8 @@ impl Scheduler {
         if pods.len() > 1 {
             pods.sort_by(|at, bt| {
                 let (a, b) = (self.pods.get(*at), self.pods.get(*bt));
-                let key = |at: &_, pod: &PodEntry| (pod.class, !first(at, pod), pod.created);
+                let key =
+                    |at: &_, pod: &PodEntry| (pod.class, !first(at, pod), pod.rank, pod.created);
                 key(at, a).cmp(&key(bt, b)).then_with(|| a.name.cmp(&b.name))
             });
         }

@@ -9,7 +9,9 @@
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
-use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu};
+use crate::cluster::{
+    Assignment, ClassId, DomainId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
+};
 use crate::framework::Reads;
 use crate::model::Timestamp;
 use crate::placement::{Demand, needed_of};
@@ -59,6 +61,14 @@ struct Vacancy {
     pods: usize,
     tie: u32,
     node: NodeIndex,
+}
+
+/// Domains in which seats are looked for, for a gang that must be in one.
+const DOMAINS_MAX: usize = 64;
+
+/// A seat date is a little after the last pod is to have left.
+fn with_slack((seats, until): (Vec<Assignment>, Timestamp)) -> (Vec<Assignment>, Timestamp) {
+    (seats, until.plus_ms(SLACK_MS))
 }
 
 impl Scheduler {
@@ -143,12 +153,33 @@ impl Scheduler {
             // of those without an end the oldest is taken to leave first
             pods.sort_by_key(|(end, at)| (*end, self.pods.get(*at).bound_seen, *at));
         }
+        let latest = self.now.plus_ms(options.for_ms);
+        let Some(domains) = self.seat_domains(index) else {
+            let found = self.vacancies_in(index, &demands, &leavers, (None, latest));
+            return found.filter(|(_, until)| *until <= latest).map(with_slack);
+        };
+        // of domains that must hold the whole gang the one that can soonest
+        let found = domains.into_iter().take(DOMAINS_MAX).filter_map(|domain| {
+            self.vacancies_in(index, &demands, &leavers, (Some(domain), latest))
+        });
+        let first = found.min_by_key(|(_, until)| *until);
+        first.filter(|(_, until)| *until <= latest).map(with_slack)
+    }
+
+    /// The same within a domain; pods that do not say when they leave have left by `latest`.
+    fn vacancies_in(
+        &mut self,
+        index: GroupIndex,
+        demands: &[Demand],
+        leavers: &FxHashMap<NodeIndex, Vec<(End, PodIndex)>>,
+        (within, latest): (Option<DomainId>, Timestamp),
+    ) -> Option<(Vec<Assignment>, Timestamp)> {
         let mut seats = Vec::new();
         let mut until = self.now;
         let mut statement = Statement::default();
         let start = statement.checkpoint();
-        for demand in &demands {
-            let found = self.vacancies_of(index, demand, &leavers);
+        for demand in demands {
+            let found = self.vacancies_of(index, demand, leavers, within);
             let Some(found) = found else {
                 statement.rollback(&mut self.cluster, start);
                 return None;
@@ -156,7 +187,7 @@ impl Scheduler {
             for (vacancy, pod) in found.into_iter().zip(&demand.pods) {
                 until = until.max(match vacancy.end {
                     End::At(end) => end,
-                    End::Unknown => self.now.plus_ms(options.for_ms),
+                    End::Unknown => latest,
                 });
                 let seat = Assignment { pod: *pod, class: demand.class, node: vacancy.node };
                 statement.assume(&mut self.cluster, seat);
@@ -164,7 +195,7 @@ impl Scheduler {
             }
         }
         statement.rollback(&mut self.cluster, start);
-        (until <= self.now.plus_ms(options.for_ms)).then_some((seats, until.plus_ms(SLACK_MS)))
+        Some((seats, until))
     }
 
     fn vacancies_of(
@@ -172,6 +203,7 @@ impl Scheduler {
         index: GroupIndex,
         demand: &Demand,
         leavers: &FxHashMap<NodeIndex, Vec<(End, PodIndex)>>,
+        within: Option<DomainId>,
     ) -> Option<Vec<Vacancy>> {
         let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
         let needed = demand.pods.len();
@@ -179,6 +211,7 @@ impl Scheduler {
         for node in (0..self.cluster.node_slots()).map(NodeIndex::at) {
             let class = self.cluster.class(demand.class);
             if self.cluster.node(node).node.is_none()
+                || within.is_some_and(|domain| !self.cluster.domains().contains(domain, node))
                 || !profile.passes(Reads::Facts, &self.cluster, class, node)
             {
                 continue;

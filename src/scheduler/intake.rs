@@ -1,11 +1,11 @@
 //! Takes in what the watches show. Level, not edge: what an object says now is what counts (I9).
 
 use super::pods::{PodEntry, PodState};
-use super::{Kind, Scheduler};
+use super::{Kind, NodeNews, Scheduler};
 use crate::cluster::{ClassId, NodeApplied, NodeIndex, Offer, PodIndex};
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
-use crate::model::{ContractError, Node, Phase, Pod, Timestamp, Uid};
+use crate::model::{ContractError, DeviceSet, Node, Phase, Pod, Timestamp, Uid};
 use crate::queue::GroupName;
 use std::sync::Arc;
 
@@ -63,6 +63,7 @@ impl Scheduler {
     pub(super) fn node_applied(&mut self, node: Node) {
         self.nodes_listed.insert(node.name.clone());
         let name = node.name.clone();
+        let refused = node.gpus_refused.clone().filter(|why| !self.knows_refusal(&name, why));
         let retyped = self.cluster.changes_offer(&node);
         match self.cluster.apply_node(node) {
             NodeApplied::Unchanged => return,
@@ -78,7 +79,17 @@ impl Scheduler {
         self.capacity_changed = true;
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
+            if let Some(why) = refused {
+                self.tell_node(index, NodeNews::GpuTopologyRefused, &why);
+            }
         }
+    }
+
+    /// Whether it was told before that the node's word on its GPUs is refused.
+    fn knows_refusal(&self, name: &str, why: &str) -> bool {
+        let known =
+            self.cluster.find_node(name).and_then(|index| self.cluster.node(index).node.as_ref());
+        known.is_some_and(|node| node.gpus_refused.as_deref() == Some(why))
     }
 
     /// Charges the pods on a node for what it offers now.
@@ -120,6 +131,7 @@ impl Scheduler {
     }
 
     fn pod_added(&mut self, now: Timestamp, mut pod: Pod) {
+        self.note_inherited(&pod);
         let lost = is_made(Fault::BindForgotten) && pod.profile.is_some() && !pod.ended();
         let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
         let namespace = self.pods.shared(&pod.key.namespace);
@@ -133,6 +145,7 @@ impl Scheduler {
             class,
             state: PodState::Foreign,
             node: None,
+            devices: DeviceSet::EMPTY,
             group: None,
             slot: 0,
             min_member: 1,
@@ -157,9 +170,12 @@ impl Scheduler {
             evicted: false,
             header: pod.header,
             task: None,
+            topology: None,
+            rank: u32::MAX,
             reclaim_rank: pod.reclaim_rank,
             checkpoint: pod.checkpoint,
             non_preemptible: pod.non_preemptible,
+            never_preempts: pod.never_preempts,
             priority: pod.priority,
             created: pod.created,
             finished: pod.finished_at,
@@ -171,6 +187,7 @@ impl Scheduler {
         });
         if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended() && !lost) {
             self.move_room(index, Some(node));
+            self.pods.get_mut(index).devices = pod.devices;
         }
         let state = if lost { PodState::Waiting } else { state_of(&pod, None) };
         self.set_state(index, state);
@@ -182,6 +199,7 @@ impl Scheduler {
 
     fn pod_modified(&mut self, now: Timestamp, index: PodIndex, mut pod: Pod) {
         let list = self.pods.list;
+        self.note_inherited(&pod);
         self.note_start(index, &pod);
         let entry = self.pods.get_mut(index);
         entry.listed = list;
@@ -217,7 +235,10 @@ impl Scheduler {
         }
         match pod.node.as_deref() {
             _ if pod.ended() => self.move_room(index, None),
-            Some(node) => self.move_room(index, Some(node)),
+            Some(node) => {
+                self.move_room(index, Some(node));
+                self.pods.get_mut(index).devices = pod.devices;
+            }
             // a node name is never taken back: this event is older than the bind
             None => {}
         }
@@ -265,6 +286,9 @@ impl Scheduler {
         }
         // it is awaited where it was sent to, and nowhere else
         entry.asked = None;
+        entry.devices = DeviceSet::EMPTY;
+        self.devices.moved(index, old, new);
+        let entry = self.pods.get_mut(index);
         self.capacity_changed |= entry.group.is_none() && !is_made(Fault::StaleCapacity);
         if new.is_none() {
             self.await_replacement(index);
@@ -324,6 +348,7 @@ impl Scheduler {
         self.victim_gone(index);
         self.seat_gone(index);
         self.leave_group(index);
+        self.forget_notice(uid);
         let entry = self.pods.remove(index);
         self.cluster.release_class(entry.class);
     }
@@ -351,11 +376,15 @@ impl Scheduler {
         let altered = entry.min_member != min_member
             || entry.max_member != max_member
             || entry.priority != pod.priority
-            || entry.task != pod.task;
+            || entry.task != pod.task
+            || entry.topology != pod.topology
+            || entry.rank != pod.rank.unwrap_or(u32::MAX);
         entry.min_member = min_member;
         entry.max_member = max_member;
         entry.priority = pod.priority;
         entry.task.clone_from(&pod.task);
+        entry.topology.clone_from(&pod.topology);
+        entry.rank = pod.rank.unwrap_or(u32::MAX);
         let profile = pod.profile.unwrap_or(0);
         if let Some(group) = current.filter(|_| same) {
             if altered {

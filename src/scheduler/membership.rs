@@ -12,7 +12,7 @@ use crate::framework::{GroupFacts, OrderFacts};
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering;
-use crate::model::{Timestamp, WallTime};
+use crate::model::{Timestamp, TopologyAsk, WallTime};
 use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
 use smallvec::SmallVec;
 
@@ -24,6 +24,8 @@ struct Look {
     queue: u64,
     priority: i32,
     non_preemptible: bool,
+    never_preempts: bool,
+    topology: Option<Box<TopologyAsk>>,
     created: WallTime,
     /// of bound members
     reclaim_rank: i16,
@@ -61,6 +63,8 @@ impl Scheduler {
         group.max_member = look.max_member.max(look.min_member);
         group.priority = look.priority;
         group.non_preemptible = look.non_preemptible;
+        group.never_preempts = look.never_preempts;
+        group.topology.clone_from(&look.topology);
         group.created = look.created;
         let home = group.home;
         self.set_counts(index, &mut look);
@@ -119,6 +123,8 @@ impl Scheduler {
             queue: 0,
             priority: group.priority,
             non_preemptible: group.non_preemptible,
+            never_preempts: false,
+            topology: group.topology.clone(),
             created: WallTime(i64::MAX),
             reclaim_rank: 0,
             conflict: None,
@@ -159,7 +165,9 @@ impl Scheduler {
                 (look.min_member, look.max_member) = (pod.min_member, pod.max_member);
                 (look.priority, look.queue, first) = (pod.priority, pod.queue, false);
                 look.non_preemptible = pod.non_preemptible;
+                look.topology.clone_from(&pod.topology);
             }
+            look.never_preempts |= pod.never_preempts;
             look.note_conflict(pod);
             let waiting = pod.state == PodState::Waiting;
             look.tasks.count(pod, waiting, !waiting && pod.state != PodState::Gated);
@@ -279,8 +287,12 @@ impl Scheduler {
             return Some(fault.to_string());
         }
         let leaf = group.leaf.expect("a group has a queue or a fault");
-        if !self.fair.spec(leaf).open && group.counts.settled() == 0 {
-            return Some(format!("queue {} is closed", self.fair.spec(leaf).name));
+        // a closed queue takes nothing for those below it either
+        let mut above = self.fair.path(leaf).map(|queue| self.fair.spec(queue));
+        if group.counts.settled() == 0
+            && let Some(closed) = above.find(|queue| !queue.open)
+        {
+            return Some(format!("queue {} is closed", closed.name));
         }
         if let Some(reason) = self.held_by_run_limit(index) {
             return Some(reason);
@@ -339,6 +351,9 @@ impl Look {
         }
         if self.conflict.is_none() && pod.non_preemptible != self.non_preemptible {
             self.conflict = Some("some may be evicted and some must not".to_owned());
+        }
+        if self.conflict.is_none() && pod.topology != self.topology {
+            self.conflict = Some("they ask different things of the topology".to_owned());
         }
     }
 }

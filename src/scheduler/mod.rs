@@ -11,6 +11,7 @@ mod capacity;
 mod caps;
 mod commit;
 mod cycle;
+mod devices;
 mod disruption;
 mod drains;
 mod held_fast;
@@ -18,6 +19,7 @@ mod intake;
 mod invariants;
 mod membership;
 mod narrowed;
+mod notices;
 mod pairs;
 mod plans;
 mod pods;
@@ -31,12 +33,13 @@ mod spares;
 mod standing;
 mod tasks;
 mod tell;
+mod topology;
 mod view;
 mod windows;
 
 pub use calls::{
-    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome, PodRef,
-    Telling,
+    ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome,
+    NodeNews, PodRef, Telling,
 };
 pub use drains::DrainOptions;
 pub use quarantine::QuarantineOptions;
@@ -44,7 +47,7 @@ pub use report::{Attempt, AttemptResult, Report};
 pub use standing::{Amount, Facts, Remembered, Standing, USERS_SHOWN, WindowState};
 pub use view::{Gauges, NodeUse, QueueShare, Tallies};
 
-use crate::cluster::{ClassId, Cluster, NodeIndex, PodIndex};
+use crate::cluster::{ClassId, Cluster, KNOWN_LEVELS, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
@@ -56,9 +59,11 @@ use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
 use caps::Counted;
+use devices::Devices;
 use disruption::Disruption;
 use drains::Drain;
 use held_fast::HeldFast;
+use notices::Notices;
 use pairs::Pairs;
 use plans::Plan;
 use pods::PodTable;
@@ -228,6 +233,8 @@ pub struct Options {
     pub lsf: LsfOptions,
     /// The order of the queues at the top of the tree.
     pub root_order: Ordering,
+    /// Node labels that make the levels of the topology, the outermost first.
+    pub topology_levels: Vec<Box<str>>,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -255,6 +262,7 @@ impl Default for Options {
             usage: UsageOptions::default(),
             lsf: LsfOptions::default(),
             root_order: Ordering::default(),
+            topology_levels: KNOWN_LEVELS.iter().map(|level| (*level).into()).collect(),
             members_per_cycle: 2_000,
         }
     }
@@ -305,6 +313,7 @@ pub struct Scheduler {
     fair: FairShare,
     /// room of pods that must never be evicted, by declared queue
     held_fast: HeldFast,
+    devices: Devices,
     disruption: Disruption,
     /// kinds of which a narrowed resource kept a group off nodes
     type_limited: BTreeSet<(ClassId, Likeness)>,
@@ -341,6 +350,7 @@ pub struct Scheduler {
     buckets: BTreeMap<Box<str>, Bucket>,
     doors: Doors,
     pairs: Pairs,
+    notices: Notices,
     dirty: Vec<GroupIndex>,
     /// nodes that may take more than at the last cycle, with the strongest change
     improved: FxHashSet<NodeIndex>,
@@ -367,10 +377,12 @@ impl Scheduler {
         fair.set_usage_options(options.usage.clone());
         fair.set_lsf_options(options.lsf.clone());
         fair.set_root_order(options.root_order);
+        let mut cluster = Cluster::default();
+        cluster.set_levels(options.topology_levels.clone());
         Self {
             options,
             profiles,
-            cluster: Cluster::default(),
+            cluster,
             rankings: Rankings::default(),
             pods: PodTable::default(),
             groups: GroupTable::default(),
@@ -393,6 +405,7 @@ impl Scheduler {
             shown: Shown::default(),
             fair,
             held_fast: HeldFast::default(),
+            devices: Devices::default(),
             disruption: Disruption::default(),
             type_limited: BTreeSet::new(),
             counted: Counted::default(),
@@ -417,6 +430,7 @@ impl Scheduler {
             buckets: BTreeMap::new(),
             doors: Doors::default(),
             pairs: Pairs::default(),
+            notices: Notices::default(),
             dirty: Vec::new(),
             improved: FxHashSet::default(),
             waking: BTreeSet::new(),
@@ -508,6 +522,7 @@ impl Scheduler {
             self.capacity_due(),
             self.quarantine_due(),
             self.run_limits_due(),
+            self.notices_due(),
         ];
         self.leadership.and_then(|_| timers.into_iter().flatten().min())
     }

@@ -71,6 +71,13 @@ impl Scheduler {
         self.pair_key(claimant).map_or(Vec::new(), |key| self.pairs.takers(key, self.now))
     }
 
+    /// Whether the pair rule may keep a group from what others like it could take.
+    pub(super) fn spares_some(&self, claimant: GroupIndex) -> bool {
+        let group = self.groups.get(claimant);
+        let leaf = group.leaf.expect("a group that was tried has a queue");
+        !self.spared_by_pairs(claimant, leaf, &group.claim).is_empty()
+    }
+
     /// When the pair rule lets a candidate be taken from; `None`: now.
     pub(super) fn spared_until(
         &self,

@@ -75,7 +75,7 @@ impl Scheduler {
         for notice in notices {
             plan.victims.extend(&notice.pods);
             let stop = notice.pods.iter().map(|pod| self.pods.get(*pod).termination_ms).max();
-            let wait = if notice.leaving { 0 } else { notice.grace_ms };
+            let wait = if notice.leaving { 0 } else { self.give_notice(&notice, &note) };
             gone = gone.max(now.plus_ms(wait + stop.unwrap_or(0)));
             for victim in &notice.pods {
                 let pod = self.pods.get_mut(*victim);
@@ -90,10 +90,7 @@ impl Scheduler {
                 continue;
             }
             self.tallies.victims += notice.pods.len() as u64;
-            let pods = notice.pods.iter().map(|pod| self.reference(*pod)).collect();
-            let (note, evict_in_ms) = (note.clone(), notice.grace_ms);
-            self.outbox.push(ApiCall::Warn { pods, note, evict_in_ms });
-            plan.due.push((now.plus_ms(notice.grace_ms), notice.pods));
+            plan.due.push((now.plus_ms(wait), notice.pods));
         }
         plan.due.sort_by(|a, b| b.cmp(a));
         plan.deadline = gone.plus_ms(self.options.vacate_deadline_ms);
@@ -138,7 +135,7 @@ impl Scheduler {
         }
     }
 
-    fn note_on_victims(&self, index: GroupIndex) -> Arc<str> {
+    pub(super) fn note_on_victims(&self, index: GroupIndex) -> Arc<str> {
         let group = self.groups.get(index);
         let member = self.pods.get(group.members[0]);
         let who = match &group.name {
@@ -149,7 +146,7 @@ impl Scheduler {
         format!("evicted to make room for {who} of queue {queue}, which is entitled to it").into()
     }
 
-    fn reference(&self, pod: PodIndex) -> PodRef {
+    pub(super) fn reference(&self, pod: PodIndex) -> PodRef {
         let pod = self.pods.get(pod);
         PodRef { key: pod.key(), uid: pod.uid }
     }
@@ -248,7 +245,8 @@ impl Scheduler {
             pod.state = PodState::Assumed(call);
             let node = pod.node.expect("a nominated pod has a seat");
             let node: Arc<str> = (*self.cluster.node(node).name).into();
-            members.push(BindMember { pod: self.reference(seat), node });
+            let devices = self.give_devices(seat);
+            members.push(BindMember { pod: self.reference(seat), node, devices });
             self.await_start(seat);
         }
         self.tallies.seated += 1;
@@ -305,6 +303,7 @@ impl Scheduler {
             if let Some(group) = self.pods.get(victim).group {
                 self.mark(group);
             }
+            self.loosen_notice(victim);
         }
         *self.tallies.plans_given_up.entry(why).or_default() += 1;
         let group = self.groups.get_mut(index);
@@ -329,7 +328,10 @@ impl Scheduler {
         if !is_made(Fault::ProtectionForgotten) {
             entry.protected_until = now.plus_ms(self.options.protected_ms);
         }
-        if let Some(index) = entry.victim_of
+        let (group, claim) = (entry.group, entry.victim_of);
+        self.loosen_notice(pod);
+        group.into_iter().for_each(|group| self.mark(group));
+        if let Some(index) = claim
             && let Some(plan) = self.plans.remove(&index)
         {
             self.give_up(now, index, plan, "VictimProtected");

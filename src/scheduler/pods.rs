@@ -3,7 +3,7 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{Labels, PodKey, Task, Timestamp, Uid, WallTime};
+use crate::model::{DeviceSet, Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub(super) struct PodEntry {
     pub(super) state: PodState,
     /// node whose room it takes
     pub(super) node: Option<NodeIndex>,
+    /// GPUs of that node that it was given; empty: none, or unknown
+    pub(super) devices: DeviceSet,
     pub(super) group: Option<GroupIndex>,
     /// place in the group's member list
     pub(super) slot: u32,
@@ -88,9 +90,14 @@ pub(super) struct PodEntry {
     pub(super) header: bool,
     /// the part of its gang to which it belongs
     pub(super) task: Option<Box<Task>>,
+    /// what its gang asks of the topology
+    pub(super) topology: Option<Box<TopologyAsk>>,
+    /// its rank in its gang; without one it comes last
+    pub(super) rank: u32,
     pub(super) reclaim_rank: i16,
     pub(super) checkpoint: Option<WallTime>,
     pub(super) non_preemptible: bool,
+    pub(super) never_preempts: bool,
     pub(super) priority: i32,
     pub(super) created: WallTime,
     pub(super) finished: Option<WallTime>,

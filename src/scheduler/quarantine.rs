@@ -7,7 +7,7 @@
 //! against its node.
 
 use super::Scheduler;
-use super::calls::ApiCall;
+use super::calls::{ApiCall, NodeNews};
 use super::pods::{PodEntry, PodState};
 use crate::cluster::{NodeIndex, PodIndex, is_gpu};
 use crate::model::fault::{Fault, is_made};
@@ -195,7 +195,7 @@ impl Scheduler {
         );
         self.cluster.set_quarantined(node, true);
         *self.tallies.quarantines.entry("Begun").or_default() += 1;
-        self.tell_node(node, true, &note);
+        self.tell_node(node, NodeNews::Quarantined, &note);
     }
 
     fn end_quarantine(&mut self, node: NodeIndex, result: &'static str, why: &str) {
@@ -205,12 +205,13 @@ impl Scheduler {
         self.cluster.set_quarantined(node, false);
         self.improved.insert(node);
         *self.tallies.quarantines.entry(result).or_default() += 1;
-        self.tell_node(node, false, &format!("pods are placed here again: {why}"));
+        let note = format!("pods are placed here again: {why}");
+        self.tell_node(node, NodeNews::QuarantineEnded, &note);
     }
 
-    fn tell_node(&mut self, node: NodeIndex, quarantined: bool, note: &str) {
+    pub(super) fn tell_node(&mut self, node: NodeIndex, news: NodeNews, note: &str) {
         let node = self.cluster.node(node).name.clone();
-        self.outbox.push(ApiCall::TellNode { node, quarantined, note: note.into() });
+        self.outbox.push(ApiCall::TellNode { node, news, note: note.into() });
     }
 
     /// Forgets what was held against a node that is gone.

@@ -84,11 +84,11 @@ impl Scheduler {
                     return;
                 }
                 searches += 1;
-                let evicts = evictions && self.fair.spec(leaf).preemption.may_evict;
+                let evicts = evictions && self.may_evict(index, leaf);
                 if !(evicts && self.search_room(index)) {
                     self.consider_drain(index);
-                    // those that are alike would find nothing either
-                    let alike = self.kind_of(index);
+                    // those that are alike would find nothing either, unless it alone spares some
+                    let alike = self.kind_of(index).filter(|_| !self.spares_some(index));
                     let stamp = Some(self.room_stamp());
                     self.groups.get_mut(index).room_tried = stamp;
                     groups.retain(|Reverse((_, other))| {
@@ -106,15 +106,23 @@ impl Scheduler {
         }
     }
 
+    /// Whether room may be made for a group at all: neither its members nor a queue above it say
+    /// no. O(depth).
+    fn may_evict(&self, index: GroupIndex, leaf: QueueIndex) -> bool {
+        let queue_may = |queue| self.fair.spec(queue).preemption.may_evict;
+        !self.groups.get(index).never_preempts && self.fair.path(leaf).all(queue_may)
+    }
+
     /// What decides, for members of one leaf, whether room can be made; `None` for a group of
     /// several classes, which is like no other.
-    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, bool)> {
+    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, [bool; 2])> {
         let group = self.groups.get(index);
         let members = group.members.iter().map(|member| self.pods.get(*member));
         let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
         let class = classes.next()?;
-        let is_one = classes.all(|other| other == class);
-        is_one.then_some((class, group.needed(), group.priority, group.non_preemptible))
+        let is_one = group.topology.is_none() && classes.all(|other| other == class);
+        let limits = [group.non_preemptible, group.never_preempts];
+        is_one.then_some((class, group.needed(), group.priority, limits))
     }
 
     /// Names everything that the outcome of a search depends on, but for time.
@@ -158,7 +166,8 @@ impl Scheduler {
         let spared = self.spared_by_pairs(index, leaf, &extra);
         let rights = Rights { leaf, priority, own_only, spared };
         let demands = self.demands(index);
-        if let Some(found) = self.find_singles(index, &rights, &demands) {
+        let is_free = self.groups.get(index).topology.is_none();
+        if is_free && let Some(found) = self.find_singles(index, &rights, &demands) {
             return self.put_in_force(index, found);
         }
         let (candidates, grace) = self.candidates(&rights, &extra);
@@ -168,8 +177,9 @@ impl Scheduler {
         let going = self.going();
         let allowed = &self.disruptions_allowed();
         let at_most = &self.narrowed_guarantee(index);
-        let (demands, extra, going) = (&*demands, &*extra, &*going);
-        let claim = Claim { leaf, demands, needed, extra, going, allowed, at_most };
+        let domains = self.seat_domains(index);
+        let (demands, extra, going, domains) = (&*demands, &*extra, &*going, domains.as_deref());
+        let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, at_most };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
         self.lift_drains(&own, true);
@@ -207,6 +217,9 @@ impl Scheduler {
         }
         if self.options.evictions == Evictions::ReportOnly {
             self.tallies.plans_reported += 1;
+            let chosen = plan.victims.iter().filter(|(place, ..)| !candidates[*place].leaving);
+            let pods: Vec<PodIndex> = chosen.flat_map(|(_, pods, _)| pods.clone()).collect();
+            self.report_victims(index, &pods);
             return false;
         }
         let notices = plan.victims.into_iter().map(|(place, pods, _)| {
@@ -312,12 +325,21 @@ impl Scheduler {
             return Stance { may_give: false, is_open: false, grace_ms };
         }
         let own = self.fair.parent(leaf) == self.fair.parent(rights.leaf);
+        let ancestor = self.fair.common_ancestor(leaf, rights.leaf);
         let is_open = leaf != rights.leaf
-            && settings.reclaimable
-            && reach.contains(&self.fair.common_ancestor(leaf, rights.leaf))
+            && reach.contains(&ancestor)
+            && self.is_reclaimable(leaf, ancestor)
             && self.fair.is_above(leaf, asked, &[]);
-        let may_give = rights.own_only && own && settings.preemptible;
+        let may_give = rights.own_only
+            && own
+            && self.fair.path(leaf).all(|queue| self.fair.spec(queue).preemption.preemptible);
         Stance { may_give, is_open, grace_ms }
+    }
+
+    /// Whether all queues above a leaf, and below an ancestor, let others take what they hold.
+    fn is_reclaimable(&self, leaf: QueueIndex, ancestor: QueueIndex) -> bool {
+        let mut below = self.fair.path(leaf).take_while(|queue| *queue != ancestor);
+        below.all(|queue| self.fair.spec(queue).preemption.reclaimable)
     }
 
     /// Ancestors below which the claimant is within its share everywhere: from anywhere under them

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 const NOTE: &str = "Preempted to make room for team/llama-ft, which is within its share";
+const SPARED: &str = "not evicted after all";
 const EVICT_AT: &str = "mss-scheduler.io/evict-at";
 
 #[derive(Default)]
@@ -82,6 +83,11 @@ impl Harness {
 
     async fn warn(&self, pods: &[PodRef], evict_in_ms: i64) {
         let call = ApiCall::Warn { pods: pods.to_vec(), note: NOTE.into(), evict_in_ms };
+        self.calls.send(call).await.expect("the dispatcher runs");
+    }
+
+    async fn spare(&self, pods: &[PodRef]) {
+        let call = ApiCall::Spare { pods: pods.to_vec(), note: SPARED.into() };
         self.calls.send(call).await.expect("the dispatcher runs");
     }
 
@@ -154,8 +160,9 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// A budget as its controller would have computed it: so many healthy, so many may go.
-async fn budget(story: &Story, label: &str, healthy: i32, allowed: i32) {
-    let budgets: Api<PodDisruptionBudget> = Api::namespaced(story.client.clone(), &story.namespace);
+pub(super) async fn budget(story: &Story, namespace: &str, label: &str, counts: (i32, i32)) {
+    let (healthy, allowed) = counts;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(story.client.clone(), namespace);
     let object = json!({
         "metadata": {"name": label},
         "spec": {
@@ -191,9 +198,9 @@ async fn victims_are_given_notice_and_evicted_unless_protected() {
         victims.push(victim(&story, &format!("guarded-{number}"), &["guarded"], false).await);
     }
     victims.push(victim(&story, "twice", &["one", "two"], false).await);
-    budget(&story, "guarded", 6, 2).await;
-    budget(&story, "one", 1, 1).await;
-    budget(&story, "two", 1, 1).await;
+    for (label, healthy, allowed) in [("guarded", 6, 2), ("one", 1, 1), ("two", 1, 1)] {
+        budget(&story, &story.namespace, label, (healthy, allowed)).await;
+    }
     running(&story, 20).await;
 
     let mut harness = Harness::start(story.servers, story.servers.url(), true).await;
@@ -277,6 +284,57 @@ async fn release(story: &Story, name: &str) {
     let none = json!({"metadata": {"finalizers": null}});
     let patch = Patch::Merge(&none);
     pods.patch(name, &PatchParams::default(), &patch).await.expect("the pod can be let go");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_is_taken_back_and_given_again() {
+    let Some(story) = Story::begin("spared", 8, 8).await else { return };
+    let mut victims = Vec::new();
+    for number in 0..6 {
+        victims.push(victim(&story, &format!("victim-{number}"), &[], false).await);
+    }
+    running(&story, 6).await;
+    let mut harness = Harness::start(story.servers, story.servers.url(), true).await;
+    let marked = async |wanted: &[(bool, bool)]| {
+        let mut seen = Vec::new();
+        for pod in &victims {
+            let pod = get(&story, &pod.key.name).await.expect("it is not evicted");
+            let marks = pod.metadata.annotations.as_ref();
+            let has_time = marks.is_some_and(|marks| marks.contains_key(EVICT_AT));
+            let status = disruption(&pod).map(|condition| condition.status.clone());
+            seen.push((status.as_deref() == Some("True"), has_time));
+        }
+        seen == wanted
+    };
+    harness.warn(&victims, 60_000).await;
+    eventually("all are told", async || marked(&[(true, true); 6]).await).await;
+
+    // four need not go; two of those are named again before the word has gone out
+    harness.spare(&victims[..4]).await;
+    harness.warn(&victims[2..4], 60_000).await;
+    let wanted =
+        [(false, false), (false, false), (true, true), (true, true), (true, true), (true, true)];
+    eventually("two are told that they stay", async || marked(&wanted).await).await;
+    let pod = get(&story, "victim-0").await.expect("it stays");
+    let said =
+        disruption(&pod).map(|c| (c.status.as_str(), c.reason.as_deref(), c.message.as_deref()));
+    assert_eq!(said, Some(("False", Some("PreemptionCancelled"), Some(SPARED))));
+
+    // one of them is named again later: the notice is whole again, and so is what follows
+    harness.warn(&victims[..1], 60_000).await;
+    eventually("it is told again", async || {
+        is_ours(&get(&story, "victim-0").await.expect("it is not evicted yet"))
+    })
+    .await;
+    let answers = harness.evict(&victims[..1]).await;
+    assert!(answers.values().all(|outcome| *outcome == EvictOutcome::Evicted), "{answers:?}");
+    let events: Api<PodEvent> = Api::namespaced(story.client.clone(), &story.namespace);
+    eventually("an event on each that stays", async || {
+        let all = events.list(&ListParams::default()).await.expect("events can be listed");
+        let told = |event: &&PodEvent| event.reason.as_deref() == Some("PreemptionCancelled");
+        all.iter().filter(told).count() == 4
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,13 @@
 //! Two queues share a cluster: what one borrows it gives back when the other asks, elastic members
 //! first; and the objects of the queues tell how they stand.
 
+use super::evictions::budget;
 use super::queues::{QUEUES, install, queue, remove, send};
-use super::support::objects::{Gang, create_gangs, create_pods, namespace};
+use super::support::audit;
+use super::support::objects::{Gang, bare_pod, create_gangs, create_pods, namespace};
 use super::support::scheduler::{Scheduler, Settings};
 use super::support::story::Story;
-use super::{SOON, bound};
+use super::{A_WHILE, SOON, bound};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -18,7 +20,11 @@ async fn status(client: &kube::Client, name: &str) -> Value {
 }
 
 /// Waits until the status of a queue is as wanted, and returns it.
-async fn shown(client: &kube::Client, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn shown(
+    client: &kube::Client,
+    name: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
     let deadline = Instant::now() + SOON;
     loop {
         let status = status(client, name).await;
@@ -116,6 +122,54 @@ async fn a_borrower_gives_back_and_the_queues_tell_how_they_stand() {
     let status = shown(&story.client, "lender", newer).await;
     assert_eq!(status["conditions"][0]["status"], "True", "{status}");
     remove(story.servers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_budget_protects_is_not_given_back() {
+    let Some(story) = Story::begin("budgets", 2, 8).await else { return };
+    let [lender, asker] = two_queues(&story).await;
+    let _scheduler = Scheduler::start(story.servers, &Settings::default()).await;
+
+    // the lender has everything; of the seven that are guarded one may go
+    let labelled = |number: usize| {
+        let mut pod = bare_pod(&lender, &format!("p-{number:02}"), 1);
+        let label = if number < 7 { "guarded" } else { "plain" };
+        pod.metadata.labels = Some([(label.to_owned(), "yes".to_owned())].into());
+        pod
+    };
+    create_pods(&story.client, (0..16).map(labelled).collect()).await;
+    let running = |ledger: &super::Ledger| {
+        ledger.live_in(&lender).filter(|pod| pod.phase == "Running").count() == 16
+    };
+    story.auditor.expect(SOON, "the lender runs on all 16 GPUs", running).await;
+    budget(&story, &lender, "guarded", (7, 1)).await;
+    // the scheduler hears of it
+    tokio::time::sleep(A_WHILE).await;
+
+    let position = audit::position(story.servers.folder());
+    create_gangs(&story.client, &[Gang::new(&asker, "half", 8, 1)]).await;
+    let seated = |ledger: &super::Ledger| bound(ledger, &asker, "half") == 8;
+    story.auditor.expect(SOON, "the asker has its half", seated).await;
+    let pods: Api<Pod> = Api::namespaced(story.client.clone(), &lender);
+    let left = pods.list(&ListParams::default()).await.expect("pods can be listed");
+    let guarded = left.iter().filter(|pod| {
+        pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("guarded"))
+    });
+    let guarded = guarded.count();
+    assert_eq!(left.items.len(), 8, "8 GPUs are given back, and no more");
+    assert!(guarded >= 6, "{guarded} of 7 guarded pods are left");
+    let asked = audit::requests(story.servers.folder(), position);
+    let evictions = asked.iter().filter(|request| request.resource == "pods/eviction");
+    let codes: Vec<u16> = evictions.map(|request| request.code).collect();
+    assert_eq!(codes, [201; 8], "no eviction is tried that the budget would refuse");
+
+    // nothing more may go: the budget allows none, and the rest is the lender's share
+    create_gangs(&story.client, &[Gang::new(&asker, "more", 1, 1)]).await;
+    let more = |ledger: &super::Ledger| bound(ledger, &asker, "more") > 0;
+    assert!(!story.auditor.wait_for(A_WHILE, more).await);
+    story.auditor.assert_clean();
+    remove(story.servers);
+    eprintln!("budgets: 8 of 16 pods given back, {guarded} of 7 guarded ones left");
 }
 
 /// Each victim had an event that names the gang it made room for.

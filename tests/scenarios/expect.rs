@@ -17,6 +17,7 @@ pub(crate) fn differences(world: &mut World, expect: &Expect) -> Vec<String> {
             found.compare(&format!("node of {name}"), node.as_str(), is);
         }
     }
+    devices(world, expect, &mut found);
     let mut per_node: BTreeMap<String, usize> = BTreeMap::new();
     nodes.values().for_each(|node| *per_node.entry(node.clone()).or_default() += 1);
     found.given("pods per node", expect.per_node.as_ref(), &per_node);
@@ -42,6 +43,17 @@ pub(crate) fn differences(world: &mut World, expect: &Expect) -> Vec<String> {
     victims(world, expect, &mut found);
     shares(world, expect, &mut found);
     found.0
+}
+
+/// The GPUs that are written on pods, or about to be.
+fn devices(world: &World, expect: &Expect, found: &mut Differences) {
+    for (name, text) in expect.devices.iter().flatten() {
+        let held = world.held.iter().find(|held| held.name == *name);
+        let truth = world.pods.get(name).unwrap_or_else(|| panic!("no pod {name}"));
+        let devices = held.map_or(truth.pod.devices, |held| held.member.devices);
+        let shown = if devices.is_empty() { "none".to_owned() } else { devices.to_string() };
+        found.compare(&format!("GPUs of {name}"), text.as_str(), &shown);
+    }
 }
 
 /// What was done, and what waits.
@@ -76,6 +88,8 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("evictions", expect.evictions.as_ref().map(calls).as_ref(), &done.evictions);
     found.given("warned", expect.warned.as_ref().map(sorted).as_ref(), &sorted(&done.warned));
+    found.given("spared", expect.spared.as_ref().map(sorted).as_ref(), &sorted(&done.spared));
+    found.given("reported", expect.reported.as_ref(), &done.reported);
     for (name, text) in expect.notice.iter().flatten() {
         for name in expand(name) {
             let notice = world.victims.notices.get(&name).map_or("nothing", |n| &n.text);

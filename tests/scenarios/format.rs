@@ -149,6 +149,7 @@ pub(crate) struct OptionsSpec {
     pub(crate) start_deadline: Option<String>,
     /// The order of the queues at the top.
     pub(crate) root_order: Option<OrderSpec>,
+    pub(crate) topology_levels: Option<Vec<String>>,
     /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
     #[serde(default)]
     pub(crate) lsf: BTreeMap<String, f64>,
@@ -246,6 +247,8 @@ pub(crate) struct NodeSpec {
     pub(crate) taints: Vec<TaintSpec>,
     #[serde(default)]
     pub(crate) cordoned: bool,
+    /// The annotation, as it is written on the node.
+    pub(crate) gpu_topology: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -275,11 +278,24 @@ pub(crate) struct PodSpec {
     pub(crate) role: Option<String>,
     pub(crate) task_group: Option<String>,
     pub(crate) task_group_min: Option<String>,
+    pub(crate) topology_required: Option<String>,
+    pub(crate) topology_preferred: Option<String>,
+    pub(crate) slice_size: Option<String>,
+    pub(crate) slice_level: Option<String>,
+    pub(crate) slices_apart: Option<String>,
+    /// The first pod has this rank, and those after it the next.
+    pub(crate) rank: Option<u32>,
     pub(crate) preemptible: Option<String>,
+    /// `spec.preemptionPolicy: Never`.
+    #[serde(default)]
+    pub(crate) never_preempts: bool,
     pub(crate) reclaim_rank: Option<String>,
     /// It saved its work that long ago.
     pub(crate) checkpoint: Option<String>,
     pub(crate) queue: Option<String>,
+    pub(crate) gpu_request: Option<String>,
+    /// Of a pod that is bound already.
+    pub(crate) gpu_devices: Option<String>,
     /// The label of the same key.
     pub(crate) queue_label: Option<String>,
     #[serde(default)]
@@ -348,6 +364,8 @@ pub(crate) struct TolerationSpec {
 pub(crate) struct Expect {
     /// Node of pods, bound or about to be.
     pub(crate) placed: Option<BTreeMap<String, String>>,
+    /// GPUs of pods, bound or about to be, as they are written on them; `none`: nothing is.
+    pub(crate) devices: Option<BTreeMap<String, String>>,
     /// Pods of ours per node.
     pub(crate) per_node: Option<BTreeMap<String, usize>>,
     /// The same without names, largest first.
@@ -367,6 +385,10 @@ pub(crate) struct Expect {
     pub(crate) evictions: Option<Vec<Vec<String>>>,
     /// Pods that got notice, in any order.
     pub(crate) warned: Option<Vec<String>>,
+    /// Pods whose notice was taken back, in any order.
+    pub(crate) spared: Option<Vec<String>>,
+    /// `pod: text` of those that were told that they would be evicted.
+    pub(crate) reported: Option<Vec<String>>,
     /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.
     pub(crate) notice: Option<BTreeMap<String, String>>,
     /// GPUs of queues, and of users as `queue/namespace`, to the thousandth. `queue cpu` is the

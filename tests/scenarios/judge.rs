@@ -1,5 +1,6 @@
 //! What must be true of every call, judged by the world and not by the scheduler's bookkeeping.
 
+use crate::objects::GPU;
 use crate::world::{Truth, World, shown};
 use mss_scheduler::model::{Phase, Pod};
 use mss_scheduler::scheduler::{BindMember, PodRef};
@@ -24,6 +25,28 @@ pub(crate) fn bind(world: &World, members: &[BindMember]) {
     }
     minimum(world, members);
     room(world, members);
+    devices(world, members);
+}
+
+/// GPUs that are named are as many as are asked for, exist, and no other pod there has them.
+fn devices(world: &World, members: &[BindMember]) {
+    for (place, member) in members.iter().enumerate().filter(|(_, m)| !m.devices.is_empty()) {
+        let (name, devices) = (&member.pod.key, member.devices);
+        let pod = pod(world, &member.pod);
+        let asked = pod.class.requests.iter().find(|(resource, _)| &**resource == GPU);
+        assert_eq!(asked.map(|(_, count)| *count), i64::try_from(devices.len()).ok(), "{name}");
+        let node = &world.nodes[&*member.node];
+        let known = node.gpus.as_ref().unwrap_or_else(|| panic!("{name}: {devices} of what?"));
+        assert!(devices.minus(known.all()).is_empty(), "{name}: {devices} do not all exist");
+        let here = |truth: &&Truth| truth.pod.node.as_deref() == Some(&*member.node);
+        let others = world.pods.values().filter(here).filter(|truth| !truth.pod.ended());
+        let flying = world.held.iter().map(|held| &held.member).chain(&members[..place]);
+        let flying = flying.filter(|other| other.node == member.node).map(|other| other.devices);
+        for other in others.map(|truth| truth.pod.devices).chain(flying) {
+            let both = other.common(devices);
+            assert!(both.is_empty(), "{name}: {both} are another's");
+        }
+    }
 }
 
 fn pod<'a>(world: &'a World, reference: &PodRef) -> &'a Pod {

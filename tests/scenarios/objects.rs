@@ -6,19 +6,23 @@ use crate::format::{
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
-    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, TASK_GROUP, TASK_GROUP_MIN, parse_group, parse_header,
+    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, SLICE_LEVEL, SLICE_SIZE, SLICES_APART, TASK_GROUP,
+    TASK_GROUP_MIN, TOPOLOGY_PREFERRED, TOPOLOGY_REQUIRED, parse_group, parse_header,
     parse_non_preemptible, parse_queue, parse_reclaim_rank, parse_task,
 };
+use mss_scheduler::model::gpu_topology::of_node;
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
+use mss_scheduler::model::topology::parse_topology;
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
-    Budget, Caps, EvictionBudget, Labels, Node, NodeSelectorTerm, Operator, Phase, Pod, PodClass,
-    PodKey, QueueSpec, Requirement, ResourceList, RunLimit, Taint, TaintEffect, Toleration, Uid,
-    WallTime, Windows, quantity,
+    Budget, Caps, DeviceSet, EvictionBudget, GpuNeeds, Labels, Node, NodeSelectorTerm, Operator,
+    Phase, Pod, PodClass, PodKey, QueueSpec, Requirement, ResourceList, RunLimit, Taint,
+    TaintEffect, Toleration, Uid, WallTime, Windows, gpu_request, quantity,
 };
 use mss_scheduler::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The limit of the default configuration.
 const MIN_MEMBER_MAX: u32 = 10_000;
@@ -76,6 +80,10 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
             percent: 10,
         }),
         root_order: order(spec.root_order),
+        topology_levels: match &spec.topology_levels {
+            Some(levels) => levels.iter().map(|level| level.as_str().into()).collect(),
+            None => default.topology_levels,
+        },
         lsf: lsf(&spec.lsf),
         ..default
     }
@@ -219,14 +227,28 @@ pub(crate) fn nodes(spec: &NodeSpec) -> Vec<Node> {
     };
     let mut allocatable = spec.allocatable.clone();
     allocatable.entry("pods".into()).or_insert_with(|| "110".into());
+    let labels = pairs(&spec.labels);
+    let label = |key: &str| spec.labels.get(key).map(String::as_str);
+    let (gpus, gpus_refused) = match of_node(spec.gpu_topology.as_deref(), label) {
+        Ok(gpus) => (gpus.map(Arc::new), None),
+        Err(error) => (None, Some(error.to_string().into())),
+    };
     let node = |name: String| Node {
         name: name.into(),
-        labels: pairs(&spec.labels),
+        labels: labels.clone(),
         taints: spec.taints.iter().map(taint).collect(),
         unschedulable: spec.cordoned,
         allocatable: amounts(&allocatable),
+        gpus: gpus.clone(),
+        gpus_refused: gpus_refused.clone(),
     };
     numbered(&spec.name, spec.count).into_iter().map(node).collect()
+}
+
+/// Those of a pod that is refused are none.
+fn needs(spec: &PodSpec, requests: &ResourceList) -> Option<Box<GpuNeeds>> {
+    let text = spec.gpu_request.as_deref()?;
+    gpu_request::parse(text, requests).unwrap_or_default()
 }
 
 fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
@@ -256,6 +278,7 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
         preferred: spec.preferred.iter().map(|p| (p.weight, term(&p.term))).collect(),
         tolerations: spec.tolerations.iter().map(toleration).collect(),
         host_ports: spec.ports.iter().map(port).collect(),
+        gpu_needs: needs(spec, &requests),
         requests,
     }
 }
@@ -286,14 +309,26 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         ROLE => spec.role.as_deref(),
         TASK_GROUP => spec.task_group.as_deref(),
         TASK_GROUP_MIN => spec.task_group_min.as_deref(),
+        TOPOLOGY_REQUIRED => spec.topology_required.as_deref(),
+        TOPOLOGY_PREFERRED => spec.topology_preferred.as_deref(),
+        SLICE_SIZE => spec.slice_size.as_deref(),
+        SLICE_LEVEL => spec.slice_level.as_deref(),
+        SLICES_APART => spec.slices_apart.as_deref(),
         _ => None,
     };
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
+    let asked = spec.gpu_request.as_deref();
+    let refused = asked.and_then(|text| gpu_request::parse(text, &amounts(&spec.requests)).err());
+    let group = refused.map(Err).or(group);
+    let devices = spec.gpu_devices.as_deref().and_then(DeviceSet::parse).unwrap_or_default();
+    let said = group.as_ref().and_then(|group| group.as_ref().ok());
+    let topology = parse_topology(annotation, said).unwrap_or_else(|error| panic!("{error}"));
+    let mut rank = spec.rank;
     let queue = parse_queue(spec.queue.as_deref(), spec.queue_label.as_deref());
     let queue = queue.unwrap_or_else(|error| panic!("{error}"));
     let header = parse_header(annotation).unwrap_or_else(|error| panic!("{error}"));
     let task = parse_task(annotation, MIN_MEMBER_MAX).unwrap_or_else(|error| panic!("{error}"));
-    let pod = |name: String| Pod {
+    let mut pod = |name: String| Pod {
         key: PodKey {
             namespace: spec.namespace.as_deref().unwrap_or("default").into(),
             name: name.into(),
@@ -306,6 +341,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         run_limit_ms: spec.run_limit.as_deref().map(millis),
         termination_ms: spec.termination_grace.as_deref().map_or(30_000, millis),
         priority: spec.priority,
+        never_preempts: spec.never_preempts,
         created: ago(&spec.age).unwrap_or(WallTime(now)),
         bound_at: ago(&spec.bound),
         finished_at: ago(&spec.ended),
@@ -315,7 +351,14 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         queue: queue.clone(),
         labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,
+        devices,
         task: task.clone().map(Box::new),
+        topology: topology.clone(),
+        rank: {
+            let own = rank;
+            rank = rank.map(|rank| rank + 1);
+            own
+        },
         reclaim_rank: parse_reclaim_rank(spec.reclaim_rank.as_deref())
             .unwrap_or_else(|error| panic!("{error}")),
         checkpoint: ago(&spec.checkpoint),
@@ -324,5 +367,5 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         class: class(spec, profile),
         ..Pod::default()
     };
-    numbered(&spec.name, spec.count).into_iter().map(pod).collect()
+    numbered(&spec.name, spec.count).into_iter().map(&mut pod).collect()
 }

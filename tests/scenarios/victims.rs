@@ -64,7 +64,32 @@ impl World {
             self.done.warned.push(name.clone());
             let text = format!("in {}: {note}", time(evict_in_ms));
             let notice = Notice { pod: pod.uid, text, due: self.now + evict_in_ms };
-            self.victims.notices.insert(name, notice);
+            self.victims.notices.insert(name.clone(), notice);
+            self.show_notice(pod, true);
+        }
+    }
+
+    /// Only pods that were given notice, and are not evicted, are told that they stay.
+    pub(crate) fn spare(&mut self, pods: &[PodRef], note: &str) {
+        for pod in pods {
+            let name = shown(pod);
+            judge::victim(self, pod);
+            let asked = self.victims.held.iter().any(|held| held.pod.uid == pod.uid);
+            assert!(!asked, "I6: {name} is spared while its eviction is in flight");
+            let truth = self.pods.get(&name).filter(|truth| truth.pod.uid == pod.uid);
+            let noticed = truth.is_none_or(|truth| truth.pod.noticed && !truth.pod.deleting);
+            assert!(noticed || !self.watching, "I6: {name} is spared and was no victim");
+            self.done.spared.push(name.clone());
+            self.victims.notices.remove(&name);
+            self.show_notice(pod, false);
+            assert!(!note.is_empty(), "{name} is told nothing");
+        }
+    }
+
+    fn show_notice(&mut self, pod: &PodRef, noticed: bool) {
+        let name = shown(pod);
+        if self.pods.get(&name).is_some_and(|truth| truth.pod.uid == pod.uid) {
+            self.modify(&name, |pod| pod.noticed = noticed);
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Done {
     pub(crate) ignored: Vec<String>,
     pub(crate) node_events: Vec<String>,
     pub(crate) warned: Vec<String>,
+    pub(crate) spared: Vec<String>,
+    pub(crate) reported: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
     pub(crate) tells: usize,
@@ -320,6 +322,7 @@ impl World {
             bound_at: None,
             started: false,
             deleting: false,
+            noticed: false,
             told: 0,
             created: WallTime(self.now),
             ..old
@@ -443,6 +446,11 @@ impl World {
                 pods.iter().for_each(|pod| self.tell(pod, &telling, first));
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(&pods, &note, evict_in_ms),
+            ApiCall::Spare { pods, note } => self.spare(&pods, &note),
+            ApiCall::Report { pods, note } => {
+                let said = pods.iter().map(|pod| format!("{}: {note}", shown(pod)));
+                self.done.reported.extend(said);
+            }
             ApiCall::Evict { call, pods } => self.evict(call, &pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));
@@ -497,6 +505,7 @@ impl World {
     fn bind(&mut self, name: &str) -> BindOutcome {
         let held = self.held.iter().find(|held| held.name == name).expect("it is in flight");
         let (uid, node) = (held.member.pod.uid, held.member.node.clone());
+        let devices = held.member.devices;
         let now = WallTime(self.now);
         match self.pods.get(name).map(|truth| &truth.pod) {
             Some(pod) if pod.uid == uid && !pod.deleting => match &pod.node {
@@ -504,6 +513,7 @@ impl World {
                 _ => {
                     self.modify(name, |pod| {
                         pod.node = Some((*node).into());
+                        pod.devices = devices;
                         pod.bound_at = Some(now);
                     });
                     BindOutcome::Bound

@@ -5,7 +5,7 @@ use crate::scene::run_limits;
 use crate::world::World;
 use mss_scheduler::model::pod::digest;
 use mss_scheduler::model::{Phase, Pod, Uid, WallTime};
-use mss_scheduler::scheduler::{BindMember, PodRef};
+use mss_scheduler::scheduler::{BindMember, NodeNews, PodRef};
 use std::collections::BTreeSet;
 
 /// No more is replaced in a world that has so many pods.
@@ -49,11 +49,15 @@ impl World {
     }
 
     /// N1: a node is closed, beside a part of the others at most, or open again.
-    pub(crate) fn note_quarantine(&mut self, name: &str, begins: bool) {
-        self.shadow.quarantined.remove(name);
-        if !begins {
-            return;
-        }
+    pub(crate) fn note_node(&mut self, name: &str, news: NodeNews) {
+        match news {
+            NodeNews::GpuTopologyRefused => return,
+            NodeNews::QuarantineEnded => {
+                self.shadow.quarantined.remove(name);
+                return;
+            }
+            NodeNews::Quarantined => self.shadow.quarantined.remove(name),
+        };
         self.tally.quarantines += 1;
         let options = self.options.quarantine.expect("N1: a quarantine that nobody asked for");
         let used = self.shadow.pods.values().filter_map(|pod| pod.node.clone());

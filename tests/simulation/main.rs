@@ -183,7 +183,8 @@ const MADE: [(Fault, &[&str]); 28] = [
     (Fault::RunsOn, &["N2"]),
     (Fault::PartialKept, &["G2"]),
     (Fault::NobodyWoken, &["G4"]),
-    (Fault::DeletionOverlooked, &["I7"]),
+    // who is being deleted is no demand either, which shows first
+    (Fault::DeletionOverlooked, &["F1", "I7"]),
     (Fault::PortsOverlooked, &["I1", "E1"]),
 ];
 

@@ -267,10 +267,8 @@ impl World {
                     self.shadow.asked(call, &uids(&pods), true);
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
-                ApiCall::TellNode { node, quarantined, .. } => {
-                    self.note_quarantine(&node, quarantined);
-                }
-                ApiCall::NoteIgnored { .. } => {}
+                ApiCall::TellNode { node, news, .. } => self.note_node(&node, news),
+                ApiCall::Spare { .. } | ApiCall::Report { .. } | ApiCall::NoteIgnored { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");
@@ -529,12 +527,15 @@ fn short(call: &ApiCall) -> Option<String> {
             let seats = members.iter().map(|m| format!("{} to {}", m.pod.key, m.node));
             Some(format!("bind {}", seats.collect::<Vec<_>>().join(", ")))
         }
-        ApiCall::Warn { pods, note, .. } => Some(format!("{}: {note}", names(pods).join(", "))),
+        ApiCall::Warn { pods, note, .. } | ApiCall::Spare { pods, note } => {
+            Some(format!("{}: {note}", names(pods).join(", ")))
+        }
         ApiCall::Evict { pods, .. } => Some(format!("evict {}", names(pods).join(", "))),
         ApiCall::Delete { pods, .. } | ApiCall::End { pods, .. } => {
             Some(format!("delete {}", names(pods).join(", ")))
         }
         ApiCall::Tell { .. }
+        | ApiCall::Report { .. }
         | ApiCall::TellNode { .. }
         | ApiCall::ShowQueue(_)
         | ApiCall::NoteIgnored { .. } => None,

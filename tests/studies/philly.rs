@@ -1,6 +1,7 @@
 //! The Philly trace: virtual clusters as queues of one cluster, or as partitions.
 
 use super::data::data_file;
+use super::philly_late::{Case, look_into};
 use super::{MINUTE_MS, policy};
 use mss_scheduler::simulator::virtual_time::{Inputs, Outcome, RunOptions, Sources, watch};
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ fn read(nodes: u32) -> Option<Inputs> {
     let rows = std::env::var("MSS_PHILLY_ROWS").ok().and_then(|rows| rows.parse().ok());
     let sources = Sources {
         nodes: Some(nodes),
-        workload,
+        workload: Some(workload),
         limit_rows: Some(rows.unwrap_or(ROWS)),
         queues: Some(queues(nodes)),
         ..Sources::default()
@@ -46,7 +47,7 @@ fn read(nodes: u32) -> Option<Inputs> {
 }
 
 /// Guaranteed GPUs by tenant.
-fn guarantees(inputs: &Inputs) -> Vec<i64> {
+pub(crate) fn guarantees(inputs: &Inputs) -> Vec<i64> {
     let guarantee = |name: &str| {
         let spec = inputs.queues.iter().find(|spec| *spec.name == *name).expect("it is declared");
         spec.quota.iter().find(|(r, _)| &**r == "nvidia.com/gpu").map_or(0, |(_, gpus)| *gpus)
@@ -108,6 +109,8 @@ struct Late {
     /// of these, of one GPU
     single: u32,
     longest_ms: i64,
+    /// those inside
+    cases: Vec<Case>,
 }
 
 fn late(inputs: &Inputs, fair: &(Outcome, Held), own: &Outcome, t_ms: i64) -> Late {
@@ -127,6 +130,7 @@ fn late(inputs: &Inputs, fair: &(Outcome, Held), own: &Outcome, t_ms: i64) -> La
             late.inside += 1;
             late.single += u32::from(spec.gpus() == 1);
             late.longest_ms = late.longest_ms.max(inside);
+            late.cases.push(Case { gang: gang.gang, from_ms: from, to_ms: start, most });
         }
     }
     late
@@ -146,12 +150,29 @@ fn no_gang_inside_its_guarantee_starts_later_than_in_a_partition() {
         let [fair, fifo, own] = &all[..] else { panic!("three policies") };
         let late = late(&inputs, fair, &own.0, MINUTE_MS);
         println!(
-            "{nodes} nodes, {} rows: mean wait {:.0} s, FIFO {:.0} s, partitions {:.0} s; {late:?}",
+            "{nodes} nodes, {} rows: mean wait {:.0} s, FIFO {:.0} s, partitions {:.0} s; \
+             later {}, inside {}, of one GPU {}, longest {} s",
             inputs.gangs.len(),
             mean(&fair.0),
             mean(&fifo.0),
             mean(&own.0),
+            late.later,
+            late.inside,
+            late.single,
+            late.longest_ms / 1000,
         );
+        for (case, found) in late.cases.iter().zip(look_into(&inputs, &late.cases)) {
+            let spec = &inputs.gangs[case.gang];
+            println!(
+                "  gang {} of {}: {} pods, {} GPUs, late from {} for {} s: {found:?}",
+                case.gang,
+                spec.namespace,
+                spec.members,
+                spec.gpus(),
+                case.from_ms,
+                (case.to_ms - case.from_ms) / 1000,
+            );
+        }
         assert_eq!(fair.0.summary.done, inputs.gangs.len());
         assert!(mean(&fair.0) <= mean(&fifo.0) && mean(&fair.0) <= mean(&own.0));
         assert_eq!(late.single, 0, "gangs of one GPU, for which any room does");

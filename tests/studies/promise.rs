@@ -115,18 +115,32 @@ fn workload(tree: &Tree, seed: u64, sizes: &[u64]) -> String {
     text
 }
 
+/// How long a gang takes nothing of one that took its room.
+const PAIR_MS: i64 = 10 * MINUTE_MS;
+
 /// A pod, which is a gang of its own here.
 #[derive(Clone, Copy)]
 struct Holder {
+    gang: u32,
     leaf: usize,
     gpus: i64,
     node: usize,
+    bound_ms: i64,
+}
+
+/// A gang that waits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    gang: u32,
+    leaf: usize,
+    gpus: i64,
 }
 
 struct Scene {
     holders: Vec<Holder>,
-    /// leaf and GPUs of those that wait
-    waiting: Vec<(usize, i64)>,
+    waiting: Vec<Waiting>,
+    /// gangs that are being evicted, and their nodes
+    evicted: Vec<(u32, usize)>,
     moving: bool,
     demand: Vec<i64>,
     held: Vec<i64>,
@@ -137,6 +151,7 @@ impl Scene {
         let mut scene = Self {
             holders: Vec::new(),
             waiting: Vec::new(),
+            evicted: Vec::new(),
             moving: false,
             demand: vec![0; tree.leaves.len()],
             held: vec![0; tree.leaves.len()],
@@ -147,13 +162,17 @@ impl Scene {
             let gpus = spec.gpus();
             let place = tree.leaves.iter().position(|other| *other == leaf).expect("a leaf");
             match pod.stage {
-                Stage::Waiting => scene.waiting.push((leaf, gpus)),
+                Stage::Waiting => scene.waiting.push(Waiting { gang: pod.gang, leaf, gpus }),
                 Stage::Bound | Stage::Running => {
                     let node = pod.node.expect("it is bound") as usize;
-                    scene.holders.push(Holder { leaf, gpus, node });
+                    let (gang, bound_ms) = (pod.gang, pod.bound_ms);
+                    scene.holders.push(Holder { gang, leaf, gpus, node, bound_ms });
                     scene.held[place] += gpus;
                 }
-                Stage::Stopping => scene.moving = true,
+                Stage::Stopping => {
+                    scene.moving = true;
+                    scene.evicted.push((pod.gang, pod.node.expect("it ran") as usize));
+                }
                 Stage::Succeeded | Stage::Gone => continue,
             }
             if pod.stage != Stage::Stopping {
@@ -163,13 +182,21 @@ impl Scene {
         scene
     }
 
-    /// Whether some victims on one node, taken one after the other in some order, each of them
-    /// admissible when it is taken, make room for a pod of a leaf within its share.
-    fn could_be_seated(&self, tree: &Tree, deserved: &[f64], leaf: usize, gpus: i64) -> bool {
+    /// Whether some victims on one node, none of them spared, taken one after the other in some
+    /// order, each of them admissible when it is taken, make room for a pod of a leaf within its
+    /// share.
+    fn could_be_seated(
+        &self,
+        tree: &Tree,
+        deserved: &[f64],
+        (leaf, gpus): (usize, i64),
+        spared: &BTreeSet<u32>,
+    ) -> bool {
         let held = tree.sums(&self.held);
         (0..NODES).any(|node| {
-            let on: Vec<&Holder> = self.holders.iter().filter(|h| h.node == node).collect();
-            let free = GPUS - on.iter().map(|holder| holder.gpus).sum::<i64>();
+            let on = self.holders.iter().filter(|h| h.node == node);
+            let free = GPUS - on.clone().map(|holder| holder.gpus).sum::<i64>();
+            let on: Vec<&Holder> = on.filter(|h| !spared.contains(&h.gang)).collect();
             let mut reached = BTreeSet::from([0_u32]);
             let mut left = vec![(0_u32, free)];
             while let Some((set, room)) = left.pop() {
@@ -206,7 +233,7 @@ impl Scene {
 struct Tally {
     /// moments at which shares had been the same for long enough and nobody was being evicted
     moments: u32,
-    /// leaves of which gangs waited then, by their size
+    /// gangs that waited then
     checked: u32,
     /// those that could have been seated all the time for longer than T, by their GPUs
     broken: BTreeMap<i64, BTreeSet<String>>,
@@ -220,8 +247,37 @@ struct Tally {
 #[derive(Default)]
 struct Lasting {
     deserved: (i64, Vec<f64>),
-    seatable: BTreeMap<(usize, i64), i64>,
+    /// by gang
+    seatable: BTreeMap<u32, i64>,
     apart: BTreeMap<usize, i64>,
+}
+
+/// When gangs were evicted last, and from which nodes.
+#[derive(Default)]
+struct Evictions(BTreeMap<u32, Vec<(i64, usize)>>);
+
+impl Evictions {
+    fn see(&mut self, now: i64, scene: &Scene) {
+        for (gang, node) in &scene.evicted {
+            let known = self.0.entry(*gang).or_default();
+            known.retain(|(at, _)| now - at < PAIR_MS);
+            if known.last().is_none_or(|(at, _)| now - at > SETTLED_MS) {
+                known.push((now, *node));
+            }
+        }
+    }
+
+    /// Whom the pair rule spares: who got a seat on the node soon after the gang lost its own.
+    fn spared(&self, now: i64, scene: &Scene, gang: u32) -> BTreeSet<u32> {
+        let Some(lost) = self.0.get(&gang) else { return BTreeSet::new() };
+        let took = |holder: &&Holder| {
+            lost.iter().any(|(at, node)| {
+                let after = holder.bound_ms - at;
+                *node == holder.node && now - at < PAIR_MS && (0..=SETTLED_MS).contains(&after)
+            })
+        };
+        scene.holders.iter().filter(took).map(|holder| holder.gang).collect()
+    }
 }
 
 fn check(seed: u64, sizes: &[u64]) -> Tally {
@@ -230,6 +286,7 @@ fn check(seed: u64, sizes: &[u64]) -> Tally {
         inputs(&nodes(NODES as u32, GPUS as u32), &workload(&tree, seed, sizes), &tree.queues());
     let mut tally = Tally::default();
     let mut lasting = Lasting::default();
+    let mut evictions = Evictions::default();
     let mut next = 0;
     fair(&inputs, seed, |moment| {
         let now = moment.now_ms;
@@ -237,6 +294,7 @@ fn check(seed: u64, sizes: &[u64]) -> Tally {
             return;
         }
         let scene = Scene::of(&inputs, &tree, moment);
+        evictions.see(now, &scene);
         let deserved = tree.deserved(&scene.demand);
         let alike = |(one, other): (&f64, &f64)| (one - other).abs() < EPSILON;
         let before = &lasting.deserved.1;
@@ -259,18 +317,22 @@ fn check(seed: u64, sizes: &[u64]) -> Tally {
             next = now + MINUTE_MS;
             tally.moments += 1;
         }
-        let shapes: BTreeSet<(usize, i64)> =
-            scene.waiting.iter().map(|(leaf, gpus)| (*leaf, *gpus)).collect();
-        tally.checked += if due { shapes.len() as u32 } else { 0 };
-        lasting.seatable.retain(|shape, _| shapes.contains(shape));
-        for (leaf, gpus) in shapes {
-            if !due && !lasting.seatable.contains_key(&(leaf, gpus)) {
+        tally.checked += if due { scene.waiting.len() as u32 } else { 0 };
+        let waiting: BTreeSet<u32> = scene.waiting.iter().map(|waiting| waiting.gang).collect();
+        lasting.seatable.retain(|gang, _| waiting.contains(gang));
+        let mut known: BTreeMap<(usize, i64, BTreeSet<u32>), bool> = BTreeMap::new();
+        for Waiting { gang, leaf, gpus } in scene.waiting.iter().copied() {
+            if !due && !lasting.seatable.contains_key(&gang) {
                 continue;
             }
-            if !scene.could_be_seated(&tree, &deserved, leaf, gpus) {
-                lasting.seatable.remove(&(leaf, gpus));
-            } else if now - *lasting.seatable.entry((leaf, gpus)).or_insert(now) > SETTLED_MS {
-                let since = lasting.seatable[&(leaf, gpus)];
+            let spared = evictions.spared(now, &scene, gang);
+            let could = *known.entry((leaf, gpus, spared)).or_insert_with_key(|(_, _, spared)| {
+                scene.could_be_seated(&tree, &deserved, (leaf, gpus), spared)
+            });
+            if !could {
+                lasting.seatable.remove(&gang);
+            } else if now - *lasting.seatable.entry(gang).or_insert(now) > SETTLED_MS {
+                let since = lasting.seatable[&gang];
                 tally.broken.entry(gpus).or_default().insert(format!("q{leaf} since {since} ms"));
             }
         }

@@ -22,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) names: Vec<String>,
     /// `--queues`.
     pub(crate) queues: Option<PathBuf>,
+    /// More lines of the file.
+    pub(crate) more: &'static str,
 }
 
 impl Default for Settings {
@@ -33,6 +35,7 @@ impl Default for Settings {
             retry: Duration::from_millis(500),
             names: vec![super::objects::SCHEDULER.to_owned()],
             queues: None,
+            more: "",
         }
     }
 }
@@ -55,11 +58,12 @@ impl Settings {
             "apiVersion: mss-scheduler.io/v1alpha1\nkind: MssSchedulerConfiguration\n\
              leaderElection:\n  resourceName: {LEASE}\n  resourceNamespace: kube-system\n  \
              leaseDuration: {}ms\n  renewDeadline: {}ms\n  retryPeriod: {}ms\n\
-             healthBindAddress: 127.0.0.1:{port}\nlimits:\n  leaseMargin: {}ms\nprofiles:\n{}",
+             healthBindAddress: 127.0.0.1:{port}\nlimits:\n  leaseMargin: {}ms\n{}profiles:\n{}",
             self.lease.as_millis(),
             self.renew.as_millis(),
             self.retry.as_millis(),
             (self.lease - self.renew).as_millis() / 2,
+            self.more,
             profiles.concat()
         )
     }
@@ -143,14 +147,34 @@ impl Scheduler {
     }
 
     async fn is_ready(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await else {
-            return false;
-        };
-        let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        self.get("/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// The whole answer of an endpoint; `None`: there was none.
+    async fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
-        stream.write_all(request).await.is_ok()
-            && stream.read_to_string(&mut answer).await.is_ok()
-            && answer.starts_with("HTTP/1.1 200")
+        stream.write_all(request.as_bytes()).await.ok()?;
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+
+    /// Waits until a metric, by its name and labels as they are written, has a value.
+    pub(crate) async fn shows(&self, series: &str, value: f64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.metric(series).await != Some(value) {
+            let found = self.metric(series).await;
+            assert!(Instant::now() < deadline, "{series} is {found:?}, not {value}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn metric(&self, series: &str) -> Option<f64> {
+        let answer = self.get("/metrics").await?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        value.trim().parse().ok()
     }
 
     /// Processor time used so far, in user and kernel mode.

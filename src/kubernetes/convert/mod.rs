@@ -15,18 +15,31 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-use super::objects::{ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject};
-use crate::model::contract::{self, ContractError, GroupSpec};
-use crate::model::pod::{self, Protocol, TolerationOperator};
-use crate::model::{
-    HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task, Toleration,
-    Uid, WallTime,
+use super::objects::{
+    Condition, ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject,
 };
+use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
+use crate::model::gpu_request;
+use crate::model::gpu_topology::of_node;
+use crate::model::pod::{self, Protocol, TolerationOperator};
+use crate::model::topology::{parse_rank, parse_topology};
+use crate::model::{
+    DeviceSet, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task,
+    Toleration, TopologyAsk, Uid, WallTime,
+};
+use std::sync::Arc;
 
 /// The scheduler name of pods that give none.
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const TERMINATION_SECONDS: i64 = 30;
+
+/// What dynamic resource allocation goes by.
+const CLAIMS: &str = "spec.resourceClaims";
+/// Advice for a pod with `spec.resourceClaims`. Where its claims are allocated already it is
+/// refused too: what they take is charged to no queue.
+const CLAIM_INSTEAD: &str = "it allocates no devices. Request them as a resource of containers, as \
+                             nvidia.com/gpu, or leave the pod to another scheduler";
 
 /// Converts objects. Cheap to clone, has no state.
 #[derive(Clone, Debug)]
@@ -76,8 +89,10 @@ impl Converter {
             started,
             failed_as: failed_as.map(contract::cut),
             deleting: object.meta.deleting,
+            noticed: profile.is_some() && noticed(object),
             gated: spec.scheduling_gates.0,
             priority: spec.priority.unwrap_or(0),
+            never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             run_limit_ms: spec.active_deadline_seconds.map(|limit| limit.saturating_mul(1000)),
             termination_ms: termination_ms(object),
             created: object.meta.created,
@@ -90,9 +105,12 @@ impl Converter {
             labels: profile.map(|_| labels(&object.meta)).unwrap_or_default(),
             header: said.header,
             task: said.task,
+            topology: said.topology,
+            rank: said.rank,
             reclaim_rank: said.reclaim_rank,
             checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
+            devices: devices(&object.meta),
             told: told(status),
             class,
         }
@@ -105,12 +123,19 @@ impl Converter {
         let mut labels = object.meta.labels.clone();
         labels.sort();
         labels.dedup_by(|later, first| later.0 == first.0);
+        let annotation = object.meta.annotation(contract::GPU_TOPOLOGY);
+        let (gpus, gpus_refused) = match of_node(annotation, |key| object.meta.label(key)) {
+            Ok(gpus) => (gpus.map(Arc::new), None),
+            Err(error) => (None, Some(error.to_string().into())),
+        };
         Node {
             name: object.meta.name().into(),
             labels,
             taints: object.spec.taints.iter().filter_map(taint).collect(),
             unschedulable: object.spec.unschedulable == Some(true),
             allocatable: requests::allocatable(&object.status.allocatable),
+            gpus,
+            gpus_refused,
         }
     }
 
@@ -142,11 +167,14 @@ impl Converter {
         let group = contract::parse_group(annotation, self.min_member_max)?;
         let header = contract::parse_header(annotation)?;
         let task = contract::parse_task(annotation, self.min_member_max)?.map(Box::new);
+        let topology = parse_topology(annotation, group.as_ref())?;
+        let rank = parse_rank(annotation(contract::RANK), |key| meta.label(key))?;
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;
         let non_preemptible = contract::parse_non_preemptible(annotation(contract::PREEMPTIBLE))?;
         let reclaim_rank = contract::parse_reclaim_rank(annotation(contract::RECLAIM_RANK))?;
-        Ok(Said { group: group.map(Ok), queue, header, task, reclaim_rank, non_preemptible })
+        let group = group.map(Ok);
+        Ok(Said { group, queue, header, task, topology, rank, reclaim_rank, non_preemptible })
     }
 }
 
@@ -157,6 +185,8 @@ struct Said {
     queue: Option<Box<str>>,
     header: bool,
     task: Option<Box<Task>>,
+    topology: Option<Box<TopologyAsk>>,
+    rank: Option<u32>,
     reclaim_rank: i16,
     non_preemptible: bool,
 }
@@ -164,6 +194,11 @@ struct Said {
 fn checkpoint(meta: &Meta) -> Option<WallTime> {
     let time: jiff::Timestamp = meta.annotation(contract::CHECKPOINT_AT)?.parse().ok()?;
     Some(WallTime(time.as_millisecond()))
+}
+
+/// What cannot be read says nothing, as it is written by a bind and not by a user.
+fn devices(meta: &Meta) -> DeviceSet {
+    meta.annotation(contract::GPU_DEVICES).and_then(DeviceSet::parse).unwrap_or_default()
 }
 
 fn labels(meta: &Meta) -> Labels {
@@ -201,11 +236,15 @@ fn class(
         class.required = required;
         class.preferred = preferred;
     });
+    let asked = object.meta.annotation(contract::GPU_REQUEST);
+    let needs = asked.map_or(Ok(None), |text| gpu_request::parse(text, &class.requests));
+    let needs = needs.map(|needs| class.gpu_needs = needs);
     if bound {
         return (class, None);
     }
     let refused = counted.unrepresentable.then(|| requests::first_bad(spec));
     let refused = refused.or_else(|| affinity.err()).or_else(|| unsupported(object));
+    let refused = refused.or_else(|| needs.err());
     (class, refused)
 }
 
@@ -221,7 +260,7 @@ fn unsupported(object: &PodObject) -> Option<ContractError> {
     } else if spread.iter().any(|spread| hard(spread.when_unsatisfiable.as_deref())) {
         "spec.topologySpreadConstraints with whenUnsatisfiable DoNotSchedule"
     } else if spec.resource_claims.0 {
-        "spec.resourceClaims"
+        CLAIMS
     } else if spec.scheduling_group.0 {
         "spec.schedulingGroup"
     } else if spec.workload_ref.0 {
@@ -229,7 +268,8 @@ fn unsupported(object: &PodObject) -> Option<ContractError> {
     } else {
         return None;
     };
-    Some(ContractError::Unsupported { field })
+    let instead = if field == CLAIMS { CLAIM_INSTEAD } else { "remove it" };
+    Some(ContractError::Unsupported { field, instead })
 }
 
 /// Upstream `GetHostPorts`: containers and sidecars. What is not a port number is ignored, as the
@@ -331,6 +371,17 @@ fn finished_at(status: &PodStatus) -> Option<WallTime> {
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
     let ended = containers.filter_map(|container| container.state.terminated.finished_at.0).max();
     ended.or_else(|| status.conditions.iter().filter_map(|c| c.last_transition_time.0).max())
+}
+
+/// Whether a scheduler's notice stands. Upstream's disruption controller takes the condition of one
+/// that is older than two minutes back, but not the annotation; one without grace has none.
+fn noticed(object: &PodObject) -> bool {
+    let is_notice = |condition: &Condition| {
+        let (kind, status, reason) = (&*condition.kind, &*condition.status, &*condition.reason);
+        (kind, status, reason) == ("DisruptionTarget", "True", PREEMPTION)
+    };
+    object.meta.annotation(contract::EVICT_AT).is_some()
+        || object.status.conditions.iter().any(is_notice)
 }
 
 fn told(status: &PodStatus) -> u64 {

@@ -103,6 +103,10 @@ fn refuses_what_it_cannot_honour_on_that_pod_alone() {
             } } }),
         ),
     ];
+    let claims = pod(&json!({ "resourceClaims": [{ "name": "gpu" }] }), &Value::Null);
+    let said = convert(&claims).group.expect("refused").expect_err("refused").to_string();
+    assert!(said.starts_with("spec.resourceClaims is not honoured by this scheduler"), "{said}");
+    assert!(said.contains("as nvidia.com/gpu, or leave the pod to another"), "{said}");
     for (reason, spec) in cases {
         let value = pod(&spec, &Value::Null);
         let error = convert(&value).group.expect("refused").expect_err("refused");
@@ -133,6 +137,7 @@ fn a_notice_that_the_scheduler_wrote_makes_no_pod_oversize() {
     let mut said = json!({ "mss-scheduler.io/note": "x".repeat(room) });
     assert_eq!(convert(&pod(&json!({}), &said)).group, None);
     said["mss-scheduler.io/evict-at"] = json!("2026-01-02T03:04:05Z");
+    said["mss-scheduler.io/gpu-devices"] = json!("0,1");
     assert_eq!(convert(&pod(&json!({}), &said)).group, None);
 }
 
@@ -199,6 +204,43 @@ fn reads_a_node() {
     assert!(node.unschedulable);
     assert_eq!(node.taints.len(), 1);
     assert_eq!(node.allocatable, vec![("cpu".into(), 2000), ("pods".into(), 110)]);
+}
+
+#[test]
+fn reads_how_the_gpus_of_a_node_are_joined() {
+    let node = |annotations: Value| {
+        let labels =
+            json!({ "nvidia.com/gpu.product": "NVIDIA-H200", "nvidia.com/gpu.count": "8" });
+        let value = json!({
+            "metadata": { "name": "n", "labels": labels, "annotations": annotations },
+        });
+        let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
+        let node = Converter::default().node(&object);
+        (node.gpus.map(|gpus| gpus.to_string()), node.gpus_refused)
+    };
+    let known = "v1 gpus=8 numa=0:0-3/1:4-7 else=NV18".to_owned();
+    assert_eq!(node(json!({})), (Some(known), None));
+    let said = json!({ "mss-scheduler.io/gpu-topology": "v1 gpus=2 else=PIX" });
+    assert_eq!(node(said), (Some("v1 gpus=2 else=PIX".into()), None));
+    let (gpus, refused) = node(json!({ "mss-scheduler.io/gpu-topology": "v1 gpus=2" }));
+    assert_eq!(gpus, None);
+    assert!(refused.unwrap().contains("devices 0 and 1 are joined by no link"));
+}
+
+#[test]
+fn reads_the_gpus_of_a_pod_and_what_they_must_be() {
+    let asks = json!({
+        "containers": [{ "name": "a", "resources": { "requests": { "nvidia.com/gpu": "2" } } }],
+    });
+    let read = |annotations: Value| convert(&pod(&asks, &annotations));
+    let given = read(json!({ "mss-scheduler.io/gpu-devices": "0,3" }));
+    assert_eq!(given.devices.to_string(), "0,3");
+    assert!(read(json!({ "mss-scheduler.io/gpu-devices": "3,0" })).devices.is_empty());
+    let joined = read(json!({ "mss-scheduler.io/gpu-request": "num=2:glink=yes" }));
+    assert!(joined.group.is_none() && joined.class.gpu_needs.unwrap().joined);
+    let refused = read(json!({ "mss-scheduler.io/gpu-request": "num=4" }));
+    let error = refused.group.expect("refused").expect_err("refused").to_string();
+    assert!(error.ends_with("num=4, but the pod asks for 2 nvidia.com/gpu"), "{error}");
 }
 
 /// Replaces the value at the `at`-th place, counted depth first.
@@ -297,4 +339,31 @@ fn reads_the_task_group_of_a_member() {
     assert_eq!((&*task.name, task.min), ("worker", 2));
     let lone = read(json!({ "mss-scheduler.io/task-group": "worker" }));
     assert!(matches!(lone.group, Some(Err(ContractError::Annotation { .. }))), "{lone:?}");
+}
+
+#[test]
+fn the_preemption_policy_of_a_pod_is_kept() {
+    let never = |policy: &str| {
+        convert(&pod(&json!({ "preemptionPolicy": policy }), &Value::Null)).never_preempts
+    };
+    assert_eq!([never("Never"), never("PreemptLowerPriority")], [true, false]);
+}
+
+#[test]
+fn a_notice_stands_until_it_is_taken_back() {
+    let noticed = |annotation: bool, condition: Value| {
+        let time = json!({ "mss-scheduler.io/evict-at": "2026-01-02T03:04:05Z" });
+        let mut value = pod(&json!({}), if annotation { &time } else { &Value::Null });
+        value["status"] = json!({ "conditions": [condition] });
+        convert(&value).noticed
+    };
+    let condition = |status: &str, reason: &str| -> Value {
+        let kind = "DisruptionTarget";
+        json!({ "type": kind, "status": status, "reason": reason })
+    };
+    assert!(noticed(true, condition("True", "PreemptionByScheduler")));
+    assert!(noticed(false, condition("True", "PreemptionByScheduler")), "one without grace");
+    assert!(noticed(true, condition("False", "")), "as upstream leaves it after two minutes");
+    assert!(!noticed(false, condition("False", "PreemptionCancelled")));
+    assert!(!noticed(false, condition("True", "EvictionByEvictionAPI")), "another's");
 }

@@ -15,7 +15,8 @@ use super::lease::Fence;
 use super::tell::{About, EventText, Note, QueueStatus, Teller, Write};
 use crate::model::Uid;
 use crate::scheduler::{
-    ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, PodRef, Telling,
+    ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, NodeNews, PodRef,
+    Telling,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -198,15 +199,26 @@ impl Dispatcher {
                 self.delete(call, pods, &note, ("RunLimitExceeded", "Ending"));
             }
             ApiCall::Warn { pods, note, evict_in_ms } => self.warn(pods, &note, evict_in_ms),
+            ApiCall::Spare { pods, note } => self.spare(pods, &note),
+            ApiCall::Report { pods, note } => {
+                for pod in pods {
+                    let note = Note::Text(note.clone());
+                    self.queue_event(&pod, false, "WouldBePreempted", "Preempting", note);
+                }
+            }
             ApiCall::Evict { call, pods } => self.evict(call, pods),
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
             }
-            ApiCall::TellNode { node, quarantined, note } => self.push_event(EventText {
+            ApiCall::TellNode { node, news, note } => self.push_event(EventText {
                 about: About::Node(node),
-                warning: quarantined,
-                reason: if quarantined { "NodeQuarantined" } else { "NodeQuarantineEnded" },
-                action: "Quarantine",
+                warning: news != NodeNews::QuarantineEnded,
+                reason: match news {
+                    NodeNews::Quarantined => "NodeQuarantined",
+                    NodeNews::QuarantineEnded => "NodeQuarantineEnded",
+                    NodeNews::GpuTopologyRefused => "GpuTopologyRefused",
+                },
+                action: if news == NodeNews::GpuTopologyRefused { "Reading" } else { "Quarantine" },
                 note: Note::Text(note),
             }),
             ApiCall::ShowQueue(standing) => self.standings.take_in(*standing),

@@ -3,7 +3,7 @@
 //! A notice waits behind binds, as all telling does. An eviction whose pod's notice still waits
 //! gives that notice itself before it leaves, and one whose notice is on its way waits for it.
 
-use super::super::tell::{Note, Notice, Write};
+use super::super::tell::{Fate, Note, Notice, SPARED, Write};
 use super::{Dispatcher, Done};
 use crate::model::Uid;
 use crate::scheduler::{CallId, EvictOutcome, PodRef};
@@ -70,15 +70,26 @@ impl Victims {
 impl Dispatcher {
     pub(super) fn warn(&mut self, pods: Vec<PodRef>, note: &Arc<str>, evict_in_ms: i64) {
         let later = |ms| Timestamp::now().checked_add(SignedDuration::from_millis(ms));
-        let evict_at = (evict_in_ms > 0).then(|| later(evict_in_ms).unwrap_or(Timestamp::MAX));
+        let fate = match evict_in_ms {
+            ..=0 => Fate::Evicted,
+            _ => Fate::EvictedAt(later(evict_in_ms).unwrap_or(Timestamp::MAX)),
+        };
         if self.victims.said.len() + pods.len() > self.limits.events_queued {
-            // of victims that were spared; the others lose a word after their eviction, no more
+            // they lose a word after their eviction, no more
             self.victims.said.clear();
         }
         for pod in pods {
             self.queue_event(&pod, true, "Preempted", "Preempting", Note::Text(note.clone()));
             self.victims.said.insert(pod.uid, note.clone());
-            self.victims.give(Notice { pod, note: note.clone(), evict_at });
+            self.victims.give(Notice { pod, note: note.clone(), fate: fate.clone() });
+        }
+    }
+
+    pub(super) fn spare(&mut self, pods: Vec<PodRef>, note: &Arc<str>) {
+        for pod in pods {
+            self.queue_event(&pod, false, SPARED, "Preempting", Note::Text(note.clone()));
+            self.victims.said.remove(&pod.uid);
+            self.victims.give(Notice { pod, note: note.clone(), fate: Fate::Spared });
         }
     }
 
@@ -147,7 +158,7 @@ impl Dispatcher {
             // the eviction has put its own reason over ours
             self.victims
                 .notice_of
-                .insert(pod.uid, Notice { pod: pod.clone(), note, evict_at: None });
+                .insert(pod.uid, Notice { pod: pod.clone(), note, fate: Fate::Evicted });
         }
         self.release(pod.uid);
     }

@@ -1,7 +1,7 @@
 //! Metadata, of which most is skipped.
 
 use super::scalar::Time;
-use crate::model::contract::EVICT_AT;
+use crate::model::contract::{EVICT_AT, GPU_DEVICES};
 use crate::model::{Uid, WallTime};
 use kube::api::ObjectMeta;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -59,7 +59,8 @@ impl Meta {
     /// Bytes of all annotations kept, keys included, but for what this scheduler writes itself.
     #[must_use]
     pub fn annotation_bytes(&self) -> usize {
-        let given = self.annotations.iter().filter(|(key, _)| **key != *EVICT_AT);
+        let written = [EVICT_AT, GPU_DEVICES];
+        let given = self.annotations.iter().filter(|(key, _)| !written.contains(&&**key));
         given.map(|(key, value)| key.len() + value.len()).sum()
     }
 

@@ -29,6 +29,8 @@ pub struct PodSpec {
     pub node_name: Option<Box<str>>,
     /// Priority, resolved.
     pub priority: Option<i32>,
+    /// `Never`: no room is made for it.
+    pub preemption_policy: Option<Box<str>>,
     /// How long it may run, in seconds.
     pub active_deadline_seconds: Option<i64>,
     /// How long it may take to stop, in seconds.

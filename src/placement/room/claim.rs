@@ -1,6 +1,6 @@
 //! What a search is asked, and what it answers.
 
-use crate::cluster::{Assignment, PodIndex, ResourceId};
+use crate::cluster::{Assignment, DomainId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Growth;
 use crate::model::fault::{Fault, is_made};
@@ -65,6 +65,9 @@ pub struct Claim<'a> {
     pub going: &'a [(QueueIndex, Assignment)],
     /// Pods that may be evicted of each disruption budget.
     pub allowed: &'a [i64],
+    /// All its seats are in one of these domains, those that come first being tried first; `None`:
+    /// they may be anywhere.
+    pub domains: Option<&'a [DomainId]>,
     /// How much its seats may take of narrowed resources; those not named are free.
     pub at_most: &'a [(ResourceId, i64)],
 }

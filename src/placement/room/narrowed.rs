@@ -6,7 +6,7 @@
 //! made again.
 
 use super::{Claim, Demand, Search, Taken};
-use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId, Statement};
+use crate::cluster::{Assignment, ClassId, Cluster, DomainId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::placement::place::{Failure, place_group};
 use crate::placement::{Gate, Rankings};
@@ -23,12 +23,13 @@ pub(super) fn sought(cluster: &Cluster, claim: &Claim<'_>) -> Vec<(ResourceId, i
     sought.filter(|(_, amount)| *amount > 0).collect()
 }
 
-/// Keeps the claim off nodes that are closed.
-struct Closed<'a>(&'a [ResourceId]);
+/// Keeps the claim off nodes that are closed, or outside of the domain of its seats.
+struct Closed<'a>(&'a [ResourceId], Option<DomainId>);
 
 impl Closed<'_> {
     fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
         self.0.iter().any(|narrowed| cluster.offers(node, *narrowed))
+            || self.1.is_some_and(|domain| !cluster.domains().contains(domain, node))
     }
 }
 
@@ -42,7 +43,7 @@ impl Gate for Closed<'_> {
 
 impl Search<'_> {
     pub(super) fn is_closed(&self, node: NodeIndex) -> bool {
-        Closed(self.closed).contains(self.cluster, node)
+        Closed(self.closed, self.within).contains(self.cluster, node)
     }
 
     /// Where the claimant is seated as things stand on paper.
@@ -53,9 +54,9 @@ impl Search<'_> {
         needed: u32,
     ) -> Result<Vec<Assignment>, Failure> {
         let bounds = (needed, needed);
-        let mut gate = Closed(self.closed);
-        let gate: Option<&mut dyn Gate> =
-            if self.closed.is_empty() { None } else { Some(&mut gate) };
+        let mut gate = Closed(self.closed, self.within);
+        let is_open = self.closed.is_empty() && self.within.is_none();
+        let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
         let mut seated = place_group(self.cluster, rankings, self.profile, demands, bounds, gate)?;
         let seats = seated.assumed().copied().collect();
         seated.rollback(self.cluster, Statement::default().checkpoint());

@@ -11,12 +11,12 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 
 /// Nodes with candidates, up to which every choice is looked at.
-const NODES_MAX: usize = 8;
+const NODES_MAX: usize = 24;
 /// Moves of a pod on paper, after which the best that is known stands.
-const EFFORT_MAX: u32 = 20_000;
+pub(super) const EFFORT_MAX: u32 = 20_000;
 
 /// The highest priority of a gang that ends, gangs ended, pods evicted, the highest rank hit.
-type Price = (Priority, u32, u32, Rank);
+pub(super) type Price = (Priority, u32, u32, Rank);
 
 /// Members that go on one node, none of which could stay for as many slots.
 struct Choice {
@@ -56,7 +56,7 @@ struct Optimum {
 }
 
 /// The effort is spent.
-struct Spent;
+pub(super) struct Spent;
 
 impl Search<'_> {
     /// Whether every choice can be looked at.
@@ -119,7 +119,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn take_all(&mut self, units: Vec<Unit>) {
+    pub(super) fn take_all(&mut self, units: Vec<Unit>) {
         for unit in units {
             let taken = self.take(unit);
             self.units.push(taken);
@@ -127,7 +127,7 @@ impl Search<'_> {
     }
 
     /// Makes members that were taken of a gang before it was taken whole a part of the whole.
-    fn unite(&mut self) {
+    pub(super) fn unite(&mut self) {
         for at in 0..self.units.len() {
             let Unit::Gang(place) = self.units[at].unit else { continue };
             let pods = (0..self.taken[place].len()).map(|pod| (place, pod));
@@ -155,7 +155,7 @@ impl Search<'_> {
         pods == wanted && all.all(is_small)
     }
 
-    fn price(&self, units: &[Taken]) -> Price {
+    pub(super) fn price(&self, units: &[Taken]) -> Price {
         let mut price = (NO_PRIORITY, 0, 0, NO_RANK);
         for taken in units {
             let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
@@ -349,7 +349,7 @@ impl Search<'_> {
     }
 
     /// What a unit holds of what is contested.
-    fn held_by(&self, taken: &Taken) -> i64 {
+    pub(super) fn held_by(&self, taken: &Taken) -> i64 {
         let pods = taken.pods.iter().map(|(place, at)| self.candidates[*place].pods[*at]);
         pods.map(|pod| self.held_of_asked(pod)).sum()
     }

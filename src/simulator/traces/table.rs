@@ -63,7 +63,7 @@ pub(super) struct Table<T> {
     reader: Reader<Box<dyn Read + Send>>,
     columns: &'static [&'static str],
     /// Where each of `columns` is in the file.
-    places: Vec<usize>,
+    places: Vec<Option<usize>>,
     record: StringRecord,
     number: u64,
     parse: fn(&Row<'_>) -> Result<T, TraceError>,
@@ -71,19 +71,13 @@ pub(super) struct Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Opens `path`; a gzipped file is recognised by its first bytes.
+    /// Opens `path`, which has all of `columns`.
     pub(super) fn open(
         path: &Path,
         columns: &'static [&'static str],
         parse: fn(&Row<'_>) -> Result<T, TraceError>,
     ) -> Result<Self, TraceError> {
-        let shown: Box<str> = path.display().to_string().into();
-        let failed = |source| TraceError::Open { path: shown.clone(), source };
-        let mut file = BufReader::new(File::open(path).map_err(failed)?);
-        let zipped = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
-        let input: Box<dyn Read + Send> =
-            if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-        Self::read(&shown, input, columns, parse)
+        Self::read(&path.display().to_string(), open(path)?, columns, parse)
     }
 
     /// Reads from anything; `path` is how errors call it.
@@ -93,20 +87,53 @@ impl<T> Table<T> {
         columns: &'static [&'static str],
         parse: fn(&Row<'_>) -> Result<T, TraceError>,
     ) -> Result<Self, TraceError> {
+        Self::read_some(path, input, columns, columns.len(), parse)
+    }
+
+    /// As [`Self::read`], where only the first `required` of `columns` need be there. A field of a
+    /// column that is not there is empty.
+    pub(super) fn read_some(
+        path: &str,
+        input: Box<dyn Read + Send>,
+        columns: &'static [&'static str],
+        required: usize,
+        parse: fn(&Row<'_>) -> Result<T, TraceError>,
+    ) -> Result<Self, TraceError> {
         let mut reader = Reader::from_reader(input);
         let header = reader.headers().map_err(|source| csv_error(path, source))?;
-        let place = |column: &&'static str| {
-            header.iter().position(|name| name == *column).ok_or_else(|| TraceError::Header {
+        let place = |column: &&'static str| header.iter().position(|name| name == *column);
+        let places: Vec<Option<usize>> = columns.iter().map(place).collect();
+        if let Some(lacking) = places[..required].iter().position(Option::is_none) {
+            return Err(TraceError::Header {
                 path: path.into(),
-                column,
-                expected: columns.join(","),
-            })
-        };
-        let places = columns.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+                column: columns[lacking],
+                expected: columns[..required].join(","),
+            });
+        }
         let record = StringRecord::new();
         let path = path.into();
         Ok(Self { path, reader, columns, places, record, number: 0, parse, failed: false })
     }
+}
+
+/// Opens `path`; a gzipped file is recognised by its first bytes.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Read + Send>, TraceError> {
+    let shown: Box<str> = path.display().to_string().into();
+    let failed = |source| TraceError::Open { path: shown.clone(), source };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let zipped = file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]);
+    Ok(if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// The names of the columns of a file, in their order.
+///
+/// # Errors
+/// A file that cannot be opened or is no CSV.
+pub fn columns(path: &Path) -> Result<Vec<String>, TraceError> {
+    let mut reader = Reader::from_reader(open(path)?);
+    let shown = path.display().to_string();
+    let header = reader.headers().map_err(|source| csv_error(&shown, source))?;
+    Ok(header.iter().map(str::to_owned).collect())
 }
 
 impl<T> Iterator for Table<T> {
@@ -145,7 +172,7 @@ fn csv_error(path: &str, source: csv::Error) -> TraceError {
 pub(super) struct Row<'a> {
     path: &'a str,
     columns: &'static [&'static str],
-    places: &'a [usize],
+    places: &'a [Option<usize>],
     record: &'a StringRecord,
     /// From 1, the header not counted.
     pub(super) number: u64,
@@ -154,7 +181,12 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// The text of a column; the reader has checked that each record is as long as the header.
     pub(super) fn text(&self, column: usize) -> &str {
-        self.record.get(self.places[column]).unwrap_or_default()
+        self.places[column].and_then(|place| self.record.get(place)).unwrap_or_default()
+    }
+
+    /// The text of a column that may be absent or empty.
+    pub(super) fn given(&self, column: usize) -> Option<&str> {
+        Some(self.text(column)).filter(|text| !text.is_empty())
     }
 
     pub(super) fn number<N: FromStr>(
@@ -166,13 +198,18 @@ impl Row<'_> {
     }
 
     pub(super) fn malformed(&self, column: usize, expected: &'static str) -> TraceError {
-        let found = self.text(column);
-        TraceError::Field {
-            path: self.path.into(),
-            line: self.record.position().map_or(0, csv::Position::line),
-            column: self.columns[column],
-            found: found[..found.floor_char_boundary(SHOWN_MAX)].into(),
-            expected,
-        }
+        let line = self.record.position().map_or(0, csv::Position::line);
+        field_error(self.path, line, (self.columns[column], self.text(column)), expected)
     }
+}
+
+/// That a field is malformed; what was found is cut.
+pub(super) fn field_error(
+    path: &str,
+    line: u64,
+    (column, found): (&'static str, &str),
+    expected: &'static str,
+) -> TraceError {
+    let found = found[..found.floor_char_boundary(SHOWN_MAX)].into();
+    TraceError::Field { path: path.into(), line, column, found, expected }
 }

@@ -4,7 +4,10 @@
 //! ends in an [`Outcome`], and several outcomes make a [`report`]. The same inputs and seed give
 //! the same bytes: nothing here reads a clock or iterates over a hash table.
 
+mod curve;
+mod dice;
 mod engine;
+mod fragments;
 mod inputs;
 mod outcome;
 mod policy;
@@ -13,9 +16,12 @@ pub mod report;
 mod samples;
 mod world;
 
-pub use engine::{RunOptions, run, watch};
-pub use inputs::{ClusterSpec, GangSpec, InputError, Inputs, Shape, Sources, Timing};
-pub use outcome::{GangOutcome, Outcome, Summary, Totals};
+pub use curve::Curve;
+pub use engine::{Failures, RunOptions, run, watch};
+pub use inputs::{
+    Before, ClusterSpec, GangSpec, InputError, Inputs, Shape, Sources, Template, Timing,
+};
+pub use outcome::{GangOutcome, NodeMap, Outcome, QueueSummary, Summary, Totals};
 pub use policy::{POLICIES, Policy, policies};
-pub use samples::{Samples, Share};
+pub use samples::{Sample, Samples, Share};
 pub use world::{Moment, PodTruth, Stage};

@@ -18,12 +18,18 @@ pub struct Totals {
     pub last_arrival_ms: i64,
     /// GPUs of bound pods, over time.
     pub held_gpu_ms: i128,
+    /// GPUs of members that do work, over time.
+    pub worked_gpu_ms: i128,
     /// The same until the last arrival.
     pub held_while_arriving_gpu_ms: i128,
     /// Pods bound.
     pub binds: u64,
     /// Pods evicted.
     pub evicted_pods: u64,
+    /// Nodes lost.
+    pub failed_nodes: u64,
+    /// Pods lost with them.
+    pub failed_pods: u64,
     /// Gangs that were rolled back, half bound.
     pub rollbacks: u64,
     /// Scheduling cycles.
@@ -55,6 +61,15 @@ pub struct GangOutcome {
     pub lost_gpu_ms: i64,
 }
 
+/// Who held which GPUs at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeMap {
+    /// When.
+    pub at_ms: i64,
+    /// By node: queues, by place in [`Inputs::tenants`], and GPUs of one pod each.
+    pub nodes: Vec<Vec<(usize, i64)>>,
+}
+
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -64,6 +79,8 @@ pub struct Outcome {
     pub gangs: Vec<GangOutcome>,
     /// Queues over time.
     pub samples: Samples,
+    /// Nodes at the chosen times.
+    pub maps: Vec<NodeMap>,
     /// Sums.
     pub totals: Totals,
     /// The figures of the table.
@@ -87,18 +104,36 @@ pub struct Summary {
     pub wait_median_s: f64,
     /// 95th percentile of the same.
     pub wait_p95_s: f64,
+    /// 99th percentile of the same.
+    pub wait_p99_s: f64,
     /// Time from arrival to end, of gangs that ended.
     pub jct_mean_s: f64,
-    /// GPUs held over GPUs there are, from the start to the last end.
+    /// Median of the same.
+    pub jct_median_s: f64,
+    /// 95th percentile of the same.
+    pub jct_p95_s: f64,
+    /// 99th percentile of the same.
+    pub jct_p99_s: f64,
+    /// GPUs that do work over GPUs there are, from the start to the last end.
     pub utilisation: f64,
+    /// GPUs held over GPUs there are, from the start to the last end.
+    pub allocation: f64,
     /// The same until the last arrival; 0 if all arrive at the start.
-    pub utilisation_while_arriving: f64,
+    pub allocation_while_arriving: f64,
+    /// Mean over time of the GPUs that are free where a typical pod does not fit, over all GPUs.
+    pub fragmentation: f64,
+    /// Mean over time of how far queues that wait are from what they deserve, over all GPUs.
+    pub fairness_error: f64,
     /// Pods evicted.
     pub evicted_pods: u64,
     /// Times a gang fell below its minimum.
     pub restarts: u64,
     /// GPU hours of work that were lost by that.
     pub lost_gpu_hours: f64,
+    /// Nodes lost.
+    pub failed_nodes: u64,
+    /// Pods lost with them.
+    pub failed_pods: u64,
     /// The last end.
     pub makespan_s: f64,
     /// Half-bound gangs rolled back.
@@ -115,6 +150,15 @@ pub struct Summary {
     pub given_up: BTreeMap<&'static str, u64>,
     /// The same by queue.
     pub queues: Vec<QueueSummary>,
+}
+
+impl Summary {
+    /// Decisions: pods bound and pods evicted would not tell how often the answer was no, so these
+    /// are the gangs that were tried and the plans to make room.
+    #[must_use]
+    pub fn decisions(&self) -> u64 {
+        self.attempts + self.plans
+    }
 }
 
 /// The figures of one queue under one policy.
@@ -140,7 +184,7 @@ impl Outcome {
     pub(super) fn new(
         policy: &Policy,
         world: &World<'_>,
-        samples: Samples,
+        (samples, maps): (Samples, Vec<NodeMap>),
         totals: Totals,
     ) -> Self {
         let gangs = world.gangs.iter().enumerate().map(|(gang, truth)| GangOutcome {
@@ -152,8 +196,8 @@ impl Outcome {
             lost_gpu_ms: truth.lost_gpu_ms,
         });
         let gangs: Vec<GangOutcome> = gangs.collect();
-        let summary = summarise(policy.name, world.inputs, &gangs, &totals);
-        Self { policy: policy.name, gangs, samples, totals, summary }
+        let summary = summarise(policy.name, world.inputs, &gangs, (&totals, &samples));
+        Self { policy: policy.name, gangs, samples, maps, totals, summary }
     }
 }
 
@@ -162,6 +206,7 @@ struct Times {
     gangs: usize,
     /// sorted
     waits: Vec<i64>,
+    /// sorted
     completions: Vec<i64>,
     evicted_pods: u64,
 }
@@ -178,6 +223,7 @@ impl Times {
             times.evicted_pods += u64::from(gang.evicted_pods);
         }
         times.waits.sort_unstable();
+        times.completions.sort_unstable();
         times
     }
 }
@@ -186,7 +232,7 @@ fn summarise(
     policy: &'static str,
     inputs: &Inputs,
     gangs: &[GangOutcome],
-    totals: &Totals,
+    (totals, samples): (&Totals, &Samples),
 ) -> Summary {
     let times = Times::of(inputs, gangs.iter());
     let part = |held: i128, until: i64| {
@@ -202,12 +248,21 @@ fn summarise(
         wait_mean_s: mean_s(&times.waits),
         wait_median_s: percentile_s(&times.waits, 50),
         wait_p95_s: percentile_s(&times.waits, 95),
+        wait_p99_s: percentile_s(&times.waits, 99),
         jct_mean_s: mean_s(&times.completions),
-        utilisation: part(totals.held_gpu_ms, totals.end_ms),
-        utilisation_while_arriving: part(totals.held_while_arriving_gpu_ms, totals.last_arrival_ms),
+        jct_median_s: percentile_s(&times.completions, 50),
+        jct_p95_s: percentile_s(&times.completions, 95),
+        jct_p99_s: percentile_s(&times.completions, 99),
+        utilisation: part(totals.worked_gpu_ms, totals.end_ms),
+        allocation: part(totals.held_gpu_ms, totals.end_ms),
+        allocation_while_arriving: part(totals.held_while_arriving_gpu_ms, totals.last_arrival_ms),
+        fragmentation: samples.mean(|sample| sample.fragments) / (inputs.gpus() as f64).max(1.0),
+        fairness_error: samples.mean(|sample| sample.unfairness),
         evicted_pods: totals.evicted_pods,
         restarts: gangs.iter().map(|gang| u64::from(gang.restarts)).sum(),
         lost_gpu_hours: lost as f64 / 3_600_000.0,
+        failed_nodes: totals.failed_nodes,
+        failed_pods: totals.failed_pods,
         makespan_s: seconds(totals.end_ms),
         rollbacks: totals.rollbacks,
         cycles: totals.cycles,

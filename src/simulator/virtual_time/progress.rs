@@ -1,19 +1,22 @@
 //! How far a gang has come.
 //!
-//! Work is counted in member-milliseconds. A rigid gang runs for its duration once its minimum
-//! runs. An elastic gang has the work of its duration with all the members it may have, and each
-//! running member does its part; below the minimum nothing is done. A gang that falls below its
-//! minimum goes on from its last checkpoint.
+//! Work is counted in milliseconds times speed. A rigid gang runs for its duration once its minimum
+//! runs. An elastic gang has the work of its duration with all the members it may have; its speed
+//! is that of its [`Curve`] or, without one, its running members; below the minimum nothing is
+//! done. A gang that falls below its minimum goes on from its last checkpoint.
 
+use super::curve::Curve;
 use super::inputs::GangSpec;
+use std::sync::Arc;
 
 /// The work of one gang.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Progress {
     work: i64,
     members: i64,
     min_member: i64,
     elastic: bool,
+    curve: Option<Arc<Curve>>,
     checkpoint_ms: Option<i64>,
     done: i64,
     saved: i64,
@@ -26,27 +29,41 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(gang: &GangSpec) -> Self {
         let members = i64::from(gang.max_member);
+        let curve = gang.curve.clone();
+        let full = curve.as_ref().map_or(members, |curve| curve.rate(members));
+        let work = gang.run_ms.saturating_mul(full);
+        let past = |millis: i64| millis.saturating_mul(full).min(work);
         Self {
-            work: gang.run_ms.saturating_mul(members),
+            work,
             members,
             min_member: gang.min_member.into(),
             elastic: gang.is_elastic(),
+            curve,
             checkpoint_ms: gang.checkpoint_ms,
-            done: 0,
-            saved: 0,
+            done: past(gang.ran_ms),
+            saved: past(gang.saved_ms.min(gang.ran_ms)),
             clock: 0,
             running: 0,
             settled_at: 0,
         }
     }
 
-    /// Member-milliseconds per millisecond.
+    /// Work per millisecond.
     fn rate(&self) -> i64 {
         match self.running {
             running if running < self.min_member => 0,
-            running if self.elastic => running.min(self.members),
-            _ => self.members,
+            running if self.elastic => self.speed(running.min(self.members)),
+            _ => self.speed(self.members),
         }
+    }
+
+    fn speed(&self, members: i64) -> i64 {
+        self.curve.as_ref().map_or(members, |curve| curve.rate(members))
+    }
+
+    /// Running members that do work.
+    pub(super) fn at_work(&self) -> i64 {
+        if self.runs() { self.running.min(self.members) } else { 0 }
     }
 
     /// Whether the minimum runs.
@@ -54,8 +71,8 @@ impl Progress {
         self.running >= self.min_member
     }
 
-    /// One member more or less runs from now on. Returns the member-milliseconds that are lost by
-    /// it: more than 0 only if the gang falls below its minimum.
+    /// One member more or less runs from now on. Returns what is lost by it, in milliseconds of
+    /// all the members that it may have: more than 0 only if the gang falls below its minimum.
     pub(super) fn change(&mut self, now: i64, by: i64) -> i64 {
         self.settle(now);
         let ran = self.runs();
@@ -66,7 +83,7 @@ impl Progress {
         }
         let lost = self.done - self.saved;
         (self.done, self.clock) = (self.saved, 0);
-        lost
+        lost / self.speed(self.members).max(1)
     }
 
     fn settle(&mut self, now: i64) {
@@ -98,22 +115,37 @@ mod tests {
     use super::*;
 
     fn progress(min: u32, max: u32, run_ms: i64, checkpoint_ms: Option<i64>) -> Progress {
-        let gang = GangSpec {
-            name: "g".into(),
-            namespace: "n".into(),
-            queue: None,
-            arrival_ms: 0,
-            run_ms,
-            members: max,
-            min_member: min,
-            max_member: max,
-            shape: std::sync::Arc::default(),
-            last: std::sync::Arc::default(),
-            priority: 0,
-            selector: std::sync::Arc::new([]),
-            checkpoint_ms,
+        Progress::new(&gang(min, max, run_ms, checkpoint_ms))
+    }
+
+    fn gang(min: u32, max: u32, run_ms: i64, checkpoint_ms: Option<i64>) -> GangSpec {
+        let (members, min_member, max_member) = (max, min, max);
+        GangSpec { run_ms, members, min_member, max_member, checkpoint_ms, ..GangSpec::default() }
+    }
+
+    #[test]
+    fn a_measured_gang_works_at_the_speed_that_was_measured() {
+        let curve = Curve::from_speeds(&[1.0, 1.5, 1.8]).map(Arc::new);
+        let mut gang = Progress::new(&GangSpec { curve, ..gang(1, 3, 1_000, None) });
+        gang.change(0, 1);
+        assert_eq!(gang.ends_at(), Some(1_800));
+        gang.change(900, 1);
+        assert_eq!(gang.ends_at(), Some(1_500), "900000 are left at 1500 a millisecond");
+    }
+
+    #[test]
+    fn a_gang_that_ran_before_has_that_behind_it_and_can_lose_it() {
+        let before = |ran_ms, saved_ms| {
+            let mut gang = Progress::new(&GangSpec { ran_ms, saved_ms, ..gang(1, 2, 1_000, None) });
+            gang.change(0, 1);
+            gang.change(0, 1);
+            gang
         };
-        Progress::new(&gang)
+        assert_eq!(before(600, 0).ends_at(), Some(400));
+        assert_eq!(before(5_000, 0).ends_at(), Some(0), "it has run longer than it was to");
+        let mut gang = before(600, 500);
+        assert_eq!(gang.change(100, -1), 0);
+        assert_eq!(gang.change(100, -1), 200, "700 done, 500 saved");
     }
 
     #[test]

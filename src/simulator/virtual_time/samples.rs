@@ -14,12 +14,35 @@ pub struct Share {
     pub pending: i64,
 }
 
+/// The cluster at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// By queue.
+    pub shares: Vec<Share>,
+    /// GPUs of members that do work.
+    pub at_work: i64,
+    /// Pods that wait.
+    pub waiting: i64,
+    /// GPUs that are free where a typical pod does not fit.
+    pub fragments: f64,
+    /// How far the queues that wait are from what they deserve, over the cluster's GPUs.
+    pub unfairness: f64,
+}
+
+impl Sample {
+    /// GPUs of bound pods.
+    #[must_use]
+    pub fn held(&self) -> i64 {
+        self.shares.iter().map(|share| share.allocated).sum()
+    }
+}
+
 /// Samples at equal distances from the start.
 #[derive(Clone, Debug)]
 pub struct Samples {
     interval_ms: i64,
-    /// by time, then by queue
-    rows: Vec<Vec<Share>>,
+    /// by time
+    rows: Vec<Sample>,
 }
 
 impl Default for Samples {
@@ -34,7 +57,7 @@ impl Samples {
         self.interval_ms * i64::try_from(self.rows.len()).expect("few")
     }
 
-    pub(super) fn add(&mut self, row: Vec<Share>) {
+    pub(super) fn add(&mut self, row: Sample) {
         self.rows.push(row);
         if self.rows.len() > SAMPLES_MAX {
             let mut place = 0;
@@ -48,8 +71,19 @@ impl Samples {
 
     /// Times with the shares of all queues.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &[Share])> {
-        let times = (0..).map(|index: i64| index * self.interval_ms);
-        times.zip(self.rows.iter().map(Vec::as_slice))
+        self.all().map(|(at, row)| (at, row.shares.as_slice()))
+    }
+
+    /// Times with all that was sampled.
+    pub fn all(&self) -> impl Iterator<Item = (i64, &Sample)> {
+        (0..).map(|index: i64| index * self.interval_ms).zip(&self.rows)
+    }
+
+    /// The mean of a figure over time; 0 without samples.
+    #[must_use]
+    pub fn mean(&self, figure: impl Fn(&Sample) -> f64) -> f64 {
+        let sum: f64 = self.rows.iter().map(figure).sum();
+        if self.rows.is_empty() { 0.0 } else { sum / self.rows.len() as f64 }
     }
 }
 
@@ -62,7 +96,8 @@ mod tests {
         let mut samples = Samples::default();
         for _ in 0..5_000 {
             let at = samples.next_at();
-            samples.add(vec![Share { allocated: at, ..Share::default() }]);
+            let shares = vec![Share { allocated: at, ..Share::default() }];
+            samples.add(Sample { shares, ..Sample::default() });
         }
         assert!(samples.rows.len() <= SAMPLES_MAX && samples.rows.len() > SAMPLES_MAX / 3);
         assert!(samples.iter().all(|(at, row)| row[0].allocated == at));

@@ -1,14 +1,12 @@
 //! What is true in a run: nodes, pods and gangs, without the scheduler's opinion of them.
 
-use super::inputs::{GangSpec, Inputs};
+use super::fragments::Typical;
+use super::inputs::{GangSpec, Inputs, Template};
 use super::policy::{PARTITION, Setting};
 use super::progress::Progress;
 use crate::model::{GroupSpec, Node, Phase, Pod, PodClass, PodKey, ResourceList, Uid, WallTime};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
-
-/// The wall time at which every run begins; nothing depends on it.
-pub(super) const EPOCH_MS: i64 = 1_600_000_000_000;
 
 /// A life of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +93,11 @@ pub(super) struct Gang {
 struct NodeTruth {
     name: Arc<str>,
     free: ResourceList,
+    /// pods that hold room there
+    pods: Vec<u32>,
+    lost: bool,
+    /// as reckoned since its room last changed
+    fragments: Option<f64>,
 }
 
 /// GPUs by queue.
@@ -102,6 +105,8 @@ struct NodeTruth {
 pub(super) struct Tally {
     pub(super) held: i64,
     pub(super) pending: i64,
+    /// pods that wait
+    pub(super) waiting: i64,
 }
 
 pub(super) struct World<'a> {
@@ -114,6 +119,9 @@ pub(super) struct World<'a> {
     /// by queue
     pub(super) tallies: Vec<Tally>,
     pub(super) held: i64,
+    /// GPUs of the members that do work
+    pub(super) at_work: i64,
+    partitioned: bool,
 }
 
 impl<'a> World<'a> {
@@ -142,8 +150,13 @@ impl<'a> World<'a> {
         });
         let gangs = gangs.collect();
         let nodes = setting.nodes.iter();
-        let node =
-            |node: &Node| NodeTruth { name: (*node.name).into(), free: node.allocatable.clone() };
+        let node = |node: &Node| NodeTruth {
+            name: (*node.name).into(),
+            free: node.allocatable.clone(),
+            pods: Vec::new(),
+            lost: false,
+            fragments: None,
+        };
         let names = setting.nodes.iter().zip(0..).map(|(node, index)| (node.name.clone(), index));
         Self {
             inputs,
@@ -154,7 +167,65 @@ impl<'a> World<'a> {
             by_name: names.collect(),
             tallies: vec![Tally::default(); inputs.tenants.len()],
             held: 0,
+            at_work: 0,
+            partitioned: setting.partitioned,
         }
+    }
+
+    /// The pods of a gang have been created.
+    pub(super) fn is_present(&self, gang: u32) -> bool {
+        !self.gangs[gang as usize].pods.is_empty()
+    }
+
+    /// Pods that hold room on a node.
+    pub(super) fn pods_on(&self, node: u32) -> &[u32] {
+        &self.nodes[node as usize].pods
+    }
+
+    /// For each node, which queues hold how many of its GPUs, in the order of their pods' binds.
+    pub(super) fn map(&self) -> Vec<Vec<(usize, i64)>> {
+        let held = |node: &NodeTruth| {
+            let held = node.pods.iter().map(|pod| self.gpus(*pod));
+            held.filter(|(_, gpus)| *gpus > 0).collect()
+        };
+        self.nodes.iter().map(held).collect()
+    }
+
+    /// GPUs that are free where a typical pod cannot use them; none on a lost node. O(nodes), and
+    /// O(kinds) for each node whose room has changed.
+    pub(super) fn fragments(&mut self, typical: &Typical) -> f64 {
+        let there = self.nodes.iter_mut().filter(|node| !node.lost);
+        let each =
+            there.map(|node| *node.fragments.get_or_insert_with(|| typical.fragments(&node.free)));
+        each.sum()
+    }
+
+    /// The node is lost, or back again.
+    pub(super) fn set_lost(&mut self, node: u32, lost: bool) {
+        self.nodes[node as usize].lost = lost;
+    }
+
+    pub(super) fn is_lost(&self, node: u32) -> bool {
+        self.nodes[node as usize].lost
+    }
+
+    /// One member more or less of a gang runs from now on. What is lost by it, in milliseconds of
+    /// all its members.
+    pub(super) fn change(&mut self, now: i64, gang: u32, by: i64) -> i64 {
+        let spec = self.spec(gang);
+        let each = spec.gpus() / i64::from(spec.max_member).max(1);
+        let progress = &mut self.gangs[gang as usize].progress;
+        let before = progress.at_work();
+        let lost = progress.change(now, by);
+        self.at_work += each * (progress.at_work() - before);
+        lost
+    }
+
+    /// A gang has ended: none of its members does work any more.
+    pub(super) fn rest(&mut self, gang: u32) {
+        let spec = self.spec(gang);
+        let each = spec.gpus() / i64::from(spec.max_member).max(1);
+        self.at_work -= each * self.gangs[gang as usize].progress.at_work();
     }
 
     pub(super) fn node(&self, name: &str) -> u32 {
@@ -184,12 +255,14 @@ impl<'a> World<'a> {
         let pod = u32::try_from(self.pods.len()).expect("fewer than 2^32 pods");
         let before = self.gangs[gang as usize].pods.get(member as usize).copied();
         let replaced = before.map_or(0, |before| self.pod(before).replaced + 1);
+        let old = self.spec(gang).template(member).and_then(|like| like.before.as_ref());
+        let created_ms = old.filter(|_| before.is_none()).map_or(now, |old| old.created_ms);
         self.pods.push(PodTruth {
             gang,
             member,
             replaced,
             stage: Stage::Waiting,
-            created_ms: now,
+            created_ms,
             bound_ms: 0,
             ended_ms: 0,
             node: None,
@@ -201,6 +274,7 @@ impl<'a> World<'a> {
         }
         let (tenant, gpus) = self.gpus(pod);
         self.tallies[tenant].pending += gpus;
+        self.tallies[tenant].waiting += 1;
         pod
     }
 
@@ -221,6 +295,7 @@ impl<'a> World<'a> {
         let holds = |stage| matches!(stage, Stage::Bound | Stage::Running | Stage::Stopping);
         if old == Stage::Waiting {
             self.tallies[tenant].pending -= gpus;
+            self.tallies[tenant].waiting -= 1;
         }
         let sign = i64::from(holds(stage)) - i64::from(holds(old));
         if sign != 0 {
@@ -234,6 +309,12 @@ impl<'a> World<'a> {
         let PodTruth { gang, member, node, .. } = self.pods[pod as usize];
         let spec = self.spec(gang);
         let node = &mut self.nodes[node.expect("what holds room is bound") as usize];
+        node.fragments = None;
+        if sign > 0 {
+            node.pods.push(pod);
+        } else {
+            node.pods.retain(|other| *other != pod);
+        }
         for (resource, amount) in &spec.shape_of(member).requests {
             let free = node.free.iter_mut().find(|(name, _)| name == resource);
             let (_, free) = free.expect("the node offers what its pods ask for");
@@ -251,11 +332,37 @@ impl<'a> World<'a> {
     /// The pod as the API server shows it.
     pub(super) fn object(&self, pod: u32) -> Pod {
         let truth = self.pod(pod);
-        let (spec, gang) = (self.spec(truth.gang), &self.gangs[truth.gang as usize]);
-        let name = match truth.replaced {
-            0 => format!("{}-{}", spec.name, truth.member),
-            replaced => format!("{}-{}-r{replaced}", spec.name, truth.member),
+        let spec = self.spec(truth.gang);
+        let like = spec.template(truth.member);
+        let base = like.map_or_else(|| self.plain(truth), |like| self.like(truth, like));
+        let name = match (truth.replaced, like) {
+            (0, Some(like)) if !like.pod.key.name.is_empty() => like.pod.key.name.to_string(),
+            (0, _) => format!("{}-{}", spec.name, truth.member),
+            (replaced, _) => format!("{}-{}-r{replaced}", spec.name, truth.member),
         };
+        let wall = |at: i64| Some(WallTime(self.inputs.start.0 + at));
+        let ended = truth.stage == Stage::Succeeded;
+        Pod {
+            key: PodKey { namespace: spec.namespace.clone(), name: name.into() },
+            uid: uid(pod),
+            profile: Some(0),
+            node: truth.node.map(|node| (*self.nodes[node as usize].name).into()),
+            phase: if ended { Phase::Succeeded } else { Phase::Live },
+            deleting: truth.stage == Stage::Stopping,
+            priority: if self.queued { base.priority } else { 0 },
+            termination_ms: self.inputs.cluster.timing.stop_ms * 5 / 4,
+            created: WallTime(self.inputs.start.0 + truth.created_ms),
+            bound_at: truth.node.and_then(|_| wall(truth.bound_ms)),
+            finished_at: if ended { wall(truth.ended_ms) } else { None },
+            controller: Some(Uid((1 << 64) + u128::from(truth.gang))),
+            queue: spec.queue.clone().filter(|_| self.queued),
+            ..base
+        }
+    }
+
+    /// A member of a gang that is described by what its members ask for.
+    fn plain(&self, truth: &PodTruth) -> Pod {
+        let (spec, gang) = (self.spec(truth.gang), &self.gangs[truth.gang as usize]);
         let is_last = truth.member + 1 == spec.members;
         let class = if is_last { &gang.last_class } else { &gang.class };
         let group = (spec.members > 1).then(|| {
@@ -265,26 +372,20 @@ impl<'a> World<'a> {
                 max_member: Some(spec.max_member),
             })
         });
-        let wall = |at: i64| Some(WallTime(EPOCH_MS + at));
-        let ended = truth.stage == Stage::Succeeded;
-        Pod {
-            key: PodKey { namespace: spec.namespace.clone(), name: name.into() },
-            uid: uid(pod),
-            profile: Some(0),
-            node: truth.node.map(|node| (*self.nodes[node as usize].name).into()),
-            phase: if ended { Phase::Succeeded } else { Phase::Live },
-            deleting: truth.stage == Stage::Stopping,
-            priority: if self.queued { spec.priority } else { 0 },
-            termination_ms: self.inputs.cluster.timing.stop_ms * 5 / 4,
-            created: WallTime(EPOCH_MS + truth.created_ms),
-            bound_at: truth.node.and_then(|_| wall(truth.bound_ms)),
-            finished_at: if ended { wall(truth.ended_ms) } else { None },
-            controller: Some(Uid((1 << 64) + u128::from(truth.gang))),
-            group,
-            queue: spec.queue.clone().filter(|_| self.queued),
-            class: PodClass::clone(class),
-            ..Pod::default()
+        let class = PodClass::clone(class);
+        Pod { group, class, priority: spec.priority, ..Pod::default() }
+    }
+
+    /// A member that is an object of the workload.
+    fn like(&self, truth: &PodTruth, like: &Template) -> Pod {
+        let mut pod = Pod { started: false, failed_as: None, told: 0, ..like.pod.clone() };
+        if self.partitioned {
+            let tenant = self.inputs.tenant_of[truth.gang as usize];
+            let own = (PARTITION.into(), self.inputs.tenants[tenant].clone());
+            pod.class.node_selector.push(own);
+            pod.class.node_selector.sort();
         }
+        pod
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{InputError, Place, parse_yaml, read_text, shown};
 use crate::model::Node;
+use crate::simulator::virtual_time::engine::Failures;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +21,8 @@ pub struct ClusterSpec {
     pub nodes: Vec<Node>,
     /// How long things take.
     pub timing: Timing,
+    /// How often nodes are lost; `None`: never.
+    pub failures: Option<Failures>,
 }
 
 /// How long things take, in milliseconds. Each is varied by up to a quarter either way, drawn from
@@ -59,6 +62,14 @@ struct File {
     nodes: Vec<Shape>,
     #[serde(default)]
     timing: Times,
+    failures: Option<Losses>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Losses {
+    mtbf: String,
+    repair: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,7 +97,12 @@ pub(super) fn parse(path: &str, text: &str) -> Result<ClusterSpec, InputError> {
     build(path, parse_yaml(path, text)?)
 }
 
+/// From YAML or, by its name, from a list of nodes as CSV.
 pub(super) fn read(path: Option<&Path>, nodes: Option<u32>) -> Result<ClusterSpec, InputError> {
+    if let Some(path) = path.filter(|path| super::read::is_csv(path)) {
+        let nodes = super::hosts::read(path, nodes)?;
+        return Ok(ClusterSpec { nodes, timing: Timing::default(), failures: None });
+    }
     let (name, text) = match path {
         Some(path) => (shown(path), read_text("cluster", path)?),
         None if nodes.is_some() => ("default cluster".to_owned(), DEFAULT.to_owned()),
@@ -140,13 +156,32 @@ fn build(path: &str, file: File) -> Result<ClusterSpec, InputError> {
     if nodes.is_empty() {
         return Err(InputError::Together(format!("{path}: a cluster needs at least one node")));
     }
+    unique(path, &nodes)?;
+    let failures = file.failures.as_ref().map(|losses| losses.read(path)).transpose()?;
+    Ok(ClusterSpec { timing: timing(path, &file.timing)?, failures, nodes })
+}
+
+impl Losses {
+    fn read(&self, path: &str) -> Result<Failures, InputError> {
+        let place = Place { path, entry: "failures" };
+        let time = |field, text: &str| match place.time(field, text)? {
+            0 => Err(place.wrong(field, text, "a duration above zero")),
+            millis => Ok(millis),
+        };
+        Ok(Failures {
+            mtbf_ms: time("mtbf", &self.mtbf)?,
+            repair_ms: time("repair", &self.repair)?,
+        })
+    }
+}
+
+/// No two nodes have the same name.
+pub(super) fn unique(path: &str, nodes: &[Node]) -> Result<(), InputError> {
     let mut names: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
     names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        let place = Place { path, entry: "nodes" };
-        return Err(place.wrong("name", twice[0], "a name that no other node has"));
-    }
-    Ok(ClusterSpec { timing: timing(path, &file.timing)?, nodes })
+    let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) else { return Ok(()) };
+    let place = Place { path, entry: "nodes" };
+    Err(place.wrong("name", twice[0], "a name that no other node has"))
 }
 
 fn timing(path: &str, times: &Times) -> Result<Timing, InputError> {

@@ -1,24 +1,36 @@
 //! What is simulated, read strictly: an unknown field is an error.
 
 mod cluster;
+mod generator;
+mod hosts;
+mod jobs;
+mod objects;
+mod openb;
 mod philly;
+mod read;
+mod snapshot;
 mod workload;
 
 pub use cluster::{ClusterSpec, Timing};
-pub use workload::{GangSpec, Shape};
+pub use workload::{Before, GangSpec, Shape, Template};
 
 use crate::cluster::is_gpu;
 use crate::config::parse_duration;
 use crate::fairshare::FairShare;
 use crate::kubernetes::convert::queue::file::{self, FileError};
 use crate::model::queue::DEFAULT_QUEUE;
-use crate::model::{QueueSpec, ResourceList, quantity};
+use crate::model::{QueueSpec, ResourceList, WallTime, quantity};
 use crate::simulator::traces::TraceError;
+use crate::simulator::traces::pollux::{CurveError, Curves};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The wall time at which a run begins where nothing says another.
+const START_MS: i64 = 1_600_000_000_000;
+/// GPUs of one member of a job that has more than fit a node.
+const GPUS_PER_MEMBER: u32 = 8;
 /// Longest time taken: ten years.
 const TIME_MAX_MS: i64 = 10 * 366 * 86_400_000;
 
@@ -71,26 +83,63 @@ pub enum InputError {
     /// A trace is malformed.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// An application was not measured.
+    #[error(transparent)]
+    Curve(#[from] CurveError),
     /// The inputs do not go together.
     #[error("{0}")]
     Together(String),
 }
 
-/// Where the inputs are.
+/// Where the inputs are, and what they leave open.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// Nodes as YAML; absent: nodes of the default shape, as many as `nodes` says.
+    /// Nodes as YAML, or a published list of nodes as CSV; absent: those of the snapshot, or nodes
+    /// of the default shape, as many as `nodes` says.
     pub cluster: Option<PathBuf>,
-    /// Overrides the count of the one shape of node.
+    /// Overrides the count of the one shape of node; of a list, takes the first so many.
     pub nodes: Option<u32>,
-    /// Gangs as YAML, or jobs as CSV.
-    pub workload: PathBuf,
+    /// Hosts with their switches: the nodes get their places in the network from it.
+    pub network: Option<PathBuf>,
+    /// Gangs, pods or a generator as YAML, jobs as CSV, or a log in the standard workload format.
+    pub workload: Option<PathBuf>,
+    /// A live cluster as it was: its nodes, queues and pods.
+    pub snapshot: Option<PathBuf>,
     /// Takes at most so many rows of jobs.
     pub limit_rows: Option<usize>,
     /// Jobs of a trace have a checkpoint so often; absent: never.
     pub checkpoint: Option<Duration>,
-    /// Queues as YAML documents; absent: the workload's own, with equal weights.
+    /// Processors of a log, or GPUs of a job, that one member has; absent: 8.
+    pub gpus_per_member: Option<u32>,
+    /// Pods that use a part of a GPU get a whole one; without it they are refused.
+    pub whole_gpus: bool,
+    /// Run time of pods that do not say it.
+    pub run: Option<Duration>,
+    /// Divides the times between arrivals; absent: 1.
+    pub speed_up: Option<f64>,
+    /// Folder of measured speeds.
+    pub curves: Option<PathBuf>,
+    /// Queues as YAML documents; absent: those of the snapshot, or the workload's own, with equal
+    /// weights.
     pub queues: Option<PathBuf>,
+    /// Draws what a generator makes.
+    pub seed: u64,
+}
+
+impl Sources {
+    fn checkpoint_ms(&self) -> Option<i64> {
+        let every = self.checkpoint.map(|every| every.as_millis());
+        every.map(|every| i64::try_from(every).unwrap_or(i64::MAX).max(1))
+    }
+
+    /// GPUs of one member, at least 1.
+    fn per_member(&self) -> u32 {
+        self.gpus_per_member.unwrap_or(GPUS_PER_MEMBER).max(1)
+    }
+
+    fn rows(&self) -> usize {
+        self.limit_rows.unwrap_or(usize::MAX)
+    }
 }
 
 /// Everything that the runs of a study share.
@@ -106,6 +155,10 @@ pub struct Inputs {
     pub tenants: Vec<Box<str>>,
     /// For each gang, its place in [`Self::tenants`].
     pub tenant_of: Vec<usize>,
+    /// The wall time at which the runs begin.
+    pub start: WallTime,
+    /// When the nodes are to be drawn, from the start; ascending.
+    pub map_at_ms: Vec<i64>,
 }
 
 impl Inputs {
@@ -114,19 +167,7 @@ impl Inputs {
     /// # Errors
     /// The first thing that is wrong.
     pub fn read(sources: &Sources) -> Result<Self, InputError> {
-        let cluster = cluster::read(sources.cluster.as_deref(), sources.nodes)?;
-        let path = &sources.workload;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let gangs = if name.ends_with(".csv") || name.ends_with(".csv.gz") {
-            philly::read(path, sources)?
-        } else {
-            workload::parse(&shown(path), &read_text("workload", path)?)?
-        };
-        let (queues, origin) = match &sources.queues {
-            Some(path) => (Some(file::read(path)?), shown(path)),
-            None => (None, shown(path)),
-        };
-        Self::new(cluster, gangs, queues, &origin)
+        read::read(sources)
     }
 
     /// As [`Self::read`], from texts in YAML.
@@ -139,15 +180,15 @@ impl Inputs {
         queues: Option<&str>,
     ) -> Result<Self, InputError> {
         let cluster = cluster::parse("cluster.yaml", cluster)?;
-        let gangs = workload::parse("workload.yaml", workload)?;
+        let made = read::from_yaml("workload.yaml", workload, &Sources::default())?;
         let queues = queues.map(|text| file::parse("queues.yaml", text)).transpose()?;
         let origin = if queues.is_some() { "queues.yaml" } else { "workload.yaml" };
-        Self::new(cluster, gangs, queues, origin)
+        Self::new(cluster, made, queues, origin)
     }
 
     fn new(
         cluster: ClusterSpec,
-        mut gangs: Vec<GangSpec>,
+        Work { mut gangs, start }: Work,
         queues: Option<Vec<QueueSpec>>,
         origin: &str,
     ) -> Result<Self, InputError> {
@@ -177,7 +218,7 @@ impl Inputs {
                 "nothing to simulate: the workload has no gang".into(),
             ));
         }
-        Ok(Self { cluster, gangs, queues, tenants, tenant_of })
+        Ok(Self { cluster, gangs, queues, tenants, tenant_of, start, map_at_ms: Vec::new() })
     }
 
     /// When the last gang arrives, from the start.
@@ -190,6 +231,18 @@ impl Inputs {
     #[must_use]
     pub fn gpus(&self) -> i64 {
         self.cluster.nodes.iter().map(|node| gpus_in(&node.allocatable)).sum()
+    }
+}
+
+/// Gangs, and the wall time from which their times count.
+struct Work {
+    gangs: Vec<GangSpec>,
+    start: WallTime,
+}
+
+impl From<Vec<GangSpec>> for Work {
+    fn from(gangs: Vec<GangSpec>) -> Self {
+        Self { gangs, start: WallTime(START_MS) }
     }
 }
 
@@ -210,7 +263,7 @@ fn named_by(gangs: &[GangSpec]) -> Vec<QueueSpec> {
 }
 
 /// GPUs in a list of amounts.
-pub(super) fn gpus_in(list: &ResourceList) -> i64 {
+pub(in crate::simulator::virtual_time) fn gpus_in(list: &ResourceList) -> i64 {
     list.iter().filter(|(name, _)| is_gpu(name)).map(|(_, amount)| *amount).sum()
 }
 

@@ -14,13 +14,12 @@ use std::sync::Arc;
 /// are gangs of whole nodes. All are rigid.
 pub(super) fn read(path: &Path, sources: &Sources) -> Result<Vec<GangSpec>, InputError> {
     let named = sources.queues.is_none();
-    let checkpoint = sources.checkpoint.map(|every| every.as_millis());
-    let checkpoint_ms = checkpoint.map(|every| i64::try_from(every).unwrap_or(i64::MAX).max(1));
+    let checkpoint_ms = sources.checkpoint_ms();
     let mut shapes: BTreeMap<u32, Arc<Shape>> = BTreeMap::new();
     let mut shape = |gpus: u32| shapes.entry(gpus).or_insert_with(|| shape_of(gpus)).clone();
     let none: Arc<[(Box<str>, Box<str>)]> = Arc::new([]);
     let mut found = Vec::new();
-    for row in gangs(path)?.take(sources.limit_rows.unwrap_or(usize::MAX)) {
+    for row in gangs(path)?.take(sources.rows()) {
         let row = row?;
         let members = row.members();
         let run_ms = i64::try_from(row.duration.as_millis()).unwrap_or(i64::MAX);
@@ -38,16 +37,26 @@ pub(super) fn read(path: &Path, sources: &Sources) -> Result<Vec<GangSpec>, Inpu
             priority: 0,
             selector: none.clone(),
             checkpoint_ms,
+            ..GangSpec::default()
         });
     }
-    let Some(first) = found.iter().map(|gang| gang.arrival_ms).min() else {
-        return Err(InputError::Together(format!("{}: the trace has no row", shown(path))));
-    };
-    found.iter_mut().for_each(|gang| gang.arrival_ms -= first);
-    Ok(found)
+    from_the_first(path, found)
 }
 
-fn shape_of(gpus: u32) -> Arc<Shape> {
+/// Counts arrivals from the first.
+pub(super) fn from_the_first(
+    path: &Path,
+    mut gangs: Vec<GangSpec>,
+) -> Result<Vec<GangSpec>, InputError> {
+    let Some(first) = gangs.iter().map(|gang| gang.arrival_ms).min() else {
+        return Err(InputError::Together(format!("{}: the trace has no row", shown(path))));
+    };
+    gangs.iter_mut().for_each(|gang| gang.arrival_ms -= first);
+    Ok(gangs)
+}
+
+/// A member of so many GPUs, with cores and memory in proportion.
+pub(super) fn shape_of(gpus: u32) -> Arc<Shape> {
     let options = ObjectOptions::default();
     let amount = |each: u64| i64::try_from(u64::from(gpus) * each).expect("few GPUs");
     let requests = vec![

@@ -1,8 +1,10 @@
 //! Gangs as YAML.
 
 use super::{InputError, Place, gpus_in, parse_yaml};
-use crate::model::ResourceList;
 use crate::model::contract::is_object_name;
+use crate::model::{Pod, ResourceList};
+use crate::simulator::traces::pollux::Curves;
+use crate::simulator::virtual_time::curve::Curve;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,8 +29,28 @@ impl From<ResourceList> for Shape {
     }
 }
 
-/// A gang that arrives, runs and ends.
+/// What a member is, where the workload has it as an object of Kubernetes.
 #[derive(Clone, Debug)]
+pub struct Template {
+    /// What it asks for.
+    pub shape: Arc<Shape>,
+    /// The pod, without what a run decides: its uid, its node and its times.
+    pub pod: Pod,
+    /// Where it ran when the run began, if it did.
+    pub before: Option<Before>,
+}
+
+/// What became of a pod before the run began. Times are from the start, and so not above 0.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// When it was created.
+    pub created_ms: i64,
+    /// Name of its node and when it was bound, if it was.
+    pub bound: Option<(Box<str>, i64)>,
+}
+
+/// A gang that arrives, runs and ends.
+#[derive(Clone, Debug, Default)]
 pub struct GangSpec {
     /// Name, unique in its namespace.
     pub name: Box<str>,
@@ -36,7 +58,7 @@ pub struct GangSpec {
     pub namespace: Box<str>,
     /// The queue it names.
     pub queue: Option<Box<str>>,
-    /// When its pods are created, from the start.
+    /// When its pods are created, from the start; below 0 if they were there before.
     pub arrival_ms: i64,
     /// How long it runs with all the members it may have.
     pub run_ms: i64,
@@ -56,18 +78,39 @@ pub struct GangSpec {
     pub selector: Arc<[(Box<str>, Box<str>)]>,
     /// How much running time lies between two checkpoints; `None`: there are none.
     pub checkpoint_ms: Option<i64>,
+    /// How fast it works with how many members; `None`: each does its part.
+    pub curve: Option<Arc<Curve>>,
+    /// Each member as an object, or none.
+    pub templates: Arc<[Template]>,
+    /// Of its run time, what lies before the start.
+    pub ran_ms: i64,
+    /// Of that, what its last checkpoint has.
+    pub saved_ms: i64,
 }
 
 impl GangSpec {
     /// What a member asks for.
     #[must_use]
     pub fn shape_of(&self, member: u32) -> &Arc<Shape> {
+        if let Some(template) = self.template(member) {
+            return &template.shape;
+        }
         if member + 1 == self.members { &self.last } else { &self.shape }
+    }
+
+    /// What a member is as an object.
+    #[must_use]
+    pub fn template(&self, member: u32) -> Option<&Template> {
+        self.templates.get(member as usize)
     }
 
     /// GPUs of as many members as may run.
     #[must_use]
     pub fn gpus(&self) -> i64 {
+        if !self.templates.is_empty() {
+            let most = self.templates.iter().take(self.max_member as usize);
+            return most.map(|template| template.shape.gpus).sum();
+        }
         let last = i64::from(self.max_member == self.members);
         self.shape.gpus * (i64::from(self.max_member) - last) + self.last.gpus * last
     }
@@ -104,16 +147,23 @@ struct Entry {
     checkpoint: Option<String>,
     count: Option<u32>,
     every: Option<String>,
+    speeds: Option<Vec<f64>>,
+    application: Option<String>,
+    batch_size: Option<u32>,
 }
 
-pub(super) fn parse(path: &str, text: &str) -> Result<Vec<GangSpec>, InputError> {
+pub(super) fn parse(
+    path: &str,
+    text: &str,
+    curves: &mut Curves,
+) -> Result<Vec<GangSpec>, InputError> {
     let file: File = parse_yaml(path, text)?;
     let mut gangs = Vec::new();
     let mut names = BTreeSet::new();
     for (index, entry) in file.gangs.iter().enumerate() {
         let place = format!("gangs[{index}] ({})", entry.name);
         let place = Place { path, entry: &place };
-        let made = entry.gangs(place)?;
+        let made = entry.gangs(place, curves)?;
         for gang in made {
             if !names.insert((gang.namespace.clone(), gang.name.clone())) {
                 let expected = "a name that no other gang of the namespace has";
@@ -131,8 +181,9 @@ pub(super) fn parse(path: &str, text: &str) -> Result<Vec<GangSpec>, InputError>
 
 impl Entry {
     /// The gangs of one entry, one after the other.
-    fn gangs(&self, place: Place<'_>) -> Result<Vec<GangSpec>, InputError> {
-        let first = self.first(place)?;
+    fn gangs(&self, place: Place<'_>, curves: &mut Curves) -> Result<Vec<GangSpec>, InputError> {
+        let mut first = self.first(place)?;
+        first.curve = self.curve(place, &first, curves)?;
         let every_ms = place.time_or("every", self.every.as_deref(), 0)?;
         let count = self.count.unwrap_or(1);
         if count as usize > GANGS_MAX {
@@ -147,6 +198,35 @@ impl Entry {
             ..first.clone()
         };
         Ok((0..count).map(gang).collect())
+    }
+
+    /// How fast its gangs work, if the entry says so: as a list, or by the name of an application
+    /// that was measured.
+    fn curve(
+        &self,
+        place: Place<'_>,
+        gang: &GangSpec,
+        curves: &mut Curves,
+    ) -> Result<Option<Arc<Curve>>, InputError> {
+        if let Some(speeds) = &self.speeds {
+            let curve = Curve::from_speeds(speeds).ok_or_else(|| {
+                let expected = "speeds with 1, 2, 3 and more members, each above zero";
+                place.wrong("speeds", format!("{speeds:?}"), expected)
+            })?;
+            return Ok(Some(Arc::new(curve)));
+        }
+        let Some(application) = &self.application else {
+            return Ok(None);
+        };
+        let batch = self.batch_size.filter(|batch| *batch > 0).ok_or_else(|| {
+            place.wrong("batch-size", "absent", "the batch size of all members together")
+        })?;
+        let each = u32::try_from(gang.shape.gpus.max(1)).unwrap_or(1);
+        let speeds = curves.speeds(application, batch, each, gang.max_member)?;
+        let curve = Curve::from_speeds(&speeds).ok_or_else(|| {
+            place.wrong("batch-size", batch, "a batch size at which the application runs")
+        })?;
+        Ok(Some(Arc::new(curve)))
     }
 
     fn first(&self, place: Place<'_>) -> Result<GangSpec, InputError> {
@@ -188,6 +268,7 @@ impl Entry {
             priority: self.priority,
             selector: selector.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),
             checkpoint_ms,
+            ..GangSpec::default()
         })
     }
 }

@@ -19,8 +19,8 @@ pub struct WriteError {
     pub source: std::io::Error,
 }
 
-/// Writes `gangs.csv`, `queues.csv`, `summary.json` and `report.html` into a folder, which is made
-/// if it does not exist.
+/// Writes `gangs.csv`, `queues.csv`, `time.csv`, `summary.json`, `summary.csv` and `report.html`
+/// into a folder, which is made if it does not exist.
 ///
 /// # Errors
 /// The first file that cannot be written.
@@ -44,7 +44,9 @@ pub fn write(
     };
     file("gangs.csv", &|to| gangs(inputs, outcomes, to))?;
     file("queues.csv", &|to| queues(inputs, outcomes, to))?;
-    file("summary.json", &|to| summary(inputs, outcomes, seed, to))?;
+    file("time.csv", &|to| times(inputs, outcomes, to))?;
+    file("summary.json", &|to| json(inputs, outcomes, seed, to))?;
+    file("summary.csv", &|to| csv(outcomes, to))?;
     file("report.html", &|to| to.write_all(html::page(inputs, outcomes, seed).as_bytes()))
 }
 
@@ -93,7 +95,8 @@ fn gangs(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::
 
 /// Thousandths as a number with three decimals.
 fn millis(value: i64) -> String {
-    format!("{}.{:03}", value / 1000, value % 1000)
+    let (sign, value) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
+    format!("{sign}{}.{:03}", value / 1000, value % 1000)
 }
 
 /// A row for each policy, time and queue.
@@ -118,6 +121,60 @@ fn queues(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io:
     csv.flush()
 }
 
+/// A row for each policy and time.
+fn times(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::Result<()> {
+    let mut csv = csv::Writer::from_writer(to);
+    let columns = [
+        "policy",
+        "time_s",
+        "gpus",
+        "allocated_gpus",
+        "working_gpus",
+        "fragmented_gpus",
+        "waiting_pods",
+        "fairness_error",
+    ];
+    csv.write_record(columns)?;
+    for outcome in outcomes {
+        for (at, sample) in outcome.samples.all() {
+            csv.write_record([
+                outcome.policy,
+                &seconds(at).to_string(),
+                &inputs.gpus().to_string(),
+                &sample.held().to_string(),
+                &sample.at_work.to_string(),
+                &sample.fragments.to_string(),
+                &sample.waiting.to_string(),
+                &sample.unfairness.to_string(),
+            ])?;
+        }
+    }
+    csv.flush()
+}
+
+/// Writes the figures of the table, a row for each policy.
+///
+/// # Errors
+/// What `to` says.
+pub fn csv(outcomes: &[Outcome], to: &mut dyn Write) -> std::io::Result<()> {
+    let mut csv = csv::Writer::from_writer(to);
+    let mut header = false;
+    for outcome in outcomes {
+        let figures = serde_json::to_value(&outcome.summary)?;
+        let figures = figures.as_object().into_iter().flatten();
+        let flat: Vec<_> =
+            figures.filter(|(_, value)| !value.is_array() && !value.is_object()).collect();
+        if !std::mem::replace(&mut header, true) {
+            csv.write_record(flat.iter().map(|(name, _)| name))?;
+        }
+        let cell = |value: &serde_json::Value| {
+            value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        };
+        csv.write_record(flat.iter().map(|(_, value)| cell(value)))?;
+    }
+    csv.flush()
+}
+
 #[derive(Serialize)]
 struct Study<'a> {
     seed: u64,
@@ -128,7 +185,11 @@ struct Study<'a> {
     policies: Vec<&'a Summary>,
 }
 
-fn summary(
+/// Writes the figures of the table, and the same by queue, as JSON.
+///
+/// # Errors
+/// What `to` says.
+pub fn json(
     inputs: &Inputs,
     outcomes: &[Outcome],
     seed: u64,

@@ -1,9 +1,10 @@
 //! One page that shows a study, without anything from outside.
 
-use super::plot::{colour, stacked, waits};
+use super::map;
+use super::plot::{colour, lines, stacked, waits};
 use super::table::{header, row, time};
 use crate::simulator::virtual_time::outcome::seconds;
-use crate::simulator::virtual_time::{Inputs, Outcome, POLICIES};
+use crate::simulator::virtual_time::{Inputs, Outcome, POLICIES, Sample};
 use std::fmt::Write as _;
 
 const STYLE: &str = "
@@ -37,7 +38,9 @@ pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
     );
     rows(&mut page, header(), outcomes.iter().map(row));
     page += "<p class='note'>Wait: from arrival until the minimum of the gang runs. JCT: from \
-             arrival to end. GPU use: GPUs held over GPUs there are, until the last end.\n<ul>";
+             arrival to end. Until the last end, over the GPUs there are: UTIL, GPUs that do work; \
+             GPU ALLOC, GPUs held; FRAGM, free GPUs where a pod of the workload does not fit, in \
+             the mean; UNFAIR, how far the queues that wait are from what they deserve.\n<ul>";
     for policy in POLICIES.iter().filter(|p| outcomes.iter().any(|o| o.policy == p.name)) {
         let _ = write!(page, "<li><b>{}</b>: {}", policy.name, policy.about);
     }
@@ -45,10 +48,25 @@ pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
              <p class='note'>The part of all gangs that had started after a wait.\n";
     key(&mut page, outcomes.iter().map(|outcome| outcome.policy));
     page += &waits_plot(inputs, outcomes);
+    page += "\n<h2>Allocation over time</h2>\n<p class='note'>GPUs of bound pods.\n";
+    key(&mut page, outcomes.iter().map(|outcome| outcome.policy));
+    page += &over_time(outcomes, Some(inputs.gpus() as f64), |sample| sample.held() as f64);
+    page += "\n<h2>Queue length over time</h2>\n<p class='note'>Pods that wait.\n";
+    key(&mut page, outcomes.iter().map(|outcome| outcome.policy));
+    page += &over_time(outcomes, None, |sample| sample.waiting as f64);
     for outcome in outcomes {
-        let _ = write!(page, "\n<h2>GPUs held over time: {}</h2>\n", outcome.policy);
+        let _ = write!(page, "\n<h2>GPUs by queue over time: {}</h2>\n", outcome.policy);
         key(&mut page, inputs.tenants.iter().map(|name| &**name));
         page += &shares_plot(inputs, outcome);
+    }
+    for outcome in outcomes {
+        for map in &outcome.maps {
+            let (policy, at) = (outcome.policy, time(seconds(map.at_ms)));
+            let _ = write!(page, "\n<h2>Nodes after {at}: {policy}</h2>\n");
+            page += "<p class='note'>A column is a node, a square is a GPU; grey ones are free.\n";
+            key(&mut page, inputs.tenants.iter().map(|name| &**name));
+            page += &map::drawn(inputs, map);
+        }
     }
     page += "\n<h2>By queue</h2>\n";
     queues(&mut page, inputs, outcomes);
@@ -56,7 +74,7 @@ pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
 }
 
 /// The text in a page.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -91,6 +109,16 @@ fn waits_plot(inputs: &Inputs, outcomes: &[Outcome]) -> String {
     };
     let lines: Vec<Vec<f64>> = outcomes.iter().map(line).collect();
     waits(&lines, inputs.gangs.len())
+}
+
+/// A figure of all policies over time.
+fn over_time(outcomes: &[Outcome], top: Option<f64>, figure: fn(&Sample) -> f64) -> String {
+    let line = |outcome: &Outcome| {
+        let points = outcome.samples.all();
+        points.map(|(at, sample)| (seconds(at), figure(sample))).collect()
+    };
+    let all: Vec<Vec<(f64, f64)>> = outcomes.iter().map(line).collect();
+    lines(&all, top)
 }
 
 fn shares_plot(inputs: &Inputs, outcome: &Outcome) -> String {

@@ -2,8 +2,9 @@
 
 mod files;
 mod html;
+mod map;
 mod plot;
 mod table;
 
-pub use files::{WriteError, write};
+pub use files::{WriteError, csv, json, write};
 pub use table::table;

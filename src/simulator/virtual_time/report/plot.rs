@@ -61,6 +61,20 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// Grid lines of seconds from 0, in hours or days, and of round values.
+    fn grid_of_time(&self, to: &mut String) {
+        let last = self.x_max;
+        let (unit, unit_name) = if last > 2.0 * 86_400.0 { (86_400.0, "d") } else { (3600.0, "h") };
+        let x_ticks = ticks(last / unit).into_iter();
+        let x_ticks: Vec<_> =
+            x_ticks.map(|t| (t * unit, format!("{} {unit_name}", number(t)))).collect();
+        let y_ticks: Vec<_> =
+            ticks(self.y_max).into_iter().map(|value| (value, number(value))).collect();
+        self.grid(&x_ticks, &y_ticks, to);
+    }
+}
+
 fn open() -> String {
     format!("<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img'>")
 }
@@ -84,14 +98,9 @@ fn number(value: f64) -> String {
 /// of them, which holds until the next. `top`: what all series together can be at most.
 pub(super) fn stacked(times: &[f64], series: &[Vec<f64>], top: f64) -> String {
     let last = times.last().copied().unwrap_or(1.0);
-    let (unit, unit_name) = if last > 2.0 * 86_400.0 { (86_400.0, "d") } else { (3600.0, "h") };
     let frame = Frame { x_max: last, y_max: top };
     let mut svg = open();
-    let x_ticks = ticks(last / unit).into_iter();
-    let x_ticks: Vec<_> =
-        x_ticks.map(|t| (t * unit, format!("{} {unit_name}", number(t)))).collect();
-    let y_ticks: Vec<_> = ticks(top).into_iter().map(|value| (value, number(value))).collect();
-    frame.grid(&x_ticks, &y_ticks, &mut svg);
+    frame.grid_of_time(&mut svg);
     let mut below = vec![0.0; times.len()];
     for (index, values) in series.iter().enumerate() {
         let above: Vec<f64> =
@@ -103,6 +112,24 @@ pub(super) fn stacked(times: &[f64], series: &[Vec<f64>], top: f64) -> String {
             let _ = write!(svg, "<path d='{path}Z' fill='{}'/>", colour(index));
         }
         below = above;
+    }
+    svg + "</svg>"
+}
+
+/// A line for each series of times in seconds, ascending, and values, each of which holds until the
+/// next. `top`: the most a value can be; `None`: the largest there is.
+pub(super) fn lines(series: &[Vec<(f64, f64)>], top: Option<f64>) -> String {
+    let points = || series.iter().flatten();
+    let last = points().map(|(time, _)| *time).fold(1.0, f64::max);
+    let top = top.unwrap_or_else(|| points().map(|(_, value)| *value).fold(1.0, f64::max));
+    let frame = Frame { x_max: last, y_max: top };
+    let mut svg = open();
+    frame.grid_of_time(&mut svg);
+    for (index, line) in series.iter().enumerate() {
+        let (times, values): (Vec<f64>, Vec<f64>) = line.iter().copied().unzip();
+        let mut path = String::new();
+        steps(&frame, &times, &values, false, &mut path);
+        let _ = write!(svg, "<path d='{path}' class='line' stroke='{}'/>", colour(index));
     }
     svg + "</svg>"
 }
@@ -186,5 +213,14 @@ mod tests {
     fn plots_of_nothing_are_plots() {
         assert!(stacked(&[], &[], 0.0).ends_with("</svg>"));
         assert!(waits(&[vec![]], 1).contains("d=''"));
+        assert!(lines(&[vec![]], None).contains("d=''"));
+    }
+
+    #[test]
+    fn a_line_is_a_staircase() {
+        let drawn = lines(&[vec![(0.0, 0.0), (10.0, 4.0), (20.0, 4.0)]], Some(4.0));
+        let (left, right, top, bottom) = ("56.0", "846.0", "12.0", "266.0");
+        let path = format!("M{left} {bottom}L451.0 {bottom}L451.0 {top}L{right} {top}");
+        assert!(drawn.contains(&path), "{drawn}");
     }
 }

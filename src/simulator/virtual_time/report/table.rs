@@ -3,25 +3,42 @@
 use crate::simulator::virtual_time::Outcome;
 use std::fmt::Write as _;
 
-const HEADER: [&str; 11] = [
+const HEADER: [&str; 22] = [
     "POLICY",
     "DONE",
     "MEAN WAIT",
-    "MEDIAN",
+    "P50",
     "P95",
+    "P99",
     "MEAN JCT",
-    "GPU USE",
+    "P50",
+    "P95",
+    "P99",
+    "UTIL",
+    "GPU ALLOC",
+    "FRAGM",
+    "UNFAIR",
     "EVICTED",
     "RESTARTS",
     "GPU-H LOST",
+    "NODES LOST",
+    "PODS LOST",
     "MAKESPAN",
+    "DECISIONS",
+    "PER SECOND",
 ];
 
-/// One line a policy, in columns.
+/// One line a policy, in columns. `took_s`: seconds that each run took, in the order of the
+/// outcomes; with none, how fast decisions came is not told.
 #[must_use]
-pub fn table(outcomes: &[Outcome]) -> String {
+pub fn table(outcomes: &[Outcome], took_s: &[f64]) -> String {
     let mut rows: Vec<Vec<String>> = vec![HEADER.iter().map(ToString::to_string).collect()];
     rows.extend(outcomes.iter().map(row));
+    for (index, row) in rows.iter_mut().enumerate().skip(1) {
+        let decisions = outcomes[index - 1].summary.decisions() as f64;
+        let speed = took_s.get(index - 1).map(|took| format!("{:.0}", decisions / took.max(1e-9)));
+        row.push(speed.unwrap_or_else(|| "-".into()));
+    }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
     let mut text = String::new();
@@ -36,7 +53,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// The cells of a policy, also those of the page.
+/// The cells of a policy, also those of the page: all but the last, which the clock tells.
 pub(super) fn row(outcome: &Outcome) -> Vec<String> {
     let summary = &outcome.summary;
     vec![
@@ -45,18 +62,32 @@ pub(super) fn row(outcome: &Outcome) -> Vec<String> {
         time(summary.wait_mean_s),
         time(summary.wait_median_s),
         time(summary.wait_p95_s),
+        time(summary.wait_p99_s),
         time(summary.jct_mean_s),
-        format!("{:.1} %", summary.utilisation * 100.0),
+        time(summary.jct_median_s),
+        time(summary.jct_p95_s),
+        time(summary.jct_p99_s),
+        percent(summary.utilisation),
+        percent(summary.allocation),
+        percent(summary.fragmentation),
+        percent(summary.fairness_error),
         summary.evicted_pods.to_string(),
         summary.restarts.to_string(),
         format!("{:.1}", summary.lost_gpu_hours),
+        summary.failed_nodes.to_string(),
+        summary.failed_pods.to_string(),
         time(summary.makespan_s),
+        summary.decisions().to_string(),
     ]
 }
 
 /// The titles of [`row`].
 pub(super) fn header() -> &'static [&'static str] {
-    &HEADER
+    &HEADER[..HEADER.len() - 1]
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.1} %", part * 100.0)
 }
 
 /// Seconds for people.

@@ -3,17 +3,23 @@
 //! As in the live shell, events are taken in first and then the core decides, as often as it has
 //! work. A call is answered after a while; the watch shows its effect later still.
 
+mod failures;
+mod start;
+
+pub use failures::Failures;
+
+use super::dice::mixed;
+use super::fragments::{Typical, Yardstick};
 use super::inputs::{Inputs, Timing};
-use super::outcome::{Outcome, Totals};
-use super::policy::Policy;
-use super::samples::{Samples, Share};
-use super::world::{EPOCH_MS, Moment, Stage, Tally, World, pod_of, uid};
+use super::outcome::{NodeMap, Outcome, Totals};
+use super::policy::{Policy, Setting};
+use super::samples::{Sample, Samples, Share};
+use super::world::{Moment, Stage, Tally, World, pod_of, uid};
 use crate::cluster::is_gpu;
-use crate::model::{Timestamp, WallTime};
+use crate::model::{Node, Timestamp};
 use crate::plugins::default_profile;
 use crate::scheduler::{
-    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Kind, Leadership, Options,
-    Scheduler,
+    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Options, Scheduler,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -66,6 +72,23 @@ enum Happening {
         gang: u32,
         member: u32,
     },
+    /// a node is lost, for the so-manieth time
+    Fails {
+        node: u32,
+        count: u32,
+    },
+    /// a lost node is back
+    Returns {
+        node: u32,
+        count: u32,
+    },
+}
+
+impl Happening {
+    /// Something that goes on for ever by itself, and so keeps no run alive.
+    fn is_endless(self) -> bool {
+        matches!(self, Self::Fails { .. } | Self::Returns { .. })
+    }
 }
 
 /// How to run.
@@ -97,11 +120,16 @@ pub fn watch(
     let mut engine = Engine {
         world: World::new(inputs, &setting),
         scheduler: Scheduler::new(core, vec![default_profile("mss-scheduler")]),
+        nodes: setting.nodes.clone(),
+        typical: Typical::of(inputs),
+        yardstick: None,
+        maps: Vec::new(),
         timing: inputs.cluster.timing,
         options,
         has_shares: setting.queued,
         now: 0,
         heap: BinaryHeap::new(),
+        under_way: 0,
         serial: 0,
         samples: Samples::default(),
         totals: Totals { last_arrival_ms: inputs.last_arrival_ms(), ..Totals::default() },
@@ -114,47 +142,32 @@ pub fn watch(
 struct Engine<'a> {
     world: World<'a>,
     scheduler: Scheduler,
+    /// as the scheduler hears of them
+    nodes: Vec<Node>,
+    typical: Typical,
+    yardstick: Option<Yardstick>,
+    maps: Vec<NodeMap>,
     timing: Timing,
     options: RunOptions,
     /// queues deserve something under this policy
     has_shares: bool,
     now: i64,
     heap: BinaryHeap<Reverse<(i64, u64, Happening)>>,
+    /// happenings in the heap that are not endless
+    under_way: usize,
     serial: u64,
     samples: Samples,
     totals: Totals,
 }
 
 impl Engine<'_> {
-    fn start(&mut self, setting: &super::policy::Setting) {
-        let queues = setting.queues.iter().cloned();
-        let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec))).collect();
-        let nodes = setting.nodes.iter().cloned();
-        let nodes = nodes.map(|node| Event::NodeApplied(Box::new(node))).collect();
-        let lists: [(Kind, Vec<Event>); 4] = [
-            (Kind::Queue, queues),
-            (Kind::Node, nodes),
-            (Kind::Namespace, Vec::new()),
-            (Kind::Pod, Vec::new()),
-        ];
-        for (kind, events) in lists {
-            self.hear(Event::ListStarted(kind));
-            events.into_iter().for_each(|event| self.hear(event));
-            self.hear(Event::ListEnded(kind));
-        }
-        let wall = WallTime(EPOCH_MS);
-        self.hear(Event::Leading(Leadership { previous_renewal: wall, wall }));
-        for (gang, index) in self.world.inputs.gangs.iter().zip(0..) {
-            self.at(gang.arrival_ms, Happening::Arrives { gang: index });
-        }
-    }
-
     fn hear(&mut self, event: Event) {
         self.scheduler.handle(Timestamp(self.now), event);
     }
 
     fn at(&mut self, time: i64, happening: Happening) {
         self.serial += 1;
+        self.under_way += usize::from(!happening.is_endless());
         self.heap.push(Reverse((time, self.serial, happening)));
     }
 
@@ -176,8 +189,10 @@ impl Engine<'_> {
         loop {
             let next = self.heap.peek().map(|Reverse((at, ..))| *at);
             let timer = self.scheduler.next_deadline().map(|at| at.0.max(self.now + 1));
-            let quiet = next.is_none() && timer.is_none_or(|at| at > last + QUIET_MS);
-            let Some(at) = next.into_iter().chain(timer).min().filter(|_| !quiet) else { break };
+            let soonest = next.into_iter().chain(timer).min();
+            let all_ended = self.totals.ended == self.world.gangs.len() as u64;
+            let idle = self.under_way == 0 && (all_ended || self.nothing_comes(next, timer, last));
+            let Some(at) = soonest.filter(|_| !idle) else { break };
             if at > RUN_MAX_MS {
                 break;
             }
@@ -186,8 +201,11 @@ impl Engine<'_> {
                 && *at <= self.now
             {
                 let Reverse((_, _, happening)) = self.heap.pop().expect("it was just seen");
+                if !happening.is_endless() {
+                    self.under_way -= 1;
+                    last = self.now;
+                }
                 self.happen(happening);
-                last = self.now;
             }
             self.decide();
             let (now_ms, ended) = (self.now, self.totals.ended);
@@ -195,16 +213,44 @@ impl Engine<'_> {
         }
     }
 
+    /// With nothing under way but timers and what goes on for ever, nothing happens any more.
+    fn nothing_comes(&self, next: Option<i64>, timer: Option<i64>, last: i64) -> bool {
+        let patience = match self.world.inputs.cluster.failures {
+            // a gang may wait for nodes that are lost
+            Some(failures) => QUIET_MS.saturating_add(failures.repair_ms.saturating_mul(100)),
+            None => QUIET_MS,
+        };
+        next.into_iter().chain(timer).min().is_none_or(|at| at > last + patience)
+    }
+
     fn pass_time(&mut self, to: i64) {
         while self.samples.next_at() < to {
-            let row = self.shares();
+            let row = self.sample();
             self.samples.add(row);
         }
-        let busy = i128::from(self.world.held) * i128::from(to - self.now);
-        self.totals.held_gpu_ms += busy;
+        let chosen = &self.world.inputs.map_at_ms;
+        while let Some(at) = chosen.get(self.maps.len()).filter(|at| **at < to) {
+            self.maps.push(NodeMap { at_ms: *at, nodes: self.world.map() });
+        }
+        let passed = i128::from(to - self.now);
+        self.totals.held_gpu_ms += i128::from(self.world.held) * passed;
+        self.totals.worked_gpu_ms += i128::from(self.world.at_work) * passed;
         let arrived = self.totals.last_arrival_ms.clamp(self.now, to) - self.now;
         self.totals.held_while_arriving_gpu_ms += i128::from(self.world.held) * i128::from(arrived);
         self.now = to;
+    }
+
+    fn sample(&mut self) -> Sample {
+        let resources = self.scheduler.cluster().resources();
+        let inputs = self.world.inputs;
+        let yardstick = self.yardstick.get_or_insert_with(|| Yardstick::new(inputs, resources));
+        Sample {
+            unfairness: yardstick.unfairness(&self.world.tallies),
+            shares: self.shares(),
+            at_work: self.world.at_work,
+            waiting: self.world.tallies.iter().map(|tally| tally.waiting).sum(),
+            fragments: self.world.fragments(&self.typical),
+        }
     }
 
     fn shares(&mut self) -> Vec<Share> {
@@ -269,6 +315,8 @@ impl Engine<'_> {
                 }
             }
             ApiCall::Warn { .. }
+            | ApiCall::Spare { .. }
+            | ApiCall::Report { .. }
             | ApiCall::Tell { .. }
             | ApiCall::NoteIgnored { .. }
             | ApiCall::TellNode { .. }
@@ -310,9 +358,13 @@ impl Engine<'_> {
                 }
             }
             Happening::CleansUp { pod } => {
-                self.world.advance(self.now, pod, Stage::Gone, None);
-                self.news(pod);
+                if self.world.pod(pod).stage == Stage::Succeeded {
+                    self.world.advance(self.now, pod, Stage::Gone, None);
+                    self.news(pod);
+                }
             }
+            Happening::Fails { node, count } => self.fail(node, count),
+            Happening::Returns { node, count } => self.bring_back(node, count),
         }
     }
 
@@ -336,6 +388,14 @@ impl Engine<'_> {
 
     fn bind(&mut self, call: CallId, pod: u32, node: u32) {
         let waits = self.world.pod(pod).stage == Stage::Waiting;
+        if waits && self.world.is_lost(node) {
+            self.lose(pod);
+            return self.hear(Event::BindFinished {
+                call,
+                pod: uid(pod),
+                outcome: BindOutcome::Gone,
+            });
+        }
         let outcome = if waits { BindOutcome::Bound } else { BindOutcome::Gone };
         if waits {
             self.totals.binds += 1;
@@ -353,8 +413,8 @@ impl Engine<'_> {
         }
         self.world.advance(self.now, pod, Stage::Running, None);
         let (now, gang) = (self.now, self.world.pod(pod).gang);
+        self.world.change(now, gang, 1);
         let entry = self.world.gang(gang);
-        entry.progress.change(now, 1);
         if entry.progress.runs() {
             entry.started_ms.get_or_insert(now);
         }
@@ -382,23 +442,34 @@ impl Engine<'_> {
         let time = self.about(self.timing.stop_ms, pod, 5);
         self.after(time, Happening::Stops { pod });
         if stage == Stage::Running {
-            let (now, gang) = (self.now, self.world.pod(pod).gang);
-            let spec = self.world.spec(gang);
-            let entry = self.world.gang(gang);
-            let ran = entry.progress.runs();
-            let lost = entry.progress.change(now, -1);
-            if ran && !entry.progress.runs() {
-                entry.restarts += 1;
-                let each = i128::from(spec.gpus()) * i128::from(lost);
-                let lost = each / i128::from(spec.max_member);
-                entry.lost_gpu_ms += i64::try_from(lost).unwrap_or(i64::MAX);
-            }
-            self.foresee(gang);
+            self.runs_no_more(pod);
         }
         true
     }
 
+    /// A member that ran does so no more; its gang may fall below its minimum by that.
+    fn runs_no_more(&mut self, pod: u32) {
+        let (now, gang) = (self.now, self.world.pod(pod).gang);
+        let spec = self.world.spec(gang);
+        let ran = self.world.gang(gang).progress.runs();
+        let lost = self.world.change(now, gang, -1);
+        let entry = self.world.gang(gang);
+        if ran && !entry.progress.runs() {
+            entry.restarts += 1;
+            let lost = i128::from(spec.gpus()) * i128::from(lost);
+            entry.lost_gpu_ms += i64::try_from(lost).unwrap_or(i64::MAX);
+        }
+        self.foresee(gang);
+    }
+
     fn stopped(&mut self, pod: u32) {
+        if self.world.pod(pod).stage == Stage::Stopping {
+            self.lose(pod);
+        }
+    }
+
+    /// A pod is gone, and its controller makes another.
+    fn lose(&mut self, pod: u32) {
         self.world.advance(self.now, pod, Stage::Gone, None);
         self.news(pod);
         let (gang, member) = (self.world.pod(pod).gang, self.world.pod(pod).member);
@@ -411,6 +482,7 @@ impl Engine<'_> {
         self.totals.ended += 1;
         self.totals.end_ms = self.now;
         let now = self.now;
+        self.world.rest(gang);
         self.world.gang(gang).ended_ms = Some(now);
         let pods = self.world.gang(gang).pods.clone();
         for pod in &pods {
@@ -437,14 +509,6 @@ impl Engine<'_> {
             given_up: tallies.plans_given_up,
             ..self.totals
         };
-        Outcome::new(policy, &self.world, self.samples, totals)
+        Outcome::new(policy, &self.world, (self.samples, self.maps), totals)
     }
-}
-
-/// SplitMix64's finisher: the same on every machine.
-fn mixed(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

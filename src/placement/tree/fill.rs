@@ -1,0 +1,192 @@
+//! Which domain is the smallest that holds so many, and how they lie in it.
+
+use crate::cluster::{DomainId, Domains, NodeIndex};
+use smallvec::SmallVec;
+use std::cmp::Ordering;
+
+/// A domain or, the smallest one, a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Place {
+    Domain(DomainId),
+    Node(NodeIndex),
+}
+
+/// How many of something fit where: pods of a class, or slices of them.
+#[derive(Clone, Copy)]
+pub(super) struct Counts<'a> {
+    pub(super) domains: &'a Domains,
+    pub(super) in_domain: &'a [u32],
+    /// empty where domains are not divided further
+    pub(super) on_node: &'a [u32],
+    /// the larger, the better the node
+    pub(super) keys: &'a [u64],
+    pub(super) most_on_node: u32,
+    /// nothing below this depth is looked at
+    pub(super) leaf: u8,
+}
+
+impl Counts<'_> {
+    pub(super) fn count(&self, place: Place) -> u32 {
+        match place {
+            Place::Domain(domain) => self.in_domain[domain.index()],
+            Place::Node(node) => self.on_node[node.index()],
+        }
+    }
+
+    pub(super) fn depth(&self, place: Place) -> u8 {
+        match place {
+            Place::Domain(domain) => self.domains.get(domain).depth,
+            Place::Node(_) => self.domains.host_depth(),
+        }
+    }
+
+    fn parent(&self, place: Place) -> Option<DomainId> {
+        match place {
+            Place::Domain(domain) => self.domains.parent(domain),
+            Place::Node(node) => Some(self.domains.of(node)),
+        }
+    }
+
+    /// What lies right below a place.
+    pub(super) fn below(&self, place: Place) -> impl Iterator<Item = Place> {
+        let (children, nodes) = match place {
+            Place::Domain(domain) if self.depth(place) < self.leaf => {
+                let found = self.domains.get(domain);
+                let nodes = (self.leaf == self.domains.host_depth()).then_some(&found.nodes);
+                (&*found.children, nodes.map_or(&[][..], |nodes| nodes))
+            }
+            _ => (&[][..], &[][..]),
+        };
+        let domains = children.iter().map(|child| Place::Domain(*child));
+        domains.chain(nodes.iter().map(|node| Place::Node(*node)))
+    }
+
+    /// The largest count of a place at a depth. O(places that hold more than the best so far).
+    pub(super) fn most_at(&self, within: Place, depth: u8) -> u32 {
+        let mut best = 0;
+        let mut stack: SmallVec<[Place; 32]> = SmallVec::from_slice(&[within]);
+        while let Some(place) = stack.pop() {
+            if self.count(place) <= best || self.depth(place) > depth {
+                continue;
+            }
+            if self.depth(place) == depth {
+                best = self.count(place);
+            } else {
+                stack.extend(self.below(place));
+            }
+        }
+        best
+    }
+
+    /// Of the places below `within`, or these, whose depth is in `depths` and that hold so many:
+    /// the smallest; of those of one level the tightest. It is the one that a scan of all would
+    /// choose: a place is passed over only if it holds too few, and so does all below it then.
+    pub(super) fn smallest(
+        &self,
+        within: &[Place],
+        count: u32,
+        (outer, inner): (u8, u8),
+    ) -> Option<Place> {
+        let mut best: Option<(u8, Place)> = None;
+        let host = self.domains.host_depth();
+        let inner = inner.min(self.leaf);
+        let inner = if count > self.most_on_node { inner.min(host - 1) } else { inner };
+        let mut stack: SmallVec<[Place; 32]> = SmallVec::from_slice(within);
+        while let Some(place) = stack.pop() {
+            let depth = self.depth(place);
+            if depth > inner || self.count(place) < count {
+                continue;
+            }
+            let better = best.is_none_or(|(known, other)| {
+                depth > known || depth == known && self.is_tighter(place, other).is_lt()
+            });
+            if depth >= outer && better {
+                best = Some((depth, place));
+            }
+            let Place::Domain(domain) = place else { continue };
+            if depth + 1 < host && depth < inner {
+                let children = self.domains.get(domain).children.iter();
+                stack.extend(children.map(|child| Place::Domain(*child)));
+            }
+            if inner == host && self.leaf == host {
+                let nodes = self.domains.get(domain).nodes.iter();
+                stack.extend(
+                    nodes
+                        .filter(|node| self.on_node[node.index()] >= count)
+                        .map(|node| Place::Node(*node)),
+                );
+            }
+        }
+        best.map(|(_, place)| place)
+    }
+
+    /// Less: `a` is taken before `b`. Tight ones first, then those in a tight domain, so that
+    /// large domains stay whole; of nodes then the one with the better score.
+    pub(super) fn is_tighter(&self, a: Place, b: Place) -> Ordering {
+        let by_count = self.count(a).cmp(&self.count(b));
+        if by_count.is_ne() {
+            return by_count;
+        }
+        let (mut above_a, mut above_b) = (self.parent(a), self.parent(b));
+        while let (Some(one), Some(other)) = (above_a, above_b) {
+            if one == other {
+                break;
+            }
+            let by_count = self.in_domain[one.index()].cmp(&self.in_domain[other.index()]);
+            if by_count.is_ne() {
+                return by_count;
+            }
+            (above_a, above_b) = (self.domains.parent(one), self.domains.parent(other));
+        }
+        self.last(a, b)
+    }
+
+    fn last(&self, a: Place, b: Place) -> Ordering {
+        match (a, b) {
+            (Place::Node(a), Place::Node(b)) => {
+                self.keys[b.index()].cmp(&self.keys[a.index()]).then(a.cmp(&b))
+            }
+            (Place::Domain(a), Place::Domain(b)) => {
+                let tie = |domain: DomainId| (self.domains.get(domain).tie, domain);
+                tie(a).cmp(&tie(b))
+            }
+            (a, b) => a.cmp(&b),
+        }
+    }
+
+    /// Puts so many into a place that holds them, in few domains at each level: the roomiest ones
+    /// in whole, and what is left in the smallest that holds it. What is in one domain is together
+    /// in `out`. O(places right below x log members) for each domain that is divided.
+    pub(super) fn fill(&self, at: Place, count: u32, out: &mut Vec<(Place, u32)>) {
+        debug_assert!(self.count(at) >= count);
+        if count == 0 {
+            return;
+        }
+        if matches!(at, Place::Node(_)) || self.depth(at) >= self.leaf {
+            out.push((at, count));
+            return;
+        }
+        let mut below: Vec<Place> = self.below(at).filter(|place| self.count(*place) > 0).collect();
+        let roomiest = |a: &Place, b: &Place| {
+            self.count(*b).cmp(&self.count(*a)).then_with(|| self.last(*a, *b))
+        };
+        // each holds one at least
+        let most = count as usize;
+        if below.len() > most {
+            below.select_nth_unstable_by(most, roomiest);
+            below[..most].sort_unstable_by(roomiest);
+        } else {
+            below.sort_unstable_by(roomiest);
+        }
+        let (mut left, mut first) = (count, 0);
+        while left > 0 && first < below.len() && self.count(below[first]) < left {
+            let whole = self.count(below[first]);
+            self.fill(below[first], whole, out);
+            (left, first) = (left - whole, first + 1);
+        }
+        if left > 0 {
+            let rest = self.smallest(&below[first..], left, (0, u8::MAX));
+            self.fill(rest.expect("the roomiest of the rest holds what is left"), left, out);
+        }
+    }
+}
