@@ -8,8 +8,10 @@
 
 mod api;
 mod awaited;
+mod bounds;
 mod checks;
 mod controllers;
+mod features;
 mod history;
 mod judge;
 mod random;
@@ -154,7 +156,7 @@ fn story(history: &History) -> String {
 }
 
 /// Each deliberate fault with the numbers of the invariants that it breaks.
-const MADE: [(Fault, &[&str]); 19] = [
+const MADE: [(Fault, &[&str]); 28] = [
     (Fault::AboveOrEqual, &["E2"]),
     (Fault::EntitledByOne, &["E2"]),
     (Fault::SkippedAncestor, &["E2"]),
@@ -174,6 +176,16 @@ const MADE: [(Fault, &[&str]); 19] = [
     (Fault::PairsForgotten, &["E7"]),
     (Fault::BindForgotten, &["I1", "I3", "I4", "I5"]),
     (Fault::ListForgetsNothing, &["I5", "F1"]),
+    (Fault::LimitByOne, &["F2"]),
+    (Fault::QuarantineIgnored, &["N1"]),
+    (Fault::QuarantineForEver, &["N1"]),
+    (Fault::EndedEarly, &["N2"]),
+    (Fault::RunsOn, &["N2"]),
+    (Fault::PartialKept, &["G2"]),
+    (Fault::NobodyWoken, &["G4"]),
+    // who is being deleted is no demand either, which shows first
+    (Fault::DeletionOverlooked, &["F1", "I7"]),
+    (Fault::PortsOverlooked, &["I1", "E1"]),
 ];
 
 /// A check that has never failed is doubted: each fault is found by seeds of the run above.
