@@ -16,6 +16,7 @@ use super::policy::{Policy, Setting};
 use super::samples::{Sample, Samples, Share};
 use super::world::{Moment, Stage, Tally, World, pod_of, uid};
 use crate::cluster::is_gpu;
+use crate::config::{Configuration, core};
 use crate::model::{Node, Timestamp};
 use crate::plugins::default_profile;
 use crate::scheduler::{
@@ -116,7 +117,15 @@ pub fn watch(
     see: impl FnMut(&Moment<'_>),
 ) -> Outcome {
     let setting = (policy.setting)(inputs);
-    let core = Options { queues_watched: true, evictions: setting.evictions, ..Options::default() };
+    let shipped = core::options(&Configuration::default());
+    let core = Options {
+        evictions: setting.evictions,
+        drains: shipped.drains.filter(|_| setting.queued),
+        // neither is simulated
+        budgets_watched: false,
+        queue_status_interval_ms: None,
+        ..shipped
+    };
     let mut engine = Engine {
         world: World::new(inputs, &setting),
         scheduler: Scheduler::new(core, vec![default_profile("mss-scheduler")]),
