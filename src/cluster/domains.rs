@@ -67,7 +67,8 @@ pub struct Domains {
     domains: Vec<Domain>,
     free: Vec<DomainId>,
     by_value: FxHashMap<(DomainId, u8, Box<str>), DomainId>,
-    /// of each node slot the smallest domain, and its place among the domain's nodes, if it is there
+    /// of each node slot the smallest domain, and its place among the domain's nodes, if it is
+    /// there
     of_node: Vec<(DomainId, Option<u32>)>,
 }
 

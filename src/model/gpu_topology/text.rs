@@ -8,8 +8,8 @@
 //!
 //! Words stand apart by blanks. `v1` and the number of devices come first. `0-3` are devices 0, 1,
 //! 2 and 3, `0+3` are two; sets stand apart by `/`. A link names sets within which each is joined
-//! to each by it; a pair that is named by several links has the strongest. `else` is the link of all
-//! pairs that are not named. `numa` names the devices of NUMA nodes, all of them or none.
+//! to each by it; a pair that is named by several links has the strongest. `else` is the link of
+//! all pairs that are not named. `numa` names the devices of NUMA nodes, all of them or none.
 
 use super::set::{index, number};
 use super::{DEVICES_MAX, DeviceSet, GpuTopology, Link, TopologyError, pairs, wrong};
