@@ -120,7 +120,8 @@ pub fn watch(
     let shipped = core::options(&Configuration::default());
     let core = Options {
         evictions: setting.evictions,
-        drains: shipped.drains.filter(|_| setting.queued),
+        // the studies cannot tell room that is drained from room that is left
+        drains: None,
         // neither is simulated
         budgets_watched: false,
         queue_status_interval_ms: None,
