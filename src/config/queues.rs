@@ -18,7 +18,7 @@ const STAMPED: &str = "Stamped";
 pub struct Queues {
     /// A file with the whole tree; `None`: it is that of the cluster's objects.
     pub file: Option<PathBuf>,
-    /// Who the users below a queue are: one of [`USERS`].
+    /// Who the users below a queue are: `Namespace` or `Stamped`.
     pub users: String,
     /// The order of the queues at the top: a word of `model::queue::Ordering`.
     pub ordering: String,

@@ -16,7 +16,6 @@ use super::policy::{Policy, Setting};
 use super::samples::{Sample, Samples, Share};
 use super::world::{Moment, Stage, Tally, World, pod_of, uid};
 use crate::cluster::is_gpu;
-use crate::config::{Configuration, core};
 use crate::model::{Node, Timestamp};
 use crate::plugins::default_profile;
 use crate::scheduler::{
@@ -117,16 +116,7 @@ pub fn watch(
     see: impl FnMut(&Moment<'_>),
 ) -> Outcome {
     let setting = (policy.setting)(inputs);
-    let shipped = core::options(&Configuration::default());
-    let core = Options {
-        evictions: setting.evictions,
-        // the studies cannot tell room that is drained from room that is left
-        drains: None,
-        // neither is simulated
-        budgets_watched: false,
-        queue_status_interval_ms: None,
-        ..shipped
-    };
+    let core = Options { queues_watched: true, evictions: setting.evictions, ..Options::default() };
     let mut engine = Engine {
         world: World::new(inputs, &setting),
         scheduler: Scheduler::new(core, vec![default_profile("mss-scheduler")]),
