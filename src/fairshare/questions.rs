@@ -85,8 +85,7 @@ impl FairShare {
                 let column = self.column(resource);
                 let ceiling = column
                     .and_then(|c| Some((c.allocated(*queue), c.ceiling(&self.tree, *queue)?)));
-                let slack = i128::from(is_made(Fault::LimitByOne));
-                ceiling.is_some_and(|(allocated, ceiling)| allocated + amount > ceiling + slack)
+                ceiling.is_some_and(|(allocated, ceiling)| allocated + amount > ceiling)
             })
         };
         self.path(leaf).filter(exceeds).last()
@@ -104,8 +103,7 @@ impl FairShare {
         self.accounted(extra).all(|(resource, amount)| {
             self.column(resource).is_none_or(|column| {
                 let held = column.allocated(queue) + amount - requested(less, resource);
-                let slack = i128::from(is_made(Fault::LimitByOne));
-                column.ceiling(&self.tree, queue).is_none_or(|ceiling| held <= ceiling + slack)
+                column.ceiling(&self.tree, queue).is_none_or(|ceiling| held <= ceiling)
             })
         })
     }

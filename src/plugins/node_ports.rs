@@ -2,7 +2,6 @@
 
 use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::framework::{Filter, Plugin, Reads, Reason, Status};
-use crate::model::fault::{Fault, is_made};
 
 #[derive(Debug)]
 pub(super) struct NodePorts;
@@ -20,7 +19,7 @@ impl Filter for NodePorts {
 
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
         let wanted = &class.spec.host_ports;
-        if wanted.is_empty() || is_made(Fault::PortsOverlooked) {
+        if wanted.is_empty() {
             return Status::Success;
         }
         let taken = cluster.ports(node);

@@ -3,7 +3,6 @@
 
 use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::framework::{Filter, Plugin, Reads, Reason, Status};
-use crate::model::fault::{Fault, is_made};
 use crate::model::{Taint, TaintEffect, contract};
 
 #[derive(Debug)]
@@ -21,7 +20,7 @@ impl Filter for NodeQuarantine {
     }
 
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
-        if !cluster.node(node).quarantined || is_made(Fault::QuarantineIgnored) {
+        if !cluster.node(node).quarantined {
             return Status::Success;
         }
         // as if it were tainted, so that a pod which is to find out what is wrong gets there
