@@ -4,7 +4,12 @@ use super::{CPU, MEMORY, PODS, ResourceId, ResourceTable};
 use crate::model::PodClass;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Classes without a pod that are kept: what was asked for lately is asked for again, and what is
+/// known of the nodes for it need not be found out anew.
+const IDLE_MAX: usize = 256;
 
 /// Dense index of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +80,8 @@ impl Class {
 pub(super) struct ClassTable {
     classes: Vec<Class>,
     by_spec: FxHashMap<Arc<PodClass>, ClassId>,
-    free: Vec<ClassId>,
+    /// those without a pod, the one that lost its last pod first in front
+    idle: VecDeque<ClassId>,
 }
 
 impl ClassTable {
@@ -88,12 +94,17 @@ impl ClassTable {
     }
 
     pub(super) fn acquire(&mut self, spec: PodClass, resources: &ResourceTable) -> ClassId {
-        if let Some(id) = self.by_spec.get(&spec) {
-            self.classes[id.index()].users += 1;
-            return *id;
+        if let Some(id) = self.by_spec.get(&spec).copied() {
+            let class = &mut self.classes[id.index()];
+            if class.users == 0 {
+                self.idle.retain(|idle| *idle != id);
+            }
+            class.users += 1;
+            return id;
         }
         let spec = Arc::new(spec);
-        let id = self.free.pop().unwrap_or_else(|| {
+        let forgotten = (self.idle.len() >= IDLE_MAX).then(|| self.idle.pop_front()).flatten();
+        let id = forgotten.unwrap_or_else(|| {
             self.classes.push(Class {
                 spec: spec.clone(),
                 requests: SmallVec::new(),
@@ -106,6 +117,9 @@ impl ClassTable {
             });
             ClassId(u32::try_from(self.classes.len() - 1).expect("fewer classes than pods"))
         });
+        if forgotten.is_some() {
+            self.by_spec.remove(&self.classes[id.index()].spec);
+        }
         let class = &mut self.classes[id.index()];
         class.spec = spec.clone();
         class.users = 1;
@@ -118,8 +132,7 @@ impl ClassTable {
         let class = &mut self.classes[id.index()];
         class.users = class.users.checked_sub(1).expect("a class is released once per use");
         if class.users == 0 {
-            self.by_spec.remove(&class.spec);
-            self.free.push(id);
+            self.idle.push_back(id);
         }
     }
 
@@ -128,5 +141,34 @@ impl ClassTable {
         for class in self.classes.iter_mut().filter(|class| !class.unknown.is_empty()) {
             class.resolve(resources);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(cpu: i64) -> PodClass {
+        PodClass { requests: vec![("cpu".into(), cpu)], ..PodClass::default() }
+    }
+
+    #[test]
+    fn a_class_is_kept_for_a_while_after_its_last_pod() {
+        let (mut classes, resources) = (ClassTable::default(), ResourceTable::default());
+        let first = classes.acquire(spec(0), &resources);
+        let epoch = classes.get(first).epoch;
+        classes.release(first);
+        assert_eq!(classes.in_use().count(), 0);
+        assert_eq!(classes.acquire(spec(0), &resources), first);
+        assert_eq!(classes.get(first).epoch, epoch, "what was found out for it holds");
+        classes.release(first);
+        for cpu in 1..=i64::try_from(IDLE_MAX).expect("small") {
+            let class = classes.acquire(spec(cpu), &resources);
+            classes.release(class);
+        }
+        let other = classes.acquire(spec(-1), &resources);
+        assert_eq!(other, first, "the one that was idle for longest makes way");
+        assert!(classes.get(first).epoch > epoch, "nothing found out before holds");
+        assert_ne!(classes.acquire(spec(0), &resources), first);
     }
 }

@@ -85,7 +85,8 @@ impl FairShare {
                 let column = self.column(resource);
                 let ceiling = column
                     .and_then(|c| Some((c.allocated(*queue), c.ceiling(&self.tree, *queue)?)));
-                ceiling.is_some_and(|(allocated, ceiling)| allocated + amount > ceiling)
+                let slack = i128::from(is_made(Fault::LimitByOne));
+                ceiling.is_some_and(|(allocated, ceiling)| allocated + amount > ceiling + slack)
             })
         };
         self.path(leaf).filter(exceeds).last()
@@ -103,7 +104,8 @@ impl FairShare {
         self.accounted(extra).all(|(resource, amount)| {
             self.column(resource).is_none_or(|column| {
                 let held = column.allocated(queue) + amount - requested(less, resource);
-                column.ceiling(&self.tree, queue).is_none_or(|ceiling| held <= ceiling)
+                let slack = i128::from(is_made(Fault::LimitByOne));
+                column.ceiling(&self.tree, queue).is_none_or(|ceiling| held <= ceiling + slack)
             })
         })
     }

@@ -42,6 +42,24 @@ pub enum Fault {
     BindForgotten,
     /// What a list lacks stays known.
     ListForgetsNothing,
+    /// Who would hold one unit more than its limit stays within it.
+    LimitByOne,
+    /// Pods are placed on nodes in quarantine.
+    QuarantineIgnored,
+    /// Nodes stay in quarantine when its time is over.
+    QuarantineForEver,
+    /// Pods are ended a second before their queue's run limit.
+    EndedEarly,
+    /// Pods run on when their queue's run limit is over.
+    RunsOn,
+    /// A gang below its minimum keeps what is bound of it.
+    PartialKept,
+    /// Nobody who waits is told that room has come free.
+    NobodyWoken,
+    /// Pods that are being deleted wait like others.
+    DeletionOverlooked,
+    /// Host ports that are taken are given out again.
+    PortsOverlooked,
 }
 
 #[cfg(debug_assertions)]

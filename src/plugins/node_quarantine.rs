@@ -3,6 +3,7 @@
 
 use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::framework::{Filter, Plugin, Reads, Reason, Status};
+use crate::model::fault::{Fault, is_made};
 use crate::model::{Taint, TaintEffect, contract};
 
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl Filter for NodeQuarantine {
     }
 
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
-        if !cluster.node(node).quarantined {
+        if !cluster.node(node).quarantined || is_made(Fault::QuarantineIgnored) {
             return Status::Success;
         }
         // as if it were tainted, so that a pod which is to find out what is wrong gets there

@@ -81,6 +81,9 @@ impl Scheduler {
     fn wake_helped(&mut self, now: Timestamp) {
         let improved = std::mem::take(&mut self.improved);
         let mut helped = std::mem::take(&mut self.waking);
+        if is_made(Fault::NobodyWoken) {
+            return;
+        }
         if !self.queue.any_unschedulable() || improved.is_empty() && helped.is_empty() {
             return;
         }

@@ -443,7 +443,7 @@ fn state_of(pod: &Pod, old: Option<PodState>) -> PodState {
             Some(rolling @ PodState::RollingBack(_)) => rolling,
             _ if pod.node.is_some() => PodState::Bound,
             Some(assumed @ PodState::Assumed(_)) => assumed,
-            _ if pod.deleting => PodState::Leaving,
+            _ if pod.deleting && !is_made(Fault::DeletionOverlooked) => PodState::Leaving,
             Some(PodState::Nominated) => PodState::Nominated,
             _ if refused(&pod.group) => PodState::Refused,
             _ if pod.gated => PodState::Gated,

@@ -9,6 +9,7 @@ use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use super::tasks::Tasks;
 use crate::framework::{GroupFacts, OrderFacts};
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering;
 use crate::model::{Timestamp, TopologyAsk, WallTime};
@@ -223,7 +224,7 @@ impl Scheduler {
         if due > now {
             self.queue.wake_at(index, group, due);
         }
-        due <= now && !look.rolling_back
+        due <= now && !look.rolling_back && !is_made(Fault::PartialKept)
     }
 
     fn home_of(&mut self, now: Timestamp, index: GroupIndex, look: &Look) -> Home {

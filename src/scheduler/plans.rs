@@ -12,7 +12,7 @@ use super::pods::PodState;
 use crate::cluster::{Assignment, NodeIndex, PodIndex, ResourceId};
 use crate::framework::Reads;
 use crate::model::fault::{Fault, is_made};
-use crate::model::{Timestamp, Uid};
+use crate::model::{HostPort, Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -255,24 +255,38 @@ impl Scheduler {
     }
 
     /// Whether all seats fit beside what is on their nodes. Seats of other plans are not: they wait
-    /// for their own victims, whose room is counted as taken.
+    /// for their own victims, whose room and host ports are counted as taken.
     fn seats_are_free(&self, plan: &Plan) -> bool {
         let nodes: BTreeSet<NodeIndex> = self.nodes_of(&plan.seats).collect();
         let mut others: BTreeMap<(NodeIndex, ResourceId), i64> = BTreeMap::new();
-        for seat in self.plans.values().flat_map(|other| &other.seats) {
+        // of this plan and of all others
+        let mut ports: BTreeMap<NodeIndex, Vec<HostPort>> = BTreeMap::new();
+        let seated = self.plans.values().flat_map(|other| &other.seats);
+        let is_other = seated.map(|seat| (seat, true));
+        for (seat, is_other) in is_other.chain(plan.seats.iter().map(|seat| (seat, false))) {
             let pod = self.pods.get(*seat);
             let Some(node) = pod.node.filter(|node| nodes.contains(node)) else { continue };
-            for (resource, amount) in &self.cluster.class(pod.class).requests {
+            let class = self.cluster.class(pod.class);
+            if !class.spec.host_ports.is_empty() {
+                ports.entry(node).or_default().extend_from_slice(&class.spec.host_ports);
+            }
+            for (resource, amount) in class.requests.iter().filter(|_| is_other) {
                 *others.entry((node, *resource)).or_default() += amount;
             }
         }
         plan.seats.iter().all(|seat| {
             let pod = self.pods.get(*seat);
             let node = pod.node.expect("a nominated pod has a seat");
-            self.cluster.class(pod.class).requests.iter().all(|(resource, amount)| {
+            let class = self.cluster.class(pod.class);
+            let fits = class.requests.iter().all(|(resource, amount)| {
                 let offered = self.cluster.allocatable(*resource, node);
                 let others = others.get(&(node, *resource)).copied().unwrap_or(0);
                 *amount == 0 || self.cluster.requested(*resource, node) - others <= offered
+            });
+            let seats = ports.get(&node).map_or(&[][..], Vec::as_slice);
+            fits && class.spec.host_ports.iter().all(|port| {
+                let like = |taken: &[HostPort]| taken.iter().filter(|t| port.conflicts(t)).count();
+                like(self.cluster.ports(node)) <= like(seats)
             })
         })
     }

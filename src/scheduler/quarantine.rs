@@ -10,6 +10,7 @@ use super::Scheduler;
 use super::calls::{ApiCall, NodeNews};
 use super::pods::{PodEntry, PodState};
 use crate::cluster::{NodeIndex, PodIndex, is_gpu};
+use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{Phase, Pod, Timestamp, Uid};
 use std::collections::{BTreeMap, VecDeque};
@@ -237,6 +238,7 @@ impl Scheduler {
         }
         let suspects = self.quarantine.suspects.iter();
         let over = suspects.filter(|(_, suspect)| suspect.until.is_some_and(|until| until <= now));
+        let over = over.filter(|_| !is_made(Fault::QuarantineForEver));
         let over: Vec<NodeIndex> = over.map(|(node, _)| *node).collect();
         over.into_iter().for_each(|node| self.end_quarantine(node, "Expired", "its time is over"));
     }

@@ -10,6 +10,7 @@ use super::calls::{ApiCall, CallId, DeleteOutcome, PodRef};
 use super::pods::{PodEntry, PodState};
 use crate::cluster::PodIndex;
 use crate::fairshare::QueueIndex;
+use crate::model::fault::{Fault, is_made};
 use crate::model::{RunLimit, Timestamp, Uid};
 use crate::queue::GroupIndex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +117,8 @@ impl Scheduler {
         let is_bound = matches!(pod.state, PodState::Bound | PodState::RollingBack(_));
         // what is not bound yet is looked at again when it would be over
         let since = if is_bound { self.runs_since(pod) } else { self.now };
-        longer.then(|| since.plus_ms(limit))
+        let early = if is_made(Fault::EndedEarly) { 1_000 } else { 0 };
+        (longer && !is_made(Fault::RunsOn)).then(|| since.plus_ms(limit - early))
     }
 
     /// When a pod was bound.

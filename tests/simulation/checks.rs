@@ -19,6 +19,9 @@ pub(crate) fn truth(world: &World) {
         assert!(truth.binds <= 1, "I4: {} is bound {} times", truth.pod.uid, truth.binds);
     }
     for (name, node) in &world.nodes {
+        let ports = on(world, name).filter(|truth| truth.binds > 0);
+        let ports = ports.filter(|truth| !truth.pod.class.host_ports.is_empty()).count();
+        assert!(ports <= 1, "I1: the same host port is taken by {ports} pods of {name}");
         for (resource, allocatable) in &node.allocatable {
             let ours = on(world, name).filter(|truth| truth.binds > 0);
             let used: i64 = ours.map(|truth| request(&truth.pod, resource)).sum();
@@ -36,11 +39,12 @@ pub(crate) fn settled(world: &World) {
     for (name, gang) in &world.gangs {
         assert!(
             gang.half_since.is_none(),
-            "I2: {name:?} has {} of {} bound and was never whole",
+            "G2: {name:?} has {} of {} bound and was never whole",
             world.bound(name),
             gang.min
         );
     }
+    world.check_overdue();
     if world.scheduler.gauges().drains > 0 {
         return; // room is kept free then
     }
@@ -52,7 +56,7 @@ pub(crate) fn settled(world: &World) {
             let fits = world.nodes.values().find(|node| fits(world, node, pod));
             assert!(
                 fits.is_none(),
-                "work conservation: {} waits though {} has room",
+                "G4, work conservation: {} waits though {} has room",
                 pod.key,
                 fits.map_or("", |node| &node.name)
             );
@@ -82,7 +86,7 @@ fn gangs_do_not_wait_in_vain(world: &World) {
         let needed = (gang.min as usize).saturating_sub(bound).max(1);
         assert!(
             room < needed,
-            "work conservation: {name:?} needs {needed} of {} waiting, {room} fit",
+            "G4, work conservation: {name:?} needs {needed} of {} waiting, {room} fit",
             waiting.len()
         );
     }

@@ -41,6 +41,7 @@ impl World {
 
     /// Replacements come whose time it is, and what has run for as long as it may fails.
     pub(crate) fn step_controllers(&mut self) {
+        self.step_kubelets();
         let now = self.now;
         let (due, later) =
             std::mem::take(&mut self.lost).into_iter().partition(|(at, _)| *at <= now);

@@ -62,6 +62,8 @@ pub(crate) struct Scene {
     /// the tree in force, with the default queue
     pub(crate) queues: Vec<QueueSpec>,
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
+    /// nodes in quarantine
+    pub(crate) closed: BTreeSet<Box<str>>,
     pub(crate) pods: BTreeMap<Uid, Known>,
     /// gangs whose waiting members count as demand
     pub(crate) counted: BTreeSet<Gang>,
@@ -85,6 +87,16 @@ pub(crate) fn min_member(pod: &Pod) -> u32 {
 
 pub(crate) fn amount(list: &[(Box<str>, i64)], name: &str) -> Option<i64> {
     list.iter().find(|(known, _)| &**known == name).map(|(_, amount)| *amount)
+}
+
+/// The nearest default above a namespace, and the smallest maximum.
+pub(crate) fn run_limits(queues: &[QueueSpec], namespace: &str) -> (Option<i64>, Option<i64>) {
+    let named = |name: &str| queues.iter().find(|spec| &*spec.name == name);
+    let lowest = named(queue_of(namespace)).or_else(|| named("default"));
+    let path = std::iter::successors(lowest, |spec| named(spec.parent.as_deref()?));
+    let limits: Vec<_> = path.map(|spec| spec.run_limit).collect();
+    let default = limits.iter().find_map(|limit| limit.default_ms);
+    (default, limits.iter().filter_map(|limit| limit.maximum_ms).min())
 }
 
 pub(crate) fn requests(pod: &Pod) -> Amounts {
@@ -153,7 +165,14 @@ impl Scene {
         waiting > 0
             && settled + waiting >= min
             && !(losing && settled < min)
+            && !self.runs_too_long(of)
             && (completes || self.is_in_window(&of.0))
+    }
+
+    /// Whether a waiting member may run for longer than its queues allow.
+    fn runs_too_long(&self, of: &Gang) -> bool {
+        let longest = self.waiting(of).filter_map(|pod| pod.run_limit_ms).max();
+        longest.zip(run_limits(&self.queues, &of.0).1).is_some_and(|(own, most)| own > most)
     }
 
     fn window(&self, spec: &QueueSpec) -> Option<Opening> {
@@ -200,7 +219,7 @@ impl Scene {
 
     /// How many pods like this one a node takes once some have gone.
     pub(crate) fn slots(&self, node: &Node, pod: &Pod, gone: &Gone<'_>) -> u32 {
-        if node.unschedulable || !node.taints.is_empty() {
+        if node.unschedulable || !node.taints.is_empty() || self.closed.contains(&node.name) {
             return 0;
         }
         let room = node.allocatable.iter().map(|(resource, _)| {

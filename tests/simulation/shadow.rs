@@ -25,16 +25,16 @@ const PAIR_MS: i64 = 600_000;
 #[derive(Default)]
 pub(crate) struct Shadow {
     pub(crate) pods: BTreeMap<Uid, Pod>,
-    nodes: BTreeMap<Box<str>, Node>,
+    pub(crate) nodes: BTreeMap<Box<str>, Node>,
     queues: BTreeMap<Box<str>, QueueSpec>,
-    in_force: Vec<QueueSpec>,
+    pub(crate) in_force: Vec<QueueSpec>,
     leads: bool,
     listed: [BTreeSet<String>; 3],
     /// answered as bound
     pub(crate) bound: BTreeSet<Uid>,
     /// answered as gone, and not heard of since
     gone: BTreeSet<Uid>,
-    rolling_back: BTreeSet<Uid>,
+    pub(crate) rolling_back: BTreeSet<Uid>,
     /// gangs of binds and deletions in flight
     calls: BTreeMap<CallId, (Gang, usize)>,
     protected: BTreeMap<Uid, i64>,
@@ -55,6 +55,10 @@ pub(crate) struct Shadow {
     drains: u64,
     /// plans made until the last cycle
     pub(crate) made: u64,
+    /// nodes in quarantine, and since when
+    pub(crate) quarantined: BTreeMap<Box<str>, i64>,
+    /// the least limit with which a pod was asked to be bound, where room may be drained
+    pub(crate) promised: BTreeMap<Uid, i64>,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }
@@ -79,6 +83,7 @@ impl Shadow {
             Event::ListEnded(Kind::Node) => {
                 let listed = std::mem::take(&mut self.listed[1]);
                 self.nodes.retain(|name, _| listed.contains(&**name));
+                self.quarantined.retain(|name, _| listed.contains(&**name));
             }
             Event::ListEnded(Kind::Queue) => {
                 let listed = std::mem::take(&mut self.listed[2]);
@@ -98,6 +103,7 @@ impl Shadow {
             Event::NodeDeleted(name) => {
                 self.listed[1].remove(&**name);
                 self.nodes.remove(name);
+                self.quarantined.remove(name);
             }
             Event::QueueApplied(spec) => {
                 self.listed[2].insert((*spec.name).to_owned());
@@ -308,6 +314,7 @@ impl World {
             replaced: self.awaited(),
             queues: shadow.in_force.clone(),
             nodes: shadow.nodes.clone(),
+            closed: shadow.quarantined.keys().cloned().collect(),
             ..Scene::default()
         };
         if !scene.queues.iter().any(|spec| &*spec.name == "default") {

@@ -24,7 +24,7 @@ tally! {
     relists nodes_lost told warned evicted plans seated given_up shrunk ended_whole queue_edits
     shown firm_bound firm_evicted budget_stops reclaims preempts regrown pdb_refusals
     restarts_in_plan too_many_requests timeouts lost_replies doubled slow_watches dropped_news
-    drains drains_seated drains_expired
+    drains drains_seated drains_expired quarantines ended_by_limit
     events judged unjudged shares_checked
 }
 
@@ -38,7 +38,7 @@ impl Tally {
     }
 
     /// What happened, and how much of it there must be in a full run.
-    fn floors(&self) -> [(&'static str, u64, u64); 36] {
+    fn floors(&self) -> [(&'static str, u64, u64); 38] {
         [
             ("cluster-hours", self.cluster_hours(), 500),
             ("events an hour", self.events_per_hour(), 4_000),
@@ -58,6 +58,8 @@ impl Tally {
             ("news that was never heard", self.dropped_news, 1_000),
             ("drains seated", self.drains_seated, 1_000),
             ("drains that expired", self.drains_expired, 1_000),
+            ("nodes put in quarantine", self.quarantines, 500),
+            ("pods ended by a run limit", self.ended_by_limit, 1_000),
             ("edits of queues", self.queue_edits, 1_000),
             ("nodes lost", self.nodes_lost, 1_000),
             ("relists", self.relists, 1_000),

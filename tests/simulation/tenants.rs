@@ -92,7 +92,9 @@ impl World {
         let window = window(self.now / 60_000, i64::try_from(amount).expect("small"));
         let (amount, few) = (i64::try_from(amount).expect("small"), u32::try_from(amount / 4 + 1));
         let few = few.expect("small");
+        let run_limit = self.draw_run_limit();
         let spec = self.queues.values_mut().nth(at).expect("there are four");
+        spec.run_limit = run_limit.unwrap_or(spec.run_limit);
         match what {
             0 => spec.weight = 1 + u32::try_from(amount).expect("small"),
             1 => spec.quota = vec![("cpu".into(), amount * 2_000), (GPU.into(), amount)],
@@ -257,7 +259,8 @@ impl World {
     pub(crate) fn is_limited(&self, namespace: &str) -> bool {
         let limits = |queue: &QueueSpec| {
             let amounts = !queue.limit.is_empty() || !queue.user_limit.is_empty();
-            amounts || queue.caps != Caps::default() || queue.windows.is_some()
+            let shut = queue.windows.is_some() || queue.run_limit.maximum_ms.is_some();
+            amounts || queue.caps != Caps::default() || shut
         };
         let limited = |name: &str| self.queues.get(name).is_some_and(limits);
         match namespace {

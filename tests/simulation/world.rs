@@ -2,6 +2,7 @@
 
 use crate::api::{Task, What};
 use crate::controllers::controller;
+use crate::features::Features;
 use crate::history::{Fault, History};
 use crate::judge::Plan;
 use crate::random::Random;
@@ -85,6 +86,7 @@ pub(crate) struct World {
     /// gangs that a plan had seated after the last cycle
     pub(crate) seated: BTreeSet<scene::Gang>,
     pub(crate) options: Options,
+    pub(crate) features: Features,
     next_is_header: bool,
     pub(crate) next_limit_ms: Option<i64>,
     /// what controllers replace, and when
@@ -100,12 +102,15 @@ pub(crate) const GPU: &str = "nvidia.com/gpu";
 impl World {
     pub(crate) fn new(history: &History) -> Self {
         let mut random = Random::new(history.seed);
-        let options = options(&mut random);
+        let features = Features::draw(history.seed);
+        let quarantine = features.quarantine();
+        let options = Options { quarantine, ..options(&mut random) };
         let mut world = World {
             random,
             now: START_MS,
             scheduler: scheduler(&options),
             options,
+            features,
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             gangs: BTreeMap::new(),
@@ -223,13 +228,17 @@ impl World {
     fn decide(&mut self) {
         let report = self.scheduler.cycle(Timestamp(self.now));
         let mut plans: Vec<(Arc<str>, Vec<PodRef>)> = Vec::new();
+        let (mut bound, mut ended): (Vec<Uid>, Vec<PodRef>) = Default::default();
         for call in report.calls {
             self.log.push(format!("{} {call:?}", self.now));
             self.story.extend(short(&call).map(|call| format!("{} {call}", self.now)));
             match call {
                 ApiCall::Bind { call, members, .. } => {
                     self.note_growth(&members);
-                    self.shadow.asked(call, &uids(members.iter().map(|m| &m.pod)), false);
+                    self.check_binds(&members);
+                    let asked = uids(members.iter().map(|m| &m.pod));
+                    self.shadow.asked(call, &asked, false);
+                    bound.extend(asked);
                     for member in members {
                         self.ask(call, member.pod.uid, What::Bind((*member.node).into()));
                     }
@@ -247,15 +256,19 @@ impl World {
                         self.ask(call, pod.uid, What::Evict);
                     }
                 }
-                ApiCall::Delete { call, pods, .. } | ApiCall::End { call, pods, .. } => {
+                ApiCall::End { call, pods, .. } => {
+                    // unlike a gang that is rolled back, one of which some are ended goes on
+                    self.shadow.rolling_back.extend(uids(&pods));
+                    ended.extend(pods.iter().cloned());
+                    pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
+                }
+                ApiCall::Delete { call, pods, .. } => {
                     self.tally.rollbacks += 1;
                     self.shadow.asked(call, &uids(&pods), true);
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
-                ApiCall::Spare { .. }
-                | ApiCall::Report { .. }
-                | ApiCall::NoteIgnored { .. }
-                | ApiCall::TellNode { .. } => {}
+                ApiCall::TellNode { node, news, .. } => self.note_node(&node, news),
+                ApiCall::Spare { .. } | ApiCall::Report { .. } | ApiCall::NoteIgnored { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");
@@ -270,6 +283,9 @@ impl World {
             }
         }
         self.judge(plans);
+        self.note_promises(&bound);
+        self.check_ends(&ended);
+        self.check_quarantines();
     }
 
     pub(crate) fn modify(&mut self, uid: Uid, change: impl FnOnce(&mut Pod)) {
@@ -311,7 +327,7 @@ impl World {
         // an eighth of the gangs, where there are queues to guarantee them anything
         let one_in_eight = |group: &GroupSpec| digest(&group.name).is_multiple_of(8);
         let non_preemptible = !self.queues.is_empty() && group.as_ref().is_some_and(one_in_eight);
-        let pod = Pod {
+        let mut pod = Pod {
             non_preemptible,
             header: std::mem::take(&mut self.next_is_header),
             key: PodKey { namespace: namespace.into(), name: format!("pod-{}", uid.0).into() },
@@ -326,6 +342,7 @@ impl World {
             class,
             ..Pod::default()
         };
+        self.features.rank(&mut pod);
         self.pods.insert(uid, Truth { pod: pod.clone(), binds: 0 });
         self.send(Event::PodApplied(Box::new(pod)));
     }
