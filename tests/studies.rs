@@ -18,6 +18,7 @@ mod weights;
 use mss_scheduler::simulator::virtual_time::{
     Inputs, Moment, Outcome, Policy, RunOptions, policies, watch,
 };
+use std::time::Duration;
 
 const HOUR_MS: i64 = 3_600_000;
 const MINUTE_MS: i64 = 60_000;
@@ -32,6 +33,12 @@ fn policy(name: &str) -> Policy {
 
 fn fair(inputs: &Inputs, seed: u64, see: impl FnMut(&Moment<'_>)) -> Outcome {
     watch(inputs, &policy("fair-share"), RunOptions { seed, check: false }, see)
+}
+
+/// No room is drained: what is promised to a gang is promised beside that.
+fn without_drains(mut inputs: Inputs) -> Inputs {
+    inputs.configuration.drains.after = Duration::ZERO;
+    inputs
 }
 
 fn inputs(cluster: &str, workload: &str, queues: &str) -> Inputs {

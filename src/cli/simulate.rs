@@ -1,6 +1,6 @@
 //! Simulates a workload under several policies.
 
-use crate::config::parse_duration;
+use crate::config::{Configuration, parse_duration};
 use crate::simulator::virtual_time::report::{csv, json, table, write};
 use crate::simulator::virtual_time::{
     Failures, Inputs, Outcome, Policy, RunOptions, Sources, policies, run,
@@ -64,6 +64,10 @@ pub(super) struct Args {
     /// workload names, of equal weight.
     #[arg(long, value_name = "FILE")]
     queues: Option<PathBuf>,
+    /// The configuration of `run`, of which the first profile, evictions, drains, quarantine,
+    /// queues and topology count.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Policies to compare, separated by commas: fair-share, fifo, partitions.
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "fair-share,fifo")]
     policy: Vec<String>,
@@ -176,6 +180,9 @@ fn read(args: &Args) -> anyhow::Result<Inputs> {
     if let Some(mtbf) = args.failures {
         let failures = Failures { mtbf_ms: millis(mtbf), repair_ms: millis(args.repair) };
         inputs.cluster.failures = Some(failures);
+    }
+    if let Some(path) = &args.config {
+        inputs.configuration = Configuration::load(path)?;
     }
     inputs.map_at_ms = args.map_at.iter().map(|at| millis(*at)).collect();
     inputs.map_at_ms.sort_unstable();

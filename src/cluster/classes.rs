@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(classes.acquire(spec(0), &resources), first);
         assert_eq!(classes.get(first).epoch, epoch, "what was found out for it holds");
         classes.release(first);
-        for cpu in 1..=i64::try_from(IDLE_MAX).expect("small") {
+        for cpu in 1..i64::try_from(IDLE_MAX).expect("small") {
             let class = classes.acquire(spec(cpu), &resources);
             classes.release(class);
         }

@@ -5,6 +5,7 @@
 //! strict: an unknown or ill-typed field is an error, and all errors of a file are told at once.
 
 mod check;
+pub mod core;
 mod duration;
 pub mod explain;
 pub mod fields;

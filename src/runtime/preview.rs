@@ -1,8 +1,8 @@
 //! What an edited tree of queues would change, found by deciding twice on the same cluster: with
 //! the tree as it is, and as it would be. Nothing is written.
 
-use super::{converter, scheduler};
-use crate::config::Configuration;
+use super::converter;
+use crate::config::{Configuration, core};
 use crate::kubernetes::convert::queue::QueueError;
 use crate::kubernetes::{Clock, watch};
 use crate::model::{QueueSpec, Timestamp, Uid};
@@ -107,7 +107,7 @@ impl Cluster {
         let mut configuration = configuration.clone();
         configuration.queues.file = None;
         configuration.queues.status_interval = Duration::from_millis(1);
-        let mut scheduler = scheduler(&configuration);
+        let mut scheduler = core::scheduler(&configuration);
         let mut now = Timestamp(0);
         for event in &self.events {
             scheduler.handle(now, event.clone());
@@ -165,5 +165,5 @@ impl Cluster {
 /// Whether the configuration lets anything be evicted.
 #[must_use]
 pub fn evicts(configuration: &Configuration) -> bool {
-    super::options(configuration).evictions == Evictions::Allowed
+    core::options(configuration).evictions == Evictions::Allowed
 }

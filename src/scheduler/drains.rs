@@ -88,7 +88,8 @@ impl Scheduler {
         if due > self.now {
             return self.retry_room_at(due);
         }
-        if !self.fair.deserves(leaf, &extra)
+        if self.is_single_gpu(&extra)
+            || !self.fair.deserves(leaf, &extra)
             || self.fair.limited_by(leaf, &extra).is_some()
             || self.too_many_run(index).is_some()
             || !self.may_drain(&extra, options)
@@ -116,6 +117,14 @@ impl Scheduler {
                 self.mark(other);
             }
         }
+    }
+
+    /// Whether all that is claimed is one GPU with what goes with it: then nothing smaller is in
+    /// the way, and the gang's turn comes with the next GPU.
+    fn is_single_gpu(&self, extra: &Amounts) -> bool {
+        let name = |resource: &ResourceId| self.cluster.resources().name(*resource);
+        let gpus = extra.iter().filter(|(resource, _)| is_gpu(name(resource)));
+        gpus.map(|(_, amount)| *amount).sum::<i64>() == 1
     }
 
     /// Whether drains may keep so much more.

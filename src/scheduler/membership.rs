@@ -55,7 +55,6 @@ impl Scheduler {
                 let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);
                 self.groups.remove(index);
-                self.holders.remove(&index);
             }
             return;
         }
@@ -83,6 +82,7 @@ impl Scheduler {
         }
         self.count_group(index);
         self.note_spare(index);
+        self.note_holder(index);
         self.repend(index);
     }
 
@@ -92,6 +92,7 @@ impl Scheduler {
         self.set_counts(index, &mut look);
         self.count_group(index);
         self.note_spare(index);
+        self.note_holder(index);
         self.repend(index);
     }
 
@@ -106,11 +107,6 @@ impl Scheduler {
             look.tasks.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             group.tasks.clone_from(&look.tasks.found);
             self.groups.get_mut(index).needed_by_tasks = self.needed_by_tasks(index);
-        }
-        if counts.bound > 0 {
-            self.holders.insert(index);
-        } else {
-            self.holders.remove(&index);
         }
     }
 

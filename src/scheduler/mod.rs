@@ -15,6 +15,7 @@ mod devices;
 mod disruption;
 mod drains;
 mod held_fast;
+mod holders;
 mod intake;
 mod invariants;
 mod membership;
@@ -63,6 +64,7 @@ use devices::Devices;
 use disruption::Disruption;
 use drains::Drain;
 use held_fast::HeldFast;
+use holders::Holders;
 use notices::Notices;
 use pairs::Pairs;
 use plans::Plan;
@@ -323,7 +325,7 @@ pub struct Scheduler {
     /// pods on nodes that are being deleted
     leaving: BTreeSet<PodIndex>,
     /// groups with bound members
-    holders: BTreeSet<GroupIndex>,
+    holders: Holders,
     spares: Spares,
     /// the time of the present event or cycle
     now: Timestamp,
@@ -411,7 +413,7 @@ impl Scheduler {
             counted: Counted::default(),
             good_specs: Vec::new(),
             leaving: BTreeSet::new(),
-            holders: BTreeSet::new(),
+            holders: Holders::default(),
             spares: Spares::default(),
             now: Timestamp(0),
             capacity_changed: true,

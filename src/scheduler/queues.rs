@@ -173,6 +173,7 @@ impl Scheduler {
         self.set_pending(index, Amounts::new());
         self.uncount_group(index);
         self.forget_spare(index);
+        self.forget_holder(index);
         if let Some(leaf) = self.groups.get_mut(index).leaf.take() {
             self.fair.release_leaf(leaf);
         }

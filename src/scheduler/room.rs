@@ -14,7 +14,6 @@ use crate::model::pod::digest;
 use crate::model::{Growth, Timestamp, WallTime};
 use crate::placement::{Candidate, Claim, RoomAnswer, RoomPlan, TaskSpares, make_room};
 use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -241,8 +240,8 @@ impl Scheduler {
         charged.collect()
     }
 
-    /// Gangs that may lose members to a claimant, and the notice that each is due. O(groups that
-    /// run).
+    /// Gangs that may lose members to a claimant, and the notice that each is due. O(leaves x depth
+    /// + groups of those that may give).
     fn candidates(&mut self, rights: &Rights, extra: &Amounts) -> (Vec<Candidate>, Vec<i64>) {
         let reach = self.reach(rights, extra);
         let near = self.candidates_of(rights, extra, &reach);
@@ -265,23 +264,18 @@ impl Scheduler {
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let mut candidates = Vec::new();
         let mut grace = Vec::new();
-        let mut known: FxHashMap<QueueIndex, Stance> = FxHashMap::default();
-        // taken out for as long as it is walked through
-        let holders = std::mem::take(&mut self.holders);
-        for index in holders.iter().copied() {
-            let Some(leaf) = self.groups.get(index).leaf else { continue };
-            let stance = match known.get(&leaf) {
-                Some(stance) => *stance,
-                None => {
-                    let stance = self.stance(rights, leaf, &asked, reach);
-                    known.insert(leaf, stance);
-                    stance
-                }
-            };
+        let mut givers: Vec<(GroupIndex, Stance)> = Vec::new();
+        for leaf in self.holders.leaves().collect::<Vec<_>>() {
+            let stance = self.stance(rights, leaf, &asked, reach);
+            if stance.may_give || stance.is_open {
+                givers.extend(self.holders.of(leaf).map(|index| (index, stance)));
+            }
+        }
+        givers.sort_unstable_by_key(|(index, _)| *index);
+        for (index, stance) in givers {
             candidates.extend(self.candidate_for(rights, stance, index));
             grace.resize(candidates.len(), stance.grace_ms);
         }
-        self.holders = holders;
         candidates.extend(self.leaving_candidate(rights.leaf));
         grace.resize(candidates.len(), 0);
         (candidates, grace)

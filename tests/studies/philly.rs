@@ -2,7 +2,7 @@
 
 use super::data::data_file;
 use super::philly_late::{Case, look_into};
-use super::{MINUTE_MS, policy};
+use super::{MINUTE_MS, policy, without_drains};
 use mss_scheduler::simulator::virtual_time::{Inputs, Outcome, RunOptions, Sources, watch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn read(nodes: u32) -> Option<Inputs> {
         queues: Some(queues(nodes)),
         ..Sources::default()
     };
-    Some(Inputs::read(&sources).unwrap_or_else(|error| panic!("{error}")))
+    Some(without_drains(Inputs::read(&sources).unwrap_or_else(|error| panic!("{error}"))))
 }
 
 /// Guaranteed GPUs by tenant.

@@ -1,6 +1,6 @@
 //! The promise of fairness, checked at sampled moments by another algorithm.
 
-use super::{Dice, HOUR_MS, MINUTE_MS, SETTLED_MS, fair, inputs, nodes, queue};
+use super::{Dice, HOUR_MS, MINUTE_MS, SETTLED_MS, fair, inputs, nodes, queue, without_drains};
 use mss_scheduler::simulator::virtual_time::{Inputs, Moment, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -284,6 +284,7 @@ fn check(seed: u64, sizes: &[u64]) -> Tally {
     let tree = Tree::new();
     let inputs =
         inputs(&nodes(NODES as u32, GPUS as u32), &workload(&tree, seed, sizes), &tree.queues());
+    let inputs = without_drains(inputs);
     let mut tally = Tally::default();
     let mut lasting = Lasting::default();
     let mut evictions = Evictions::default();

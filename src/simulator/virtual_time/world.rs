@@ -349,6 +349,7 @@ impl<'a> World<'a> {
             node: truth.node.map(|node| (*self.nodes[node as usize].name).into()),
             phase: if ended { Phase::Succeeded } else { Phase::Live },
             deleting: truth.stage == Stage::Stopping,
+            started: truth.stage == Stage::Running,
             priority: if self.queued { base.priority } else { 0 },
             termination_ms: self.inputs.cluster.timing.stop_ms * 5 / 4,
             created: WallTime(self.inputs.start.0 + truth.created_ms),

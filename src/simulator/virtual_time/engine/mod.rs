@@ -16,10 +16,10 @@ use super::policy::{Policy, Setting};
 use super::samples::{Sample, Samples, Share};
 use super::world::{Moment, Stage, Tally, World, pod_of, uid};
 use crate::cluster::is_gpu;
+use crate::config::core;
 use crate::model::{Node, Timestamp};
-use crate::plugins::default_profile;
 use crate::scheduler::{
-    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Options, Scheduler,
+    ApiCall, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Evictions, Options, Scheduler,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -116,10 +116,19 @@ pub fn watch(
     see: impl FnMut(&Moment<'_>),
 ) -> Outcome {
     let setting = (policy.setting)(inputs);
-    let core = Options { queues_watched: true, evictions: setting.evictions, ..Options::default() };
+    let configured = core::options(&inputs.configuration);
+    let may_evict = setting.evictions == Evictions::Allowed;
+    let core_options = Options {
+        evictions: if may_evict { configured.evictions } else { setting.evictions },
+        drains: configured.drains.filter(|_| setting.queued),
+        // neither is simulated
+        budgets_watched: false,
+        queue_status_interval_ms: None,
+        ..configured
+    };
     let mut engine = Engine {
         world: World::new(inputs, &setting),
-        scheduler: Scheduler::new(core, vec![default_profile("mss-scheduler")]),
+        scheduler: Scheduler::new(core_options, core::profiles(&inputs.configuration)),
         nodes: setting.nodes.clone(),
         typical: Typical::of(inputs),
         yardstick: None,
@@ -412,6 +421,7 @@ impl Engine<'_> {
             return;
         }
         self.world.advance(self.now, pod, Stage::Running, None);
+        self.news(pod);
         let (now, gang) = (self.now, self.world.pod(pod).gang);
         self.world.change(now, gang, 1);
         let entry = self.world.gang(gang);

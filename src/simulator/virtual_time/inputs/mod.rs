@@ -15,7 +15,7 @@ pub use cluster::{ClusterSpec, Timing};
 pub use workload::{Before, GangSpec, Shape, Template};
 
 use crate::cluster::is_gpu;
-use crate::config::parse_duration;
+use crate::config::{Configuration, parse_duration};
 use crate::fairshare::FairShare;
 use crate::kubernetes::convert::queue::file::{self, FileError};
 use crate::model::queue::DEFAULT_QUEUE;
@@ -159,6 +159,8 @@ pub struct Inputs {
     pub start: WallTime,
     /// When the nodes are to be drawn, from the start; ascending.
     pub map_at_ms: Vec<i64>,
+    /// How the scheduler is configured, by its first profile.
+    pub configuration: Configuration,
 }
 
 impl Inputs {
@@ -218,7 +220,8 @@ impl Inputs {
                 "nothing to simulate: the workload has no gang".into(),
             ));
         }
-        Ok(Self { cluster, gangs, queues, tenants, tenant_of, start, map_at_ms: Vec::new() })
+        let (map_at_ms, configuration) = (Vec::new(), Configuration::default());
+        Ok(Self { cluster, gangs, queues, tenants, tenant_of, start, map_at_ms, configuration })
     }
 
     /// When the last gang arrives, from the start.
