@@ -23,8 +23,11 @@ use crate::kubernetes::objects::QueueObject;
 use crate::kubernetes::{Clock, Connection, watch};
 use crate::model::narrowed::base;
 use crate::model::queue::Ordering;
-use crate::model::{EvictionBudget, QueueSpec, WallTime};
-use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
+use crate::model::{EvictionBudget, Level, QueueSpec, WallTime};
+use crate::plugins::{
+    self, ArchitecturePreference, Arguments, DedicatedNodes, NodeResourcesBalancedAllocation,
+    NodeResourcesFit,
+};
 use crate::scheduler::{
     DrainOptions, Event, Evictions, Kind, Leadership, Options, QuarantineOptions, Scheduler,
 };
@@ -108,7 +111,8 @@ pub async fn run_on(
         events.clone(),
         observations,
     );
-    let watches = tokio::spawn(watches);
+    let levels = watch_levels(&configuration, connection.watches.clone(), events.clone());
+    let watches = tokio::spawn(async { tokio::join!(watches, levels) });
     let scheduler = scheduler(&configuration);
     let engine = Engine::new(scheduler, clock, calls, metrics.clone(), health.clone());
     let mut engine = tokio::spawn(engine.run(inbox));
@@ -168,6 +172,20 @@ async fn watch_cluster(
         }
     };
     tokio::join!(watch::run_but_queues(client.clone(), converter, events, observer), ignored);
+}
+
+/// Watches the levels that Topology objects name, if they are to be added.
+fn watch_levels(
+    configuration: &Configuration,
+    client: kube::Client,
+    events: mpsc::Sender<Event>,
+) -> impl Future<Output = ()> + use<> {
+    let known = configuration.topology.from_objects.then(|| topology_levels(configuration));
+    async move {
+        if let Some(known) = known {
+            watch::levels::run(client, known, events).await;
+        }
+    }
 }
 
 /// Becomes the leader, tells the engine, and returns when the lease is lost.
@@ -277,7 +295,8 @@ fn millis(duration: Duration) -> i64 {
 /// The core as configured.
 #[must_use]
 pub fn scheduler(configuration: &Configuration) -> Scheduler {
-    let profiles = configuration.profiles.iter().map(profile).collect();
+    let profiles = configuration.profiles.iter();
+    let profiles = profiles.map(|configured| profile(configuration, configured)).collect();
     Scheduler::new(options(configuration), profiles)
 }
 
@@ -326,8 +345,13 @@ fn options(configuration: &Configuration) -> Options {
     }
 }
 
-fn topology_levels(configuration: &Configuration) -> Vec<Box<str>> {
-    configuration.topology.levels.iter().map(|level| level.node_label.as_str().into()).collect()
+fn topology_levels(configuration: &Configuration) -> Vec<Level> {
+    let level = |configured: &config::Level| {
+        let level = Level::from(configured.node_label.as_str());
+        let name = configured.name.as_deref().map(Into::into);
+        Level { name: name.unwrap_or(level.name), ..level }
+    };
+    configuration.topology.levels.iter().map(level).collect()
 }
 
 fn per_base_unit(configured: &config::Factor) -> (Box<str>, f64) {
@@ -364,7 +388,10 @@ fn lsf(configured: &config::Lsf) -> LsfOptions {
     }
 }
 
-fn profile(configured: &config::Profile) -> crate::framework::Profile {
+fn profile(
+    configuration: &Configuration,
+    configured: &config::Profile,
+) -> crate::framework::Profile {
     let fit = &configured.fit;
     let resources = fit.resources.iter();
     let strategy = match &fit.strategy {
@@ -390,6 +417,16 @@ fn profile(configured: &config::Profile) -> crate::framework::Profile {
                 .iter()
                 .map(|name| name.as_str().into())
                 .collect(),
+        },
+        architectures: ArchitecturePreference {
+            preferences: configuration
+                .architectures
+                .iter()
+                .map(|said| (said.name.as_str().into(), said.preference))
+                .collect(),
+        },
+        dedicated: DedicatedNodes {
+            label_key: configuration.dedicated_nodes.label_key.as_deref().map(Into::into),
         },
     };
     plugins::profile(

@@ -150,6 +150,10 @@ pub(crate) struct OptionsSpec {
     /// The order of the queues at the top.
     pub(crate) root_order: Option<OrderSpec>,
     pub(crate) topology_levels: Option<Vec<String>>,
+    /// Preferences by architecture; absent: those of the default configuration.
+    pub(crate) architectures: Option<BTreeMap<String, u8>>,
+    /// The key of the label that dedicated nodes have.
+    pub(crate) dedicated: Option<String>,
     /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
     #[serde(default)]
     pub(crate) lsf: BTreeMap<String, f64>,
@@ -249,6 +253,9 @@ pub(crate) struct NodeSpec {
     pub(crate) cordoned: bool,
     /// The annotation, as it is written on the node.
     pub(crate) gpu_topology: Option<String>,
+    /// Annotations too.
+    pub(crate) cpu_slots: Option<String>,
+    pub(crate) gpu_slots: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -283,6 +290,9 @@ pub(crate) struct PodSpec {
     pub(crate) slice_size: Option<String>,
     pub(crate) slice_level: Option<String>,
     pub(crate) slices_apart: Option<String>,
+    /// All other annotations, by what follows the prefix.
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
     /// The first pod has this rank, and those after it the next.
     pub(crate) rank: Option<u32>,
     pub(crate) preemptible: Option<String>,
