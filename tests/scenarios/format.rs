@@ -52,6 +52,8 @@ pub(crate) struct Step {
     pub(crate) queues: Vec<QueueEntry>,
     #[serde(default)]
     pub(crate) queues_gone: Vec<String>,
+    /// The levels of the topology are others.
+    pub(crate) levels: Option<Vec<String>>,
     /// Nodes come, or are modified.
     #[serde(default)]
     pub(crate) nodes: Vec<NodeSpec>,

@@ -303,7 +303,6 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
     }
 }
 
-/// The pods of an entry; `now` is the wall time, uids are given out in order.
 pub(crate) fn budget(spec: &BudgetSpec) -> Budget {
     let requirement = |(key, value): (&String, &String)| Requirement {
         key: key.as_str().into(),
@@ -318,11 +317,9 @@ pub(crate) fn budget(spec: &BudgetSpec) -> Budget {
     }
 }
 
-pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Vec<Pod> {
-    let scheduler = spec.scheduler.as_deref().unwrap_or("mss-scheduler");
-    let profile = (scheduler == "mss-scheduler").then_some(0);
-    let ago = |time: &Option<String>| time.as_deref().map(|time| WallTime(now - millis(time)));
-    let annotation = |key: &str| match key {
+/// The value of an annotation, as it is written on the pod.
+fn annotation<'a>(spec: &'a PodSpec, key: &str) -> Option<&'a str> {
+    match key {
         POD_GROUP => spec.group.as_deref(),
         MIN_MEMBER => spec.min_member.as_deref(),
         MAX_MEMBER => spec.max_member.as_deref(),
@@ -338,7 +335,15 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
             let (_, name) = key.split_once('/').expect("annotations have a prefix");
             spec.annotations.get(name).map(String::as_str)
         }
-    };
+    }
+}
+
+/// The pods of an entry; `now` is the wall time, uids are given out in order.
+pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Vec<Pod> {
+    let scheduler = spec.scheduler.as_deref().unwrap_or("mss-scheduler");
+    let profile = (scheduler == "mss-scheduler").then_some(0);
+    let ago = |time: &Option<String>| time.as_deref().map(|time| WallTime(now - millis(time)));
+    let annotation = |key: &str| annotation(spec, key);
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
     let asked = spec.gpu_request.as_deref();
     let refused = asked.and_then(|text| gpu_request::parse(text, &amounts(&spec.requests)).err());

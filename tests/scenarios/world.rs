@@ -200,6 +200,10 @@ impl World {
     }
 
     fn change_nodes(&mut self, step: &Step) {
+        if let Some(levels) = &step.levels {
+            let levels = levels.iter().map(|level| level.as_str().into());
+            self.news(Event::LevelsFound(levels.collect()));
+        }
         for node in step.nodes.iter().flat_map(objects::nodes) {
             self.nodes.insert(node.name.to_string(), node.clone());
             self.news(Event::NodeApplied(Box::new(node)));
