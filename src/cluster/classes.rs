@@ -1,7 +1,8 @@
 //! Classes of interchangeable pods.
 
-use super::{CPU, MEMORY, PODS, ResourceId, ResourceTable};
+use super::{CPU, MEMORY, PODS, ResourceId, ResourceTable, is_gpu};
 use crate::model::PodClass;
+use crate::model::contract::{CPU_SLOTS, GPU_SLOTS};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -28,7 +29,7 @@ impl ClassId {
 pub struct Class {
     /// What the pods of the class share.
     pub spec: Arc<PodClass>,
-    /// Requests of known resources, one of [`PODS`] included.
+    /// Requests of known resources, one of [`PODS`] and of a slot included.
     pub requests: SmallVec<[(ResourceId, i64); 5]>,
     /// Requested names that no node has ever offered.
     pub unknown: SmallVec<[Box<str>; 1]>,
@@ -70,10 +71,19 @@ impl Class {
             }
         }
         self.requests.push((PODS, 1));
+        // pods of other schedulers, as those of daemon sets, take no slots
+        let slot = self.spec.profile.and_then(|_| resources.find(slot(&self.spec)));
+        self.requests.extend(slot.map(|slot| (slot, 1)));
         [self.scored_cpu, self.scored_memory] = self.spec.non_zero;
         self.asked = self.spec.non_zero_asked;
         self.epoch += 1;
     }
+}
+
+/// The kind of slot that a pod takes.
+fn slot(spec: &PodClass) -> &'static str {
+    let has_gpu = spec.requests.iter().any(|(name, amount)| *amount > 0 && is_gpu(name));
+    if has_gpu { GPU_SLOTS } else { CPU_SLOTS }
 }
 
 #[derive(Debug, Default)]
@@ -138,8 +148,11 @@ impl ClassTable {
 
     /// Resolves all classes anew after names became known.
     pub(super) fn resolve(&mut self, resources: &ResourceTable) {
-        for class in self.classes.iter_mut().filter(|class| !class.unknown.is_empty()) {
-            class.resolve(resources);
+        for class in &mut self.classes {
+            let slot = class.spec.profile.and_then(|_| resources.find(slot(&class.spec)));
+            if !class.unknown.is_empty() || slot.is_some_and(|slot| class.request(slot) == 0) {
+                class.resolve(resources);
+            }
         }
     }
 }

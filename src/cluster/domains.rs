@@ -6,12 +6,14 @@
 //! the node itself, and above all is the root, which is the cluster.
 
 use super::NodeIndex;
-use crate::model::Node;
 use crate::model::pod::digest;
+use crate::model::{Level, Node};
 use rustc_hash::FxHashMap;
 
-/// The name of the innermost level, which every tree has: the node itself.
+/// The label of the innermost level, which every tree has: the node itself.
 pub const HOST_LEVEL: &str = "kubernetes.io/hostname";
+/// What gangs may call it.
+const HOST_NAME: &str = "node";
 
 /// Levels that are looked for unless others are configured, the outermost first: labels of clouds,
 /// of NVIDIA's topograph and of its GPU feature discovery. A level of which no node has the label
@@ -63,7 +65,7 @@ pub struct Domain {
 /// The tree. It is kept by node events, O(levels) each.
 #[derive(Debug)]
 pub struct Domains {
-    levels: Vec<Box<str>>,
+    levels: Vec<Level>,
     domains: Vec<Domain>,
     free: Vec<DomainId>,
     by_value: FxHashMap<(DomainId, u8, Box<str>), DomainId>,
@@ -84,9 +86,9 @@ impl Domains {
     /// # Panics
     /// With more than 100 levels.
     #[must_use]
-    pub fn new(levels: Vec<Box<str>>) -> Self {
+    pub fn new(levels: Vec<Level>) -> Self {
         assert!(levels.len() <= 100, "levels are bounded by the configuration");
-        let levels: Vec<_> = levels.into_iter().filter(|level| **level != *HOST_LEVEL).collect();
+        let levels = levels.into_iter().filter(|level| *level.label != *HOST_LEVEL).collect();
         Self {
             levels,
             domains: vec![Domain::default()],
@@ -94,6 +96,11 @@ impl Domains {
             by_value: FxHashMap::default(),
             of_node: Vec::new(),
         }
+    }
+
+    /// The levels but for the node itself, the outermost first.
+    pub(super) fn levels(&self) -> &[Level] {
+        &self.levels
     }
 
     /// Whether no node is in any domain below the root: then there is nothing to choose.
@@ -114,22 +121,27 @@ impl Domains {
         u8::try_from(self.levels.len() + 1).expect("levels are bounded")
     }
 
-    /// The depth of a level; `None`: there is no such level.
+    /// The depth of a level, by its label or else its name; `None`: there is no such level. Of two
+    /// levels of one name it is the outer one.
     #[must_use]
     pub fn depth_of(&self, level: &str) -> Option<u8> {
         if level == HOST_LEVEL {
             return Some(self.host_depth());
         }
-        let place = self.levels.iter().position(|known| **known == *level)?;
-        u8::try_from(place + 1).ok()
+        let by_label = self.levels.iter().position(|known| *known.label == *level);
+        let by_name = || self.levels.iter().position(|known| *known.name == *level);
+        match by_label.or_else(by_name) {
+            Some(place) => u8::try_from(place + 1).ok(),
+            None => (level == HOST_NAME).then(|| self.host_depth()),
+        }
     }
 
-    /// The name of a depth's level.
+    /// The label of a depth's level.
     #[must_use]
     pub fn level(&self, depth: u8) -> &str {
         match usize::from(depth).checked_sub(1) {
             None => "cluster",
-            Some(place) => self.levels.get(place).map_or(HOST_LEVEL, |level| level),
+            Some(place) => self.levels.get(place).map_or(HOST_LEVEL, |level| &level.label),
         }
     }
 
@@ -197,13 +209,10 @@ impl Domains {
 
     /// Takes in a node as it is now.
     pub(super) fn set(&mut self, index: NodeIndex, node: &Node) {
-        if self.levels.is_empty() {
-            return;
-        }
         self.take_out(index);
         let mut at = DomainId::ROOT;
         for place in 0..self.levels.len() {
-            if let Some(value) = node.label(&self.levels[place]) {
+            if let Some(value) = node.label(&self.levels[place].label) {
                 at = self.intern(at, u8::try_from(place + 1).expect("bounded"), value);
             }
         }
@@ -218,9 +227,7 @@ impl Domains {
 
     /// Takes in that a node is gone.
     pub(super) fn clear(&mut self, index: NodeIndex) {
-        if !self.levels.is_empty() {
-            self.take_out(index);
-        }
+        self.take_out(index);
     }
 
     fn take_out(&mut self, index: NodeIndex) {
@@ -285,22 +292,27 @@ mod tests {
 
     #[test]
     fn racks_of_one_name_in_two_blocks_are_two_and_what_is_empty_ends() {
-        let mut tree = Domains::new(vec!["block".into(), "rack".into()]);
+        let mut tree = Domains::new(vec!["example.com/block".into(), "rack".into()]);
         assert!(tree.is_empty());
         let at = NodeIndex::at;
         tree.set(at(3), &node(&[]));
         assert!(tree.is_empty(), "a node without labels makes no domain");
-        tree.set(at(0), &node(&[("block", "a"), ("rack", "1")]));
-        tree.set(at(1), &node(&[("block", "b"), ("rack", "1")]));
+        tree.set(at(0), &node(&[("example.com/block", "a"), ("rack", "1")]));
+        tree.set(at(1), &node(&[("example.com/block", "b"), ("rack", "1")]));
         tree.set(at(2), &node(&[("rack", "1")]));
         let racks: Vec<_> = tree.at_depth(2).collect();
         assert_eq!(racks.len(), 3);
         assert_ne!(tree.of(at(0)), tree.of(at(1)));
         assert_eq!(tree.above(at(2), 1), None);
         assert_eq!(tree.nodes_in(DomainId::ROOT).count(), 4);
-        assert_eq!(tree.depth_of(HOST_LEVEL), Some(3));
+        for (level, depth) in
+            [(HOST_LEVEL, 3), ("node", 3), ("example.com/block", 1), ("block", 1), ("rack", 2)]
+        {
+            assert_eq!(tree.depth_of(level), Some(depth), "{level}");
+        }
+        assert_eq!(tree.depth_of("spine"), None);
         // it moves, and the rack that it leaves ends
-        tree.set(at(0), &node(&[("block", "b"), ("rack", "1")]));
+        tree.set(at(0), &node(&[("example.com/block", "b"), ("rack", "1")]));
         assert_eq!(tree.of(at(0)), tree.of(at(1)));
         assert_eq!((tree.at_depth(1).count(), tree.at_depth(2).count()), (1, 2));
         for gone in 0..4 {

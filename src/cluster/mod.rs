@@ -20,7 +20,7 @@ pub use nodes::{NodeEntry, NodeIndex, TaintId};
 pub use resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, ResourceId, ResourceTable, is_gpu};
 pub use statement::{Assignment, Checkpoint, Statement};
 
-use crate::model::{HostPort, Node, PodClass, Taint};
+use crate::model::{HostPort, Level, Node, PodClass, Taint};
 use classes::ClassTable;
 use narrowed::NarrowedTable;
 use nodes::NodeTable;
@@ -88,9 +88,21 @@ impl Cluster {
         &self.domains
     }
 
-    /// Has the tree these levels, the outermost first. To be called before nodes are applied.
-    pub fn set_levels(&mut self, levels: Vec<Box<str>>) {
-        self.domains = Domains::new(levels);
+    /// Has the tree these levels, the outermost first. Whether they are others than before.
+    /// O(nodes x levels).
+    pub fn set_levels(&mut self, levels: Vec<Level>) -> bool {
+        let domains = Domains::new(levels);
+        if domains.levels() == self.domains.levels() {
+            return false;
+        }
+        self.domains = domains;
+        for (index, entry) in self.nodes.live() {
+            if let Some(node) = &entry.node {
+                self.domains.set(index, node);
+            }
+        }
+        self.changes.forget_all();
+        true
     }
 
     /// Number of slots for nodes: indexes are below it, not all are in use.
@@ -221,8 +233,8 @@ impl Cluster {
             self.grow_columns();
             self.classes.resolve(&self.resources);
         }
-        for column in &mut self.allocatable {
-            column[index.index()] = 0;
+        for (resource, column) in self.resources.iter().zip(&mut self.allocatable) {
+            column[index.index()] = self.resources.unless_offered(resource);
         }
         for (name, amount) in &node.allocatable {
             if let Some(resource) = self.resources.find(name) {
@@ -271,9 +283,16 @@ impl Cluster {
 
     fn grow_columns(&mut self) {
         let slots = self.nodes.slots();
+        let known = self.allocatable.len();
         for columns in [&mut self.allocatable, &mut self.requested] {
             columns.resize_with(self.resources.len(), Vec::new);
             columns.iter_mut().for_each(|column| column.resize(slots, 0));
+        }
+        for resource in self.resources.iter().skip(known) {
+            let amount = self.resources.unless_offered(resource);
+            for (node, _) in self.nodes.live() {
+                self.allocatable[resource.index()][node.index()] = amount;
+            }
         }
         self.narrowed.grow(slots);
         self.scored_cpu.resize(slots, 0);

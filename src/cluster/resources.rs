@@ -1,6 +1,7 @@
 //! Resource names as small numbers.
 
 use crate::model::NarrowedName;
+use crate::model::contract::SLOTS;
 use rustc_hash::FxHashMap;
 
 /// A known resource.
@@ -23,6 +24,10 @@ const FIXED: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pods"];
 pub(super) const RESOURCES_MAX: usize = 512;
 /// Of these, names of narrowed resources: a queue that names more is not held to the excess.
 pub(super) const NARROWED_MAX: usize = 256;
+
+/// What a node has of a resource that is bounded only where a node says so: more than pods ask for,
+/// and the sum over 2^20 nodes does not overflow.
+const UNBOUNDED: i64 = 1 << 40;
 
 impl ResourceId {
     /// Index of the resource's column.
@@ -74,6 +79,11 @@ impl ResourceTable {
     #[must_use]
     pub fn name(&self, resource: ResourceId) -> &str {
         &self.names[resource.index()]
+    }
+
+    /// What a node has of a resource that it does not offer: no end of slots, and nothing else.
+    pub(super) fn unless_offered(&self, resource: ResourceId) -> i64 {
+        if SLOTS.contains(&self.name(resource)) { UNBOUNDED } else { 0 }
     }
 
     /// All known resources.

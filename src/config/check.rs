@@ -125,8 +125,9 @@ fn text(node: &Node, place: &Place<'_>, form: Form) -> Option<Problem> {
         Form::Resource | Form::Shared => {
             format!("\"{shown}\" must be a resource name like nvidia.com/gpu, is {text:?}")
         }
-        Form::LabelKey if is_label_key(text) => return None,
-        Form::LabelKey => {
+        Form::MaybeLabelKey if text.is_empty() => return None,
+        Form::LabelKey | Form::MaybeLabelKey if is_label_key(text) => return None,
+        Form::LabelKey | Form::MaybeLabelKey => {
             format!("\"{shown}\" must be the key of a label like example.com/rack, is {text:?}")
         }
         Form::OneOf(words) if words.contains(&text.as_str()) => return None,

@@ -2,10 +2,13 @@
 
 use super::Configuration;
 use crate::fairshare::{Decay, LsfOptions, UsageOptions};
-use crate::model::EvictionBudget;
 use crate::model::narrowed::base;
 use crate::model::queue::Ordering;
-use crate::plugins::{self, Arguments, NodeResourcesBalancedAllocation, NodeResourcesFit};
+use crate::model::{EvictionBudget, Level};
+use crate::plugins::{
+    self, ArchitecturePreference, Arguments, DedicatedNodes, NodeResourcesBalancedAllocation,
+    NodeResourcesFit,
+};
 use crate::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions, Scheduler};
 use std::time::Duration;
 
@@ -22,7 +25,8 @@ pub fn scheduler(configuration: &Configuration) -> Scheduler {
 /// The plugins of each profile as configured.
 #[must_use]
 pub fn profiles(configuration: &Configuration) -> Vec<crate::framework::Profile> {
-    configuration.profiles.iter().map(profile).collect()
+    let profiles = configuration.profiles.iter();
+    profiles.map(|configured| profile(configuration, configured)).collect()
 }
 
 /// Bounds and times of the core as configured.
@@ -72,8 +76,15 @@ pub fn options(configuration: &Configuration) -> Options {
     }
 }
 
-fn topology_levels(configuration: &Configuration) -> Vec<Box<str>> {
-    configuration.topology.levels.iter().map(|level| level.node_label.as_str().into()).collect()
+/// The configured levels of the network.
+#[must_use]
+pub fn topology_levels(configuration: &Configuration) -> Vec<Level> {
+    let level = |configured: &super::Level| {
+        let level = Level::from(configured.node_label.as_str());
+        let name = configured.name.as_deref().map(Into::into);
+        Level { name: name.unwrap_or(level.name), ..level }
+    };
+    configuration.topology.levels.iter().map(level).collect()
 }
 
 fn per_base_unit(configured: &super::Factor) -> (Box<str>, f64) {
@@ -110,7 +121,10 @@ fn lsf(configured: &super::Lsf) -> LsfOptions {
     }
 }
 
-fn profile(configured: &super::Profile) -> crate::framework::Profile {
+fn profile(
+    configuration: &Configuration,
+    configured: &super::Profile,
+) -> crate::framework::Profile {
     let fit = &configured.fit;
     let resources = fit.resources.iter();
     let strategy = match &fit.strategy {
@@ -136,6 +150,16 @@ fn profile(configured: &super::Profile) -> crate::framework::Profile {
                 .iter()
                 .map(|name| name.as_str().into())
                 .collect(),
+        },
+        architectures: ArchitecturePreference {
+            preferences: configuration
+                .architectures
+                .iter()
+                .map(|said| (said.name.as_str().into(), said.preference))
+                .collect(),
+        },
+        dedicated: DedicatedNodes {
+            label_key: configuration.dedicated_nodes.label_key.as_deref().map(Into::into),
         },
     };
     plugins::profile(

@@ -180,7 +180,7 @@ fn describe_form(form: Form) -> String {
         Form::Name => "name".to_owned(),
         Form::Address => "IP:port".to_owned(),
         Form::Resource | Form::Shared => "resource name".to_owned(),
-        Form::LabelKey => "label key".to_owned(),
+        Form::LabelKey | Form::MaybeLabelKey => "label key".to_owned(),
         Form::Plugin => "plugin name".to_owned(),
         Form::OneOf(words) => words.join(" or "),
     }

@@ -5,7 +5,7 @@
 
 use super::queues::USERS;
 use crate::model::queue::Ordering;
-use Form::{Address, Any, LabelKey, Name, OneOf, Resource, Shared};
+use Form::{Address, Any, LabelKey, MaybeLabelKey, Name, OneOf, Resource, Shared};
 use Kind::{Args, Decimal, Duration, Flag, Integer, List, Section, Text};
 
 /// One field of the file.
@@ -58,6 +58,8 @@ pub enum Form {
     Shared,
     /// The key of a label.
     LabelKey,
+    /// The key of a label, or nothing.
+    MaybeLabelKey,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// The name of a plugin, or `*`.
@@ -296,6 +298,31 @@ pub static FIELDS: &[Field] = &[
          levels gangs are placed node by node."),
     field("topology.levels[].nodeLabel", Text(LabelKey), "",
         "Key of the node label whose values are the domains of the level. Required."),
+    field("topology.levels[].name", Text(Name), "\"\"",
+        "What gangs may call the level, beside its label, as in `mss-scheduler.io/same: rack`. Empty: \
+         the part of the label's key after the slash. The node itself is called node."),
+    field("topology.fromObjects", Flag, "true",
+        "Whether levels are added that Topology objects of Kueue (kueue.x-k8s.io) and of KAI \
+         (kai.scheduler) name, where these kinds are installed. What is listed above keeps its order."),
+
+    field("architectures", List(16),
+        "[{name: amd64, preference: 2}, {name: ppc64le, preference: 3}]",
+        "Which processor architectures pods go to, and to which rather. It decides for all pods; \
+         those that can run on one only say so by a node selector. The default is that of IBM \
+         Spectrum Conductor."),
+    field("architectures[].name", Text(Name), "",
+        "An architecture, as the label kubernetes.io/arch of nodes has it: amd64, arm64, ppc64le, \
+         s390x. Required, and unique."),
+    field("architectures[].preference", Integer(0, 3), "2",
+        "0: not used; 1: least preferred; 2: no preference, as those that are not listed; 3: most \
+         preferred. How much it counts is the weight of the score ArchitecturePreference."),
+
+    field("dedicatedNodes", Section, "",
+        "Nodes that are for pods that ask for them."),
+    field("dedicatedNodes.labelKey", Text(MaybeLabelKey), "\"\"",
+        "Nodes with a label of this key, whatever its value, take only pods that name the key in \
+         their node selector or required node affinity, or tolerate it as if it were a taint with \
+         the effect NoSchedule. Empty: no node is dedicated."),
 
     field("quarantine", Section, "",
         "Nodes on which pods that this scheduler bound fail to start take no new pods for a while. \

@@ -9,6 +9,7 @@ pub mod core;
 mod duration;
 pub mod explain;
 pub mod fields;
+mod nodes;
 mod plugins;
 mod profile;
 mod queues;
@@ -18,6 +19,7 @@ mod topology;
 mod tests;
 mod tree;
 
+pub use nodes::{Architecture, DedicatedNodes};
 pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
 };
@@ -108,6 +110,10 @@ pub struct Configuration {
     pub drains: Drains,
     /// Nodes on which pods fail to start.
     pub quarantine: Quarantine,
+    /// Which processor architectures are used, and which rather.
+    pub architectures: Vec<Architecture>,
+    /// Nodes that are for pods that ask for them.
+    pub dedicated_nodes: DedicatedNodes,
     /// The levels of the cluster's network.
     pub topology: Topology,
     /// Bounds.
@@ -315,6 +321,8 @@ impl Configuration {
             evictions,
             drains,
             quarantine,
+            architectures: Architecture::read_all(root, problems),
+            dedicated_nodes: DedicatedNodes::read(&root.section("dedicatedNodes")),
             topology: Topology::read(&root.section("topology"), problems),
             limits,
         }

@@ -32,7 +32,7 @@ fn defaults_are_as_documented() {
     assert_eq!(config.limits.gang_members_max, 10_000);
     let [profile] = config.profiles.as_slice() else { panic!("one profile") };
     assert_eq!(profile.scheduler_name, "mss-scheduler");
-    assert_eq!(profile.filters.len(), 8);
+    assert_eq!(profile.filters.len(), 10);
     assert_eq!(profile.scores[3], ("TaintToleration".to_owned(), 3));
     assert_eq!(profile.fit.strategy, ScoringStrategy::MostAllocated);
 }
@@ -55,6 +55,10 @@ fn defaults_are_those_of_the_plugins() {
     let balanced = crate::plugins::NodeResourcesBalancedAllocation::default().resources;
     let names = profile.balanced_allocation.resources.iter().map(String::as_str);
     assert!(names.eq(balanced.iter().map(|name| &**name)));
+    let architectures = Configuration::default().architectures;
+    let said = architectures.iter().map(|said| (said.name.as_str(), said.preference));
+    let preferences = crate::plugins::ArchitecturePreference::default().preferences;
+    assert!(said.eq(preferences.iter().map(|(name, preference)| (&**name, *preference))));
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn plugins_are_merged_as_upstream_merges_them() {
     assert_eq!(config.profiles[0].scores, scores);
     assert!(!config.profiles[0].filters.contains(&"NodePorts".to_owned()));
     assert_eq!(config.profiles[1].scores[0], ("NodeResourcesFit".to_owned(), 9));
-    assert_eq!(config.profiles[1].scores.len(), 5);
+    assert_eq!(config.profiles[1].scores.len(), 6);
 }
 
 #[test]
@@ -297,5 +301,22 @@ fn a_topology_level_is_the_key_of_a_label() {
         "topology: {levels: [{nodeLabel: a b}]}\n",
         &["config.yaml:3: \"topology.levels[0].nodeLabel\" must be the key of a label like \
            example.com/rack, is \"a b\""],
+    );
+}
+
+#[test]
+fn levels_architectures_and_dedicated_nodes_are_checked() {
+    refuses(
+        "topology:\n  levels:\n  - {nodeLabel: a, name: rack}\n  - {nodeLabel: b, name: rack}\n\
+         architectures:\n- {name: arm64, preference: 4}\n- {preference: 1}\n- {name: arm64}\n\
+         dedicatedNodes:\n  labelKey: a b\n",
+        &[
+            "config.yaml:6: \"topology.levels[1].name\" \"rack\" is listed twice",
+            "config.yaml:8: \"architectures[0].preference\" must be between 0 and 3, is 4",
+            "config.yaml:9: missing \"architectures[1].name\"",
+            "config.yaml:10: \"architectures[2].name\" \"arm64\" is listed twice",
+            "config.yaml:12: \"dedicatedNodes.labelKey\" must be the key of a label like \
+             example.com/rack, is \"a b\"",
+        ],
     );
 }

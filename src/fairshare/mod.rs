@@ -24,6 +24,7 @@ pub use usage::{Decay, HISTORY_MAX, UsageOptions, Used};
 
 use crate::cluster::{ResourceId, ResourceTable};
 use crate::model::QueueSpec;
+use crate::model::contract::SLOTS;
 use crate::model::narrowed::base;
 use crate::model::queue::Ordering;
 use column::{Buffers, Column};
@@ -73,6 +74,7 @@ impl Default for FairShare {
 pub fn accounts(resource: &str) -> bool {
     let resource = base(resource);
     !(matches!(resource, "pods" | "ephemeral-storage")
+        || SLOTS.contains(&resource)
         || resource.starts_with("hugepages-")
         || resource.starts_with("attachable-"))
 }

@@ -24,6 +24,10 @@ pub enum Reason {
     GpuMemory,
     /// NVLink does not join each GPU of the node to each.
     GpuLinks,
+    /// The architecture is not to be used.
+    Architecture,
+    /// The node is for pods that ask for it.
+    DedicatedNode,
     /// `spec.nodeName` is another node.
     NodeName,
     /// A host port is taken.
@@ -46,6 +50,8 @@ impl Reason {
             Self::NodeQuarantined => "NodeQuarantined",
             Self::NodeAffinity => "NodeAffinity",
             Self::GpuModel | Self::GpuMemory | Self::GpuLinks => "GpuRequest",
+            Self::Architecture => "Architecture",
+            Self::DedicatedNode => "DedicatedNode",
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
             Self::NoDomain => "NoDomain",
@@ -73,6 +79,8 @@ impl Reason {
                 "node(s) were in quarantine as pods failed to start there".to_owned()
             }
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector".to_owned(),
+            Self::Architecture => "node(s) had an architecture that is not used".to_owned(),
+            Self::DedicatedNode => "node(s) were dedicated to other pods".to_owned(),
             Self::NodeName => "node(s) didn't match the requested node name".to_owned(),
             Self::NodePorts => {
                 "node(s) didn't have free ports for the requested pod ports".to_owned()

@@ -35,6 +35,9 @@ pub const PERMISSIONS: &[Permission] = &[
     cluster("policy", "poddisruptionbudgets", &["list", "watch"]),
     cluster("mss-scheduler.io", "queues", &["get", "list", "watch"]),
     cluster("mss-scheduler.io", "queues/status", &["patch"]),
+    // levels of the network, where these kinds are installed
+    cluster("kueue.x-k8s.io", "topologies", &["list", "watch"]),
+    cluster("kai.scheduler", "topologies", &["list", "watch"]),
     cluster("events.k8s.io", "events", &["create"]),
     Permission {
         group: "coordination.k8s.io",

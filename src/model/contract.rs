@@ -1,5 +1,6 @@
 //! The annotation contract: what users write on pods, and what is refused.
 
+use super::TopologyAsk;
 use std::fmt;
 
 /// API group of the kinds of this scheduler, and prefix of its annotations.
@@ -26,19 +27,43 @@ pub const TASK_GROUP: &str = "mss-scheduler.io/task-group";
 /// bound; 1 to the configured limit. Absent: the part has no minimum of its own.
 pub const TASK_GROUP_MIN: &str = "mss-scheduler.io/task-group-min";
 
-/// Annotation: a topology level, as the key of its node label: all members are placed in one domain
-/// of it, or the gang waits.
+/// Annotation: a topology level, by its node label or its name: all members are placed in one
+/// domain of it, or the gang waits.
 pub const TOPOLOGY_REQUIRED: &str = "mss-scheduler.io/topology-required";
 /// Annotation: the topology level of which one domain should hold the gang; if none does it goes to
 /// the next larger one that does, and does not wait.
 pub const TOPOLOGY_PREFERRED: &str = "mss-scheduler.io/topology-preferred";
+/// Annotation: so long, from its creation on, a gang waits for what it prefers.
+pub const TOPOLOGY_PREFERRED_WAIT: &str = "mss-scheduler.io/topology-preferred-wait";
 /// Annotation: members of a slice, a divisor of [`MIN_MEMBER`]; required with [`SLICE_LEVEL`].
+/// Several, the largest first, for slices that are cut again.
 pub const SLICE_SIZE: &str = "mss-scheduler.io/slice-size";
-/// Annotation: the topology level of which one domain holds a whole slice.
+/// Annotation: the topology level of which one domain holds a whole slice; as many as there are
+/// sizes.
 pub const SLICE_LEVEL: &str = "mss-scheduler.io/slice-level";
-/// Annotation: `"true"`: no domain of [`SLICE_LEVEL`] holds two slices, so that the gang spans
+/// Annotation: `"true"`: no domain of a [`SLICE_LEVEL`] holds two slices, so that the gang spans
 /// domains with exactly [`SLICE_SIZE`] members in each.
 pub const SLICES_APART: &str = "mss-scheduler.io/slices-apart";
+/// Annotation: `LEVEL` or `LEVEL=preferred`, as `sameTerm` of LSF's `ParallelJob`: another way to
+/// write [`TOPOLOGY_REQUIRED`] or [`TOPOLOGY_PREFERRED`].
+pub const SAME: &str = "mss-scheduler.io/same";
+/// Annotation: `LEVEL=MEMBERS`, several with commas between, as `spanTerms` of LSF's `ParallelJob`:
+/// another way to write slices that are apart.
+pub const SPAN: &str = "mss-scheduler.io/span";
+/// Annotation: [`TOPOLOGY_REQUIRED`] for the members of a task group.
+pub const TASK_TOPOLOGY_REQUIRED: &str = "mss-scheduler.io/task-topology-required";
+/// Annotation: [`TOPOLOGY_PREFERRED`] for the members of a task group.
+pub const TASK_TOPOLOGY_PREFERRED: &str = "mss-scheduler.io/task-topology-preferred";
+/// Annotation: [`SLICE_SIZE`] for the members of a task group, a divisor of [`TASK_GROUP_MIN`].
+pub const TASK_SLICE_SIZE: &str = "mss-scheduler.io/task-slice-size";
+/// Annotation: [`SLICE_LEVEL`] for the members of a task group.
+pub const TASK_SLICE_LEVEL: &str = "mss-scheduler.io/task-slice-level";
+/// Annotation: [`SLICES_APART`] for the members of a task group.
+pub const TASK_SLICES_APART: &str = "mss-scheduler.io/task-slices-apart";
+/// Annotation: [`SAME`] for the members of a task group.
+pub const TASK_SAME: &str = "mss-scheduler.io/task-same";
+/// Annotation: [`SPAN`] for the members of a task group.
+pub const TASK_SPAN: &str = "mss-scheduler.io/task-span";
 /// Annotation: the rank of the member in its gang; neighbours in rank are placed as neighbours.
 /// Absent: the index that a Job, StatefulSet, training operator or LeaderWorkerSet wrote as label.
 pub const RANK: &str = "mss-scheduler.io/rank";
@@ -69,6 +94,14 @@ pub const GPU_TOPOLOGY: &str = "mss-scheduler.io/gpu-topology";
 /// Annotation, written when the pod is bound and read back: the indexes of the GPUs chosen for it.
 pub const GPU_DEVICES: &str = "mss-scheduler.io/gpu-devices";
 
+/// Annotation of a node: the most pods of this scheduler without a GPU that run there at once.
+pub const CPU_SLOTS: &str = "mss-scheduler.io/cpu-slots";
+/// Annotation of a node: the most pods of this scheduler with GPUs that run there at once.
+pub const GPU_SLOTS: &str = "mss-scheduler.io/gpu-slots";
+
+/// Slots of nodes, which are resources of these names.
+pub const SLOTS: [&str; 2] = [CPU_SLOTS, GPU_SLOTS];
+
 /// Key of a toleration: such pods are placed on nodes in quarantine too.
 pub const QUARANTINE: &str = "mss-scheduler.io/quarantine";
 
@@ -89,12 +122,25 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         TOPOLOGY_PREFERRED,
         "a topology level: in one domain of it if one holds the gang, else in the next larger",
     ),
-    (SLICE_SIZE, "members of a slice of the gang, a divisor of min-member; with slice-level"),
-    (SLICE_LEVEL, "the topology level of which one domain holds a whole slice"),
+    (
+        TOPOLOGY_PREFERRED_WAIT,
+        "a time as `10m`: so long, from its creation on, the gang waits for what it prefers",
+    ),
+    (SLICE_SIZE, "members of a slice of the gang, a divisor of min-member; `32,8`: cut twice"),
+    (SLICE_LEVEL, "the topology level of which one domain holds a whole slice; for each size one"),
     (
         SLICES_APART,
         "`true`: no domain of slice-level holds two slices; so each used has just slice-size",
     ),
+    (SAME, "`LEVEL` or `LEVEL=preferred`: as topology-required, topology-preferred"),
+    (SPAN, "`LEVEL=MEMBERS`: just so many members in each domain that is used: slices apart"),
+    (TASK_TOPOLOGY_REQUIRED, "topology-required for the members of a task group"),
+    (TASK_TOPOLOGY_PREFERRED, "topology-preferred for the members of a task group"),
+    (TASK_SLICE_SIZE, "slice-size for the members of a task group, a divisor of task-group-min"),
+    (TASK_SLICE_LEVEL, "slice-level for the members of a task group"),
+    (TASK_SLICES_APART, "slices-apart for the members of a task group"),
+    (TASK_SAME, "same for the members of a task group"),
+    (TASK_SPAN, "span for the members of a task group"),
     (
         RANK,
         "rank of the member in its gang, so that neighbours are placed near; else its index label",
@@ -120,6 +166,8 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         GPU_TOPOLOGY,
         "on a node: how its GPUs are joined, as `mss-scheduler node-topology` writes it",
     ),
+    (CPU_SLOTS, "on a node: the most pods without a GPU that run there at once; absent: no bound"),
+    (GPU_SLOTS, "on a node: the most pods with GPUs that run there at once; absent: no bound"),
 ];
 
 /// Every annotation this scheduler writes, for documentation.
@@ -149,6 +197,8 @@ pub struct Task {
     pub name: Box<str>,
     /// Members of it that must run together; 0: no minimum of its own.
     pub min: u32,
+    /// What its members ask of the topology, beside what their gang asks.
+    pub topology: Option<Box<TopologyAsk>>,
 }
 
 /// Why a pod is refused. It becomes a condition and an event on that pod alone.
@@ -271,7 +321,7 @@ pub fn parse_task<'a>(
         return Err(malformed(TASK_GROUP, name, NAME_EXPECTED.to_owned()));
     }
     let min = min.map_or(Ok(0), |text| count(TASK_GROUP_MIN, text, (1, members_max)))?;
-    Ok(Some(Task { name: name.into(), min }))
+    Ok(Some(Task { name: name.into(), min, topology: None }))
 }
 
 /// Reads the queue's name from the annotation or, where that is absent, the label.
@@ -441,7 +491,7 @@ mod tests {
             parse_task(find, 100).map_err(|e| e.to_string())
         };
         let gang = (POD_GROUP, "g");
-        let task = |min| Ok(Some(Task { name: "ps".into(), min }));
+        let task = |min| Ok(Some(Task { name: "ps".into(), min, topology: None }));
         assert_eq!(read(&[gang]), Ok(None));
         assert_eq!(read(&[gang, (TASK_GROUP, "ps")]), task(0));
         assert_eq!(read(&[gang, (TASK_GROUP, "ps"), (TASK_GROUP_MIN, "2")]), task(2));

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod contract;
+pub mod duration;
 pub mod fault;
 pub mod gpu_request;
 pub mod gpu_topology;
@@ -30,10 +31,11 @@ pub use pod::{HostPort, Phase, Pod, PodClass, PodKey, Toleration, Uid};
 pub use queue::{Caps, EvictionBudget, QueueSpec, RunLimit};
 pub use selector::{NodeSelectorTerm, Operator, Requirement};
 pub use time::{Timestamp, WallTime};
-pub use topology::{SliceAsk, TopologyAsk};
+pub use topology::{Level, SliceAsk, TopologyAsk};
 pub use windows::Windows;
 
-/// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries.
+/// Requests or capacities by resource name, sorted by name, no duplicates, no zero entries but for
+/// slots of nodes.
 ///
 /// Units: milli-CPU for `cpu`, bytes for `memory`, `ephemeral-storage` and `hugepages-*`, whole
 /// devices for extended resources.

@@ -1,7 +1,11 @@
 //! A node, as far as placing pods on it is concerned.
 
+use super::contract::{self, ContractError, SLOTS};
 use super::{GpuTopology, ResourceList};
 use std::sync::Arc;
+
+/// Most slots of a node: more than any kubelet runs pods.
+const SLOTS_MAX: u32 = 100_000;
 
 /// A node as the API server shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,12 +18,29 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// `spec.unschedulable`: cordoned.
     pub unschedulable: bool,
-    /// `status.allocatable`, including `pods`.
+    /// `status.allocatable`, including `pods`, and the slots that the node is given.
     pub allocatable: ResourceList,
     /// How its GPUs are joined, if that is known.
     pub gpus: Option<Arc<GpuTopology>>,
     /// Why what it says of that is not believed.
     pub gpus_refused: Option<Box<str>>,
+    /// Why what it says of its slots is not believed.
+    pub slots_refused: Option<Box<str>>,
+}
+
+/// Reads the slots of a node, which are resources of these names: each pod of this scheduler takes
+/// one.
+///
+/// # Errors
+/// If an annotation is no whole number; then neither counts.
+pub fn parse_slots<'a>(
+    annotation: impl Fn(&str) -> Option<&'a str>,
+) -> Result<ResourceList, ContractError> {
+    let slots = SLOTS.into_iter().filter_map(|key| {
+        let count = contract::count(key, annotation(key)?, (0, SLOTS_MAX));
+        Some(count.map(|count| (key.into(), i64::from(count))))
+    });
+    slots.collect()
 }
 
 impl Node {

@@ -16,4 +16,4 @@ pub use room::{
     Candidate, Claim, Paper, Rank, RoomAnswer, RoomPlan, Single, Singles, TaskSpares, make_room,
     needed_of,
 };
-pub use tree::{Rules, Slices, Wanted, place_in_tree};
+pub use tree::{Part, Rules, Slices, Wanted, place_in_tree};

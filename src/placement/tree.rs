@@ -2,9 +2,11 @@
 //!
 //! For members of one class how many fit in a domain is known exactly, so the domain that is chosen
 //! is the one that a scan of all would choose. For several classes domains are tried in that order
-//! until one holds them all.
+//! until one holds them all. Task groups that ask for places of their own are placed within the
+//! domain of their gang.
 
 mod fill;
+mod several;
 mod slices;
 #[cfg(test)]
 mod tests;
@@ -13,8 +15,7 @@ use super::Rankings;
 use super::fits::Fits;
 use super::gate::Gate;
 use super::place::{Demand, Failure, place_group};
-use super::room::needed_of;
-use crate::cluster::{Assignment, Cluster, DomainId, NodeIndex, Statement};
+use crate::cluster::{Assignment, Cluster, DomainId, NodeIndex, PodIndex, Statement};
 use crate::framework::{Diagnosis, Profile, Reason};
 use fill::{Counts, Place};
 use std::sync::Arc;
@@ -30,13 +31,43 @@ pub struct Wanted {
     pub required: Option<u8>,
     /// No smaller domain than one of this depth is looked for.
     pub preferred: Option<u8>,
-    /// It is cut into slices.
-    pub slices: Option<Slices>,
+    /// It is cut into slices, those of the first into those of the second, and so on.
+    pub slices: Vec<Slices>,
     /// Nodes of members that were placed before, one entry each.
     pub settled: Vec<NodeIndex>,
+    /// Task groups that ask for places of their own; empty where the gang is cut into slices.
+    pub parts: Vec<Part>,
 }
 
-/// Parts of a gang, each of which is in one domain.
+/// A task group with what it asks beside its gang.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its name.
+    pub name: Box<str>,
+    /// What it asks.
+    pub wanted: Wanted,
+    /// Its members that wait, ascending.
+    pub pods: Vec<PodIndex>,
+}
+
+impl Part {
+    /// Whether it may have to wait for what it asks.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        !self.wanted.is_free()
+    }
+}
+
+impl Wanted {
+    /// Whether nothing but the nodes decides whether it fits.
+    fn is_free(&self) -> bool {
+        self.required.is_none()
+            && self.slices.is_empty()
+            && self.parts.iter().all(|part| part.wanted.is_free())
+    }
+}
+
+/// Slices of a gang, each of which is in one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slices {
     /// Members of a slice.
@@ -84,8 +115,8 @@ pub fn place_in_tree(
     };
     let mut work = Work { cluster: &mut *cluster, rankings: &mut *rankings, profile, wanted };
     let found = match demands {
-        [demand] => work.place_one(demand, bounds, &mut rules.gate),
-        _ if wanted.slices.is_some() => {
+        [demand] if wanted.parts.is_empty() => work.place_one(demand, bounds, &mut rules.gate),
+        _ if !wanted.slices.is_empty() => {
             return Err(failure(0, "members of a gang that is cut into slices differ".to_owned()));
         }
         _ => work.place_several(demands, bounds, &mut rules.gate),
@@ -94,17 +125,33 @@ pub fn place_in_tree(
         Ok(statement) => return Ok(statement),
         Err(short) => short,
     };
-    if wanted.required.is_none() && wanted.slices.is_none() {
+    if wanted.is_free() {
         return place_group(cluster, rankings, profile, demands, bounds, rules.gate);
     }
-    let level = cluster.domains().level(short.depth);
-    let what = if wanted.slices.is_none() { "domain" } else { "set of domains" };
-    let message = format!(
-        "no {what} of level {level} holds the gang: the best has room for {} of the {} members \
-         needed.",
-        short.placeable, bounds.0
-    );
+    let part = work.short_part(demands, bounds.0);
+    let message = match part {
+        Some((part, short, needed)) => {
+            let whose = format!("task group {}", part.name);
+            short.sentence(work.cluster, &part.wanted, &whose, needed)
+        }
+        None => short.sentence(work.cluster, wanted, "the gang", bounds.0),
+    };
     Err(failure(short.placeable, message))
+}
+
+impl Short {
+    fn sentence(&self, cluster: &Cluster, wanted: &Wanted, whose: &str, needed: u32) -> String {
+        let level = cluster.domains().level(self.depth);
+        let what = match (wanted.slices.is_empty(), self.depth) {
+            (true, 0) => "no set of domains, as task groups ask for them,".to_owned(),
+            (true, _) => format!("no domain of level {level}"),
+            (false, _) => format!("no set of domains of level {level}"),
+        };
+        let Self { placeable, .. } = self;
+        format!(
+            "{what} holds {whose}: the best has room for {placeable} of the {needed} members needed."
+        )
+    }
 }
 
 fn failure(placeable: u32, message: String) -> Failure {
@@ -136,7 +183,8 @@ impl Work<'_> {
         loop {
             let (fits, keys) = self.rankings.fits(self.cluster, self.profile, demand.class);
             let counts = counts(self.cluster, closed.as_ref().unwrap_or(fits), keys);
-            let plan = planned(&counts, self.wanted, bounds)?;
+            let root = Place::Domain(DomainId::ROOT);
+            let plan = planned(&counts, self.wanted, root, bounds)?;
             let mut statement = Statement::default();
             let Err((node, admitted)) = self.assume(demand, &plan, gate, &mut statement) else {
                 return Ok(statement);
@@ -181,92 +229,6 @@ impl Work<'_> {
         }
         Ok(())
     }
-
-    /// Members of several classes: all that may be placed, else those that must.
-    fn place_several(
-        &mut self,
-        demands: &[Demand],
-        (needed, most): (u32, u32),
-        gate: &mut Option<&mut dyn Gate>,
-    ) -> Result<Statement, Short> {
-        let depth = self.wanted.required.unwrap_or(0);
-        let mut short = Short { depth, placeable: 0 };
-        let totals = [most, needed.max(1)];
-        let totals = if most > needed { &totals[..] } else { &totals[1..] };
-        let mut tries = 0;
-        for total in totals {
-            let parts = needed_of(self.cluster, demands, *total);
-            for at in self.candidates(&parts) {
-                tries += 1;
-                let reversed: Vec<Demand> = parts.iter().rev().cloned().collect();
-                for order in [&parts, &reversed] {
-                    match self.place_at(at, order, gate) {
-                        Ok(statement) => return Ok(statement),
-                        Err(placed) => short.placeable = short.placeable.max(placed),
-                    }
-                }
-                if tries == TRIES_MAX {
-                    return Err(short);
-                }
-            }
-        }
-        Err(short)
-    }
-
-    /// Places that hold the members of each class taken alone, in the order in which they are
-    /// tried.
-    fn candidates(&mut self, parts: &[Demand]) -> Vec<Place> {
-        let Some(first) = parts.first() else { return Vec::new() };
-        let (fits, keys) = self.rankings.fits(self.cluster, self.profile, first.class);
-        let of_first = counts(self.cluster, fits, keys);
-        let (outer, inner) = depths(&of_first, self.wanted);
-        let mut found = match start(&of_first, self.wanted) {
-            None => return Vec::new(),
-            Some(at) if self.wanted.settled.is_empty() => within(&of_first, at, (outer, inner)),
-            Some(at) => chain(&of_first, at, self.wanted, 1),
-        };
-        found.retain(|place| of_first.count(*place) as usize >= first.pods.len());
-        if self.wanted.settled.is_empty() {
-            found.sort_by(|a, b| {
-                let deeper = of_first.depth(*b).cmp(&of_first.depth(*a));
-                deeper.then_with(|| of_first.is_tighter(*a, *b))
-            });
-        } else {
-            found.reverse();
-        }
-        for part in &parts[1..] {
-            let (fits, keys) = self.rankings.fits(self.cluster, self.profile, part.class);
-            let counts = counts(self.cluster, fits, keys);
-            found.retain(|place| counts.count(*place) as usize >= part.pods.len());
-        }
-        found
-    }
-
-    /// All members within one place, or how many fitted.
-    fn place_at(
-        &mut self,
-        at: Place,
-        parts: &[Demand],
-        gate: &mut Option<&mut dyn Gate>,
-    ) -> Result<Statement, u32> {
-        let mut statement = Statement::default();
-        for part in parts {
-            let (fits, keys) = self.rankings.fits(self.cluster, self.profile, part.class);
-            let counts = counts(self.cluster, fits, keys);
-            let count = u32::try_from(part.pods.len()).expect("groups are bounded");
-            let mut out = Vec::new();
-            let fits = counts.count(at) >= count;
-            if fits {
-                counts.fill(at, count, &mut out);
-            }
-            if !fits || self.assume(part, &nodes(out), gate, &mut statement).is_err() {
-                let placed = u32::try_from(statement.len()).expect("groups are bounded");
-                statement.rollback(self.cluster, Statement::default().checkpoint());
-                return Err(placed);
-            }
-        }
-        Ok(statement)
-    }
 }
 
 fn counts<'a>(cluster: &'a Cluster, fits: &'a Fits, keys: &'a [u64]) -> Counts<'a> {
@@ -286,18 +248,24 @@ fn depths(counts: &Counts<'_>, wanted: &Wanted) -> (u8, u8) {
     (outer, wanted.preferred.map_or(counts.domains.host_depth(), |depth| depth.max(outer)))
 }
 
-/// The domain within which the gang is placed: the root, or that of its members if a level is
-/// required. `None`: they are in none of that level.
-fn start(counts: &Counts<'_>, wanted: &Wanted) -> Option<Place> {
-    let root = Place::Domain(DomainId::ROOT);
-    let Some(required) = wanted.required.filter(|_| !wanted.settled.is_empty()) else {
-        return Some(root);
-    };
-    let mut at = root;
+/// The part of a place within which the gang is placed: all of it, or the domain of its members if
+/// a level is required. `None`: they, or the place, are in none of that level.
+fn start(counts: &Counts<'_>, wanted: &Wanted, within: Place) -> Option<Place> {
+    let Some(required) = wanted.required else { return Some(within) };
+    if wanted.settled.is_empty() {
+        let mut at = within;
+        while counts.depth(at) > required {
+            at = Place::Domain(counts.parent(at)?);
+        }
+        return (counts.depth(within) <= required || counts.depth(at) == required)
+            .then_some(within);
+    }
+    let mut at = Place::Domain(DomainId::ROOT);
     while counts.depth(at) < required {
         at = most_settled(counts, at, wanted)?;
     }
-    (counts.depth(at) == required).then_some(at)
+    let inner = if counts.is_in(at, within) { at } else { within };
+    (counts.depth(at) == required && counts.is_in(inner, at)).then_some(inner)
 }
 
 /// Where most of the settled members are, of what is right below a place.
@@ -360,25 +328,28 @@ fn nodes(places: Vec<(Place, u32)>) -> Plan {
     places.into_iter().filter_map(node).collect()
 }
 
-/// Where as many as fit go, of `most` and at least `needed`.
+/// Where as many as fit go within a place, of `most` and at least `needed`.
 fn planned(
     counts: &Counts<'_>,
     wanted: &Wanted,
+    within: Place,
     (needed, most): (u32, u32),
 ) -> Result<Plan, Short> {
     let (outer, inner) = depths(counts, wanted);
     let short = |placeable| Short { depth: outer, placeable };
-    let from = start(counts, wanted).ok_or(short(0))?;
-    if let Some(slices) = wanted.slices {
-        return slices::planned(counts, wanted, slices, from, (needed, most));
+    let from = start(counts, wanted, within).ok_or(short(0))?;
+    if !wanted.slices.is_empty() {
+        return slices::planned(counts, wanted, from, (needed, most));
     }
-    let holds =
-        if wanted.settled.is_empty() { counts.most_at(from, outer) } else { counts.count(from) };
+    let from_depth = counts.depth(from);
+    let (outer, inner) = (outer.max(from_depth), inner.max(from_depth));
+    let is_new = wanted.settled.is_empty();
+    let holds = if is_new { counts.most_at(from, outer) } else { counts.count(from) };
     let count = most.min(holds);
     if count < needed {
         return Err(short(holds));
     }
-    let at = if wanted.settled.is_empty() {
+    let at = if is_new {
         counts.smallest(&[from], count, (outer, inner))
     } else {
         chain(counts, from, wanted, count).pop()

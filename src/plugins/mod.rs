@@ -1,5 +1,7 @@
 //! One file per plugin, under upstream's name where upstream has it; this file is the registry.
 
+mod architecture_preference;
+mod dedicated_nodes;
 mod gang_gate;
 mod gpu_packing;
 mod gpu_request;
@@ -14,6 +16,8 @@ mod priority_sort;
 mod scheduling_gates;
 mod taint_toleration;
 
+pub use architecture_preference::ArchitecturePreference;
+pub use dedicated_nodes::DedicatedNodes;
 pub use gpu_packing::GpuPacking;
 pub use node_resources_balanced::NodeResourcesBalancedAllocation;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy, ShapePoint};
@@ -26,18 +30,22 @@ pub const FILTERS: &[&str] = &[
     "NodeQuarantine",
     "NodeName",
     "TaintToleration",
+    "DedicatedNodes",
     "NodeAffinity",
+    "ArchitecturePreference",
     "GpuRequest",
     "NodePorts",
     "NodeResourcesFit",
 ];
 
 /// Names of the scores with their default weights: upstream's, and packing of GPUs on top of them.
+/// The most preferred architecture outbids fit and balance together.
 pub const SCORES: &[(&str, i64)] = &[
     ("NodeResourcesFit", 1),
     ("NodeResourcesBalancedAllocation", 1),
     ("NodeAffinity", 2),
     ("TaintToleration", 3),
+    ("ArchitecturePreference", 3),
     ("GpuPacking", 5),
 ];
 
@@ -51,17 +59,23 @@ pub struct Arguments {
     pub fit: NodeResourcesFit,
     /// Which resources should be used evenly.
     pub balanced: NodeResourcesBalancedAllocation,
+    /// Which architectures are used, and which rather.
+    pub architectures: ArchitecturePreference,
+    /// Which nodes are for pods that ask for them.
+    pub dedicated: DedicatedNodes,
 }
 
 /// The filter of a name.
 #[must_use]
-pub fn filter(name: &str) -> Option<Box<dyn Filter>> {
+pub fn filter(name: &str, arguments: &Arguments) -> Option<Box<dyn Filter>> {
     Some(match name {
         "NodeUnschedulable" => Box::new(node_unschedulable::NodeUnschedulable),
         "NodeQuarantine" => Box::new(node_quarantine::NodeQuarantine),
         "NodeName" => Box::new(node_name::NodeName),
         "TaintToleration" => Box::new(taint_toleration::TaintToleration),
+        "DedicatedNodes" => Box::new(arguments.dedicated.clone()),
         "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
+        "ArchitecturePreference" => Box::new(arguments.architectures.clone()),
         "GpuRequest" => Box::new(gpu_request::GpuRequest),
         "NodePorts" => Box::new(node_ports::NodePorts),
         "NodeResourcesFit" => Box::new(NodeResourcesFit::default()),
@@ -77,6 +91,7 @@ pub fn score(name: &str, arguments: &Arguments) -> Option<Box<dyn Score>> {
         "NodeResourcesBalancedAllocation" => Box::new(arguments.balanced.clone()),
         "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
         "TaintToleration" => Box::new(taint_toleration::TaintToleration),
+        "ArchitecturePreference" => Box::new(arguments.architectures.clone()),
         "GpuPacking" => Box::new(GpuPacking),
         _ => return None,
     })
@@ -92,13 +107,13 @@ pub fn profile<'a>(
 ) -> Profile {
     let pre_enqueue: Vec<Box<dyn PreEnqueue>> =
         vec![Box::new(scheduling_gates::SchedulingGates), Box::new(gang_gate::GangGate)];
-    let scores = scores.into_iter();
+    let (filters, scores) = (filters.into_iter(), scores.into_iter());
     Profile::new(
         scheduler_name,
         Plugins {
             queue_sort: Box::new(priority_sort::PrioritySort),
             pre_enqueue,
-            filters: filters.into_iter().filter_map(filter).collect(),
+            filters: filters.filter_map(|name| filter(name, arguments)).collect(),
             scores: scores.filter_map(|(name, w)| Some((score(name, arguments)?, w))).collect(),
         },
     )

@@ -59,6 +59,8 @@ pub struct TaskGroup {
     pub settled: u32,
     /// Members of it to be placed.
     pub waiting: u32,
+    /// What it asks of the topology beside its gang.
+    pub topology: Option<Box<TopologyAsk>>,
 }
 
 impl TaskGroup {
@@ -184,6 +186,12 @@ impl PodGroup {
     pub fn is_whole(&self) -> bool {
         let tasks = self.tasks.iter().all(|task| task.needed() == 0);
         tasks && self.counts.settled() >= self.min_member
+    }
+
+    /// Whether it, or a part of it, asks anything of the topology.
+    #[must_use]
+    pub fn asks_topology(&self) -> bool {
+        self.topology.is_some() || self.tasks.iter().any(|task| task.topology.is_some())
     }
 
     /// The place of a part among its parts.

@@ -101,7 +101,8 @@ pub async fn run_on(
         events.clone(),
         observations,
     );
-    let watches = tokio::spawn(watches);
+    let levels = watch_levels(&configuration, connection.watches.clone(), events.clone());
+    let watches = tokio::spawn(async { tokio::join!(watches, levels) });
     let scheduler = core::scheduler(&configuration);
     let engine = Engine::new(scheduler, clock, calls, metrics.clone(), health.clone());
     let mut engine = tokio::spawn(engine.run(inbox));
@@ -161,6 +162,20 @@ async fn watch_cluster(
         }
     };
     tokio::join!(watch::run_but_queues(client.clone(), converter, events, observer), ignored);
+}
+
+/// Watches the levels that Topology objects name, if they are to be added.
+fn watch_levels(
+    configuration: &Configuration,
+    client: kube::Client,
+    events: mpsc::Sender<Event>,
+) -> impl Future<Output = ()> + use<> {
+    let known = configuration.topology.from_objects.then(|| core::topology_levels(configuration));
+    async move {
+        if let Some(known) = known {
+            watch::levels::run(client, known, events).await;
+        }
+    }
 }
 
 /// Becomes the leader, tells the engine, and returns when the lease is lost.

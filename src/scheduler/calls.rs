@@ -132,6 +132,8 @@ pub enum NodeNews {
     QuarantineEnded,
     /// What it says of its GPUs cannot be read.
     GpuTopologyRefused,
+    /// What it says of its slots cannot be read.
+    SlotsRefused,
 }
 
 /// What is said of pods that are not scheduled.

@@ -132,7 +132,7 @@ impl Scheduler {
         // how long it runs, and what is kept for it, decide where it may run
         let alone = !self.drains.is_empty() && self.run_limit(index).is_some()
             || self.is_drained_for(index)
-            || group.topology.is_some();
+            || group.asks_topology();
         match group.leaf {
             Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
                 Likeness::Alike(leaf, group.counts.waiting)
@@ -202,6 +202,7 @@ impl Scheduler {
                 attempt.result = AttemptResult::Unschedulable(failure.diagnosis.main_reason);
                 self.queue.move_to(index, group, Home::Unschedulable);
                 self.wait_for(index, &demands, kind, false);
+                self.wake_to_give_in(index);
                 self.tell_unschedulable(index, &failure);
             }
         }

@@ -7,6 +7,7 @@ use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{ContractError, DeviceSet, Node, Phase, Pod, Timestamp, Uid};
 use crate::queue::GroupName;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 impl Scheduler {
@@ -63,7 +64,7 @@ impl Scheduler {
     pub(super) fn node_applied(&mut self, node: Node) {
         self.nodes_listed.insert(node.name.clone());
         let name = node.name.clone();
-        let refused = node.gpus_refused.clone().filter(|why| !self.knows_refusal(&name, why));
+        let refused = self.refused_anew(&node);
         let retyped = self.cluster.changes_offer(&node);
         match self.cluster.apply_node(node) {
             NodeApplied::Unchanged => return,
@@ -79,17 +80,21 @@ impl Scheduler {
         self.capacity_changed = true;
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
-            if let Some(why) = refused {
-                self.tell_node(index, NodeNews::GpuTopologyRefused, &why);
+            for (news, why) in refused {
+                self.tell_node(index, news, &why);
             }
         }
     }
 
-    /// Whether it was told before that the node's word on its GPUs is refused.
-    fn knows_refusal(&self, name: &str, why: &str) -> bool {
-        let known =
-            self.cluster.find_node(name).and_then(|index| self.cluster.node(index).node.as_ref());
-        known.is_some_and(|node| node.gpus_refused.as_deref() == Some(why))
+    /// What a node says of itself and is not believed, unless that was told before.
+    fn refused_anew(&self, node: &Node) -> SmallVec<[(NodeNews, Box<str>); 1]> {
+        let known = self.cluster.find_node(&node.name);
+        let known = known.and_then(|index| self.cluster.node(index).node.as_ref());
+        let told = known.map(refused).unwrap_or_default();
+        let words = [NodeNews::GpuTopologyRefused, NodeNews::SlotsRefused];
+        let words = words.into_iter().zip(refused(node).into_iter().zip(told));
+        let anew = words.filter(|(_, (why, told))| why != told);
+        anew.filter_map(|(news, (why, _))| Some((news, why?.into()))).collect()
     }
 
     /// Charges the pods on a node for what it offers now.
@@ -457,4 +462,9 @@ fn fold(uid: Uid) -> u64 {
     #[allow(clippy::cast_possible_truncation)] // folding is the point
     let folded = (uid.0 ^ (uid.0 >> 64)) as u64;
     folded.max(1)
+}
+
+/// Why what a node says of its GPUs, and of its slots, is not believed.
+fn refused(node: &Node) -> [Option<&str>; 2] {
+    [node.gpus_refused.as_deref(), node.slots_refused.as_deref()]
 }

@@ -52,7 +52,7 @@ use crate::cluster::{ClassId, Cluster, KNOWN_LEVELS, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
-use crate::model::{Budget, EvictionBudget, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
+use crate::model::{Budget, EvictionBudget, Level, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{GroupIndex, GroupTable, Likeness, Queue};
 use awaited::Awaited;
@@ -154,6 +154,8 @@ pub enum Event {
         /// What is wrong with it.
         why: Box<str>,
     },
+    /// The levels of the topology are these from now on, the outermost first.
+    LevelsFound(Vec<Level>),
     /// Usage that was kept on a queue's object. Counts until the first tree is in force.
     UsageRemembered(Box<Remembered>),
 }
@@ -235,8 +237,8 @@ pub struct Options {
     pub lsf: LsfOptions,
     /// The order of the queues at the top of the tree.
     pub root_order: Ordering,
-    /// Node labels that make the levels of the topology, the outermost first.
-    pub topology_levels: Vec<Box<str>>,
+    /// The levels of the topology, the outermost first.
+    pub topology_levels: Vec<Level>,
     /// Members tried per cycle, so that calls leave and events are heard in between.
     pub members_per_cycle: usize,
 }
@@ -479,6 +481,7 @@ impl Scheduler {
             Event::QueueRefused { name, generation, why } => {
                 self.queue_refused(name, generation, why);
             }
+            Event::LevelsFound(levels) => self.levels_found(levels),
             Event::UsageRemembered(remembered) => self.usage_remembered(*remembered),
         }
     }

@@ -119,7 +119,7 @@ impl Scheduler {
         let members = group.members.iter().map(|member| self.pods.get(*member));
         let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
         let class = classes.next()?;
-        let is_one = group.topology.is_none() && classes.all(|other| other == class);
+        let is_one = !group.asks_topology() && classes.all(|other| other == class);
         let limits = [group.non_preemptible, group.never_preempts];
         is_one.then_some((class, group.needed(), group.priority, limits))
     }
@@ -165,7 +165,7 @@ impl Scheduler {
         let spared = self.spared_by_pairs(index, leaf, &extra);
         let rights = Rights { leaf, priority, own_only, spared };
         let demands = self.demands(index);
-        let is_free = self.groups.get(index).topology.is_none();
+        let is_free = !self.groups.get(index).asks_topology();
         if is_free && let Some(found) = self.find_singles(index, &rights, &demands) {
             return self.put_in_force(index, found);
         }

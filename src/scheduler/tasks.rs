@@ -24,8 +24,8 @@ impl Tasks {
         let Some(said) = pod.task.as_deref() else { return };
         let known = self.found.iter().position(|task| task.name == said.name);
         let place = known.unwrap_or_else(|| {
-            let (name, min) = (said.name.clone(), said.min);
-            self.found.push(TaskGroup { name, min, settled: 0, waiting: 0 });
+            let (name, min, topology) = (said.name.clone(), said.min, said.topology.clone());
+            self.found.push(TaskGroup { name, min, settled: 0, waiting: 0, topology });
             self.found.len() - 1
         });
         let task = &mut self.found[place];
@@ -34,6 +34,11 @@ impl Tasks {
         if task.min != said.min && self.conflict.is_none() {
             let (name, one, other) = (&said.name, task.min, said.min);
             self.conflict = Some(format!("task-group-min of {name} is {one} and {other}"));
+        }
+        if task.topology != said.topology && self.conflict.is_none() {
+            let name = &said.name;
+            self.conflict =
+                Some(format!("in task group {name} they ask different things of the topology"));
         }
     }
 

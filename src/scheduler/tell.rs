@@ -24,6 +24,7 @@ impl Scheduler {
     pub(super) fn tell_unschedulable(&mut self, index: GroupIndex, failure: &Failure) {
         let group = self.groups.get(index);
         let kept = if self.is_drained_for(index) { " Room is kept free for it." } else { "" };
+        let insists = self.insists(index).unwrap_or_default();
         let message: Arc<str> = match &group.name {
             None => format!("{}{kept}", failure.diagnosis.message).into(),
             Some(known) => {
@@ -33,7 +34,8 @@ impl Scheduler {
                     min_member: group.min_member,
                 };
                 let why = &failure.diagnosis.message;
-                format!("{why} {}{}{kept}", progress.sentence(&known.name), lacking(group)).into()
+                let progress = progress.sentence(&known.name);
+                format!("{why}{insists} {progress}{}{kept}", lacking(group)).into()
             }
         };
         self.tell_waiting(index, ConditionReason::Unschedulable, &message);

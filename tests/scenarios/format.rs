@@ -52,6 +52,8 @@ pub(crate) struct Step {
     pub(crate) queues: Vec<QueueEntry>,
     #[serde(default)]
     pub(crate) queues_gone: Vec<String>,
+    /// The levels of the topology are others.
+    pub(crate) levels: Option<Vec<String>>,
     /// Nodes come, or are modified.
     #[serde(default)]
     pub(crate) nodes: Vec<NodeSpec>,
@@ -150,6 +152,10 @@ pub(crate) struct OptionsSpec {
     /// The order of the queues at the top.
     pub(crate) root_order: Option<OrderSpec>,
     pub(crate) topology_levels: Option<Vec<String>>,
+    /// Preferences by architecture; absent: those of the default configuration.
+    pub(crate) architectures: Option<BTreeMap<String, u8>>,
+    /// The key of the label that dedicated nodes have.
+    pub(crate) dedicated: Option<String>,
     /// Parameters of LSF's order, by their names there; 0 and 1 for N and Y.
     #[serde(default)]
     pub(crate) lsf: BTreeMap<String, f64>,
@@ -249,6 +255,9 @@ pub(crate) struct NodeSpec {
     pub(crate) cordoned: bool,
     /// The annotation, as it is written on the node.
     pub(crate) gpu_topology: Option<String>,
+    /// Annotations too.
+    pub(crate) cpu_slots: Option<String>,
+    pub(crate) gpu_slots: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -283,6 +292,9 @@ pub(crate) struct PodSpec {
     pub(crate) slice_size: Option<String>,
     pub(crate) slice_level: Option<String>,
     pub(crate) slices_apart: Option<String>,
+    /// All other annotations, by what follows the prefix.
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
     /// The first pod has this rank, and those after it the next.
     pub(crate) rank: Option<u32>,
     pub(crate) preemptible: Option<String>,

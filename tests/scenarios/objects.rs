@@ -6,20 +6,22 @@ use crate::format::{
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
-    MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, SLICE_LEVEL, SLICE_SIZE, SLICES_APART, TASK_GROUP,
-    TASK_GROUP_MIN, TOPOLOGY_PREFERRED, TOPOLOGY_REQUIRED, parse_group, parse_header,
+    CPU_SLOTS, MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, SLICE_LEVEL, SLICE_SIZE, SLICES_APART,
+    TASK_GROUP, TASK_GROUP_MIN, TOPOLOGY_PREFERRED, TOPOLOGY_REQUIRED, parse_group, parse_header,
     parse_non_preemptible, parse_queue, parse_reclaim_rank, parse_task,
 };
 use mss_scheduler::model::gpu_topology::of_node;
+use mss_scheduler::model::node::parse_slots;
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
 use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
-use mss_scheduler::model::topology::parse_topology;
+use mss_scheduler::model::topology::{parse_task_topology, parse_topology};
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
     Budget, Caps, DeviceSet, EvictionBudget, GpuNeeds, Labels, Node, NodeSelectorTerm, Operator,
     Phase, Pod, PodClass, PodKey, QueueSpec, Requirement, ResourceList, RunLimit, Taint,
-    TaintEffect, Toleration, Uid, WallTime, Windows, gpu_request, quantity,
+    TaintEffect, Task, Toleration, Uid, WallTime, Windows, gpu_request, quantity,
 };
+use mss_scheduler::plugins::Arguments;
 use mss_scheduler::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,6 +89,16 @@ pub(crate) fn options(spec: &OptionsSpec) -> Options {
         lsf: lsf(&spec.lsf),
         ..default
     }
+}
+
+pub(crate) fn arguments(spec: &OptionsSpec) -> Arguments {
+    let mut arguments = Arguments::default();
+    if let Some(preferences) = &spec.architectures {
+        let said = preferences.iter().map(|(name, number)| (name.as_str().into(), *number));
+        arguments.architectures.preferences = said.collect();
+    }
+    arguments.dedicated.label_key = spec.dedicated.as_deref().map(Into::into);
+    arguments
 }
 
 fn windows(entry: &QueueEntry) -> Option<Box<Windows>> {
@@ -233,14 +245,22 @@ pub(crate) fn nodes(spec: &NodeSpec) -> Vec<Node> {
         Ok(gpus) => (gpus.map(Arc::new), None),
         Err(error) => (None, Some(error.to_string().into())),
     };
+    let (slots, slots_refused) = match parse_slots(|key| match key {
+        CPU_SLOTS => spec.cpu_slots.as_deref(),
+        _ => spec.gpu_slots.as_deref(),
+    }) {
+        Ok(slots) => (slots, None),
+        Err(error) => (Vec::new(), Some(error.to_string().into())),
+    };
     let node = |name: String| Node {
         name: name.into(),
         labels: labels.clone(),
         taints: spec.taints.iter().map(taint).collect(),
         unschedulable: spec.cordoned,
-        allocatable: amounts(&allocatable),
+        allocatable: amounts(&allocatable).into_iter().chain(slots.clone()).collect(),
         gpus: gpus.clone(),
         gpus_refused: gpus_refused.clone(),
+        slots_refused: slots_refused.clone(),
     };
     numbered(&spec.name, spec.count).into_iter().map(node).collect()
 }
@@ -283,7 +303,6 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
     }
 }
 
-/// The pods of an entry; `now` is the wall time, uids are given out in order.
 pub(crate) fn budget(spec: &BudgetSpec) -> Budget {
     let requirement = |(key, value): (&String, &String)| Requirement {
         key: key.as_str().into(),
@@ -298,11 +317,9 @@ pub(crate) fn budget(spec: &BudgetSpec) -> Budget {
     }
 }
 
-pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Vec<Pod> {
-    let scheduler = spec.scheduler.as_deref().unwrap_or("mss-scheduler");
-    let profile = (scheduler == "mss-scheduler").then_some(0);
-    let ago = |time: &Option<String>| time.as_deref().map(|time| WallTime(now - millis(time)));
-    let annotation = |key: &str| match key {
+/// The value of an annotation, as it is written on the pod.
+fn annotation<'a>(spec: &'a PodSpec, key: &str) -> Option<&'a str> {
+    match key {
         POD_GROUP => spec.group.as_deref(),
         MIN_MEMBER => spec.min_member.as_deref(),
         MAX_MEMBER => spec.max_member.as_deref(),
@@ -314,8 +331,19 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         SLICE_SIZE => spec.slice_size.as_deref(),
         SLICE_LEVEL => spec.slice_level.as_deref(),
         SLICES_APART => spec.slices_apart.as_deref(),
-        _ => None,
-    };
+        _ => {
+            let (_, name) = key.split_once('/').expect("annotations have a prefix");
+            spec.annotations.get(name).map(String::as_str)
+        }
+    }
+}
+
+/// The pods of an entry; `now` is the wall time, uids are given out in order.
+pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Vec<Pod> {
+    let scheduler = spec.scheduler.as_deref().unwrap_or("mss-scheduler");
+    let profile = (scheduler == "mss-scheduler").then_some(0);
+    let ago = |time: &Option<String>| time.as_deref().map(|time| WallTime(now - millis(time)));
+    let annotation = |key: &str| annotation(spec, key);
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
     let asked = spec.gpu_request.as_deref();
     let refused = asked.and_then(|text| gpu_request::parse(text, &amounts(&spec.requests)).err());
@@ -328,6 +356,9 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
     let queue = queue.unwrap_or_else(|error| panic!("{error}"));
     let header = parse_header(annotation).unwrap_or_else(|error| panic!("{error}"));
     let task = parse_task(annotation, MIN_MEMBER_MAX).unwrap_or_else(|error| panic!("{error}"));
+    let of_task = parse_task_topology(annotation, task.as_ref(), topology.as_deref())
+        .unwrap_or_else(|error| panic!("{error}"));
+    let task = task.map(|task| Task { topology: of_task, ..task });
     let mut pod = |name: String| Pod {
         key: PodKey {
             namespace: spec.namespace.as_deref().unwrap_or("default").into(),

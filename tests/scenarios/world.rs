@@ -9,7 +9,7 @@ use crate::objects;
 use crate::victims::Victims;
 use mss_scheduler::model::pod::digest;
 use mss_scheduler::model::{Budget, Node, Phase, Pod, QueueSpec, Timestamp, Uid, WallTime};
-use mss_scheduler::plugins::default_profile;
+use mss_scheduler::plugins::{Arguments, FILTERS, SCORES, profile};
 use mss_scheduler::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, Kind, Leadership, Options,
     PodRef, Scheduler, Telling,
@@ -61,6 +61,7 @@ pub(crate) struct World {
     pub(crate) victims: Victims,
     pub(crate) answers: BTreeMap<String, Answer>,
     options: Options,
+    arguments: Arguments,
     /// whether evicted pods come again
     recreate: bool,
     evicted: BTreeSet<Uid>,
@@ -83,8 +84,9 @@ fn reference(pod: &Pod) -> PodRef {
     PodRef { key: pod.key.clone(), uid: pod.uid }
 }
 
-fn scheduler(options: &Options) -> Scheduler {
-    Scheduler::new(options.clone(), vec![default_profile("mss-scheduler")])
+fn scheduler(options: &Options, arguments: &Arguments) -> Scheduler {
+    let (filters, scores) = (FILTERS.iter().copied(), SCORES.iter().copied());
+    Scheduler::new(options.clone(), vec![profile("mss-scheduler", filters, scores, arguments)])
 }
 
 fn clock(text: &str) -> i64 {
@@ -99,9 +101,10 @@ fn refused() -> BindOutcome {
 impl World {
     pub(crate) fn new(scenario: &crate::format::Scenario) -> Self {
         let options = objects::options(&scenario.options);
+        let arguments = objects::arguments(&scenario.options);
         let mut world = World {
             now: scenario.clock.as_deref().map_or(1_000_000_000, clock),
-            scheduler: scheduler(&options),
+            scheduler: scheduler(&options, &arguments),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
             held: Vec::new(),
@@ -110,6 +113,7 @@ impl World {
             victims: Victims::default(),
             answers: BTreeMap::new(),
             options,
+            arguments,
             recreate: scenario.recreate,
             evicted: BTreeSet::new(),
             queues: BTreeMap::new(),
@@ -196,6 +200,10 @@ impl World {
     }
 
     fn change_nodes(&mut self, step: &Step) {
+        if let Some(levels) = &step.levels {
+            let levels = levels.iter().map(|level| level.as_str().into());
+            self.news(Event::LevelsFound(levels.collect()));
+        }
         for node in step.nodes.iter().flat_map(objects::nodes) {
             self.nodes.insert(node.name.to_string(), node.clone());
             self.news(Event::NodeApplied(Box::new(node)));
@@ -378,7 +386,7 @@ impl World {
     /// A new process takes over from one that was silent for so long; calls of the old one that
     /// have not been carried out never are.
     fn start(&mut self, silent: i64) {
-        self.scheduler = scheduler(&self.options);
+        self.scheduler = scheduler(&self.options, &self.arguments);
         self.held.clear();
         self.victims.forget_calls();
         self.relist();

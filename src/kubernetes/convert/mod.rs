@@ -9,6 +9,7 @@
 
 mod affinity;
 pub mod budget;
+pub mod levels;
 pub mod queue;
 mod requests;
 
@@ -18,11 +19,13 @@ mod tests;
 use super::objects::{
     Condition, ContainerState, Meta, NodeObject, PodObject, PodStatus, TolerationObject,
 };
+use crate::model::contract::SLOTS;
 use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
 use crate::model::gpu_request;
 use crate::model::gpu_topology::of_node;
+use crate::model::node::parse_slots;
 use crate::model::pod::{self, Protocol, TolerationOperator};
-use crate::model::topology::{parse_rank, parse_topology};
+use crate::model::topology::{parse_rank, parse_task_topology, parse_topology};
 use crate::model::{
     DeviceSet, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task,
     Toleration, TopologyAsk, Uid, WallTime,
@@ -128,14 +131,21 @@ impl Converter {
             Ok(gpus) => (gpus.map(Arc::new), None),
             Err(error) => (None, Some(error.to_string().into())),
         };
+        let slots = parse_slots(|key| object.meta.annotation(key));
+        let slots_refused = slots.as_ref().err().map(|error| error.to_string().into());
+        let mut allocatable = requests::allocatable(&object.status.allocatable);
+        allocatable.retain(|(name, _)| !SLOTS.contains(&&**name));
+        allocatable.extend(slots.unwrap_or_default());
+        allocatable.sort_unstable();
         Node {
             name: object.meta.name().into(),
             labels,
             taints: object.spec.taints.iter().filter_map(taint).collect(),
             unschedulable: object.spec.unschedulable == Some(true),
-            allocatable: requests::allocatable(&object.status.allocatable),
+            allocatable,
             gpus,
             gpus_refused,
+            slots_refused,
         }
     }
 
@@ -166,8 +176,12 @@ impl Converter {
         let annotation = |key: &str| meta.annotation(key);
         let group = contract::parse_group(annotation, self.min_member_max)?;
         let header = contract::parse_header(annotation)?;
-        let task = contract::parse_task(annotation, self.min_member_max)?.map(Box::new);
+        let mut task = contract::parse_task(annotation, self.min_member_max)?.map(Box::new);
         let topology = parse_topology(annotation, group.as_ref())?;
+        let of_task = parse_task_topology(annotation, task.as_deref(), topology.as_deref())?;
+        if let Some(task) = &mut task {
+            task.topology = of_task;
+        }
         let rank = parse_rank(annotation(contract::RANK), |key| meta.label(key))?;
         let queue =
             contract::parse_queue(annotation(contract::QUEUE), meta.label(contract::QUEUE))?;

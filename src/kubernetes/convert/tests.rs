@@ -228,6 +228,28 @@ fn reads_how_the_gpus_of_a_node_are_joined() {
 }
 
 #[test]
+fn the_slots_of_a_node_are_resources_of_the_names_of_their_annotations() {
+    let node = |annotations: Value| {
+        let (cpu, gpu) = ("mss-scheduler.io/cpu-slots", "mss-scheduler.io/gpu-slots");
+        let value = json!({
+            "metadata": { "name": "n", "annotations": annotations },
+            "status": { "allocatable": { "cpu": "1", cpu: "7", gpu: "7" } },
+        });
+        let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
+        let node = Converter::default().node(&object);
+        let slots = node.allocatable.into_iter().filter(|(name, _)| **name != *"cpu");
+        (slots.map(|(_, count)| count).collect::<Vec<_>>(), node.slots_refused)
+    };
+    assert_eq!(node(json!({})), (vec![], None), "what is offered as a resource is none");
+    let said = json!({ "mss-scheduler.io/cpu-slots": "30", "mss-scheduler.io/gpu-slots": "0" });
+    assert_eq!(node(said), (vec![30, 0], None));
+    let said = json!({ "mss-scheduler.io/cpu-slots": "30", "mss-scheduler.io/gpu-slots": "-1" });
+    let (slots, refused) = node(said);
+    assert!(slots.is_empty());
+    assert!(refused.unwrap().contains("gpu-slots is \"-1\": expected a whole number from 0"));
+}
+
+#[test]
 fn reads_the_gpus_of_a_pod_and_what_they_must_be() {
     let asks = json!({
         "containers": [{ "name": "a", "resources": { "requests": { "nvidia.com/gpu": "2" } } }],

@@ -217,8 +217,12 @@ impl Dispatcher {
                     NodeNews::Quarantined => "NodeQuarantined",
                     NodeNews::QuarantineEnded => "NodeQuarantineEnded",
                     NodeNews::GpuTopologyRefused => "GpuTopologyRefused",
+                    NodeNews::SlotsRefused => "SlotsRefused",
                 },
-                action: if news == NodeNews::GpuTopologyRefused { "Reading" } else { "Quarantine" },
+                action: match news {
+                    NodeNews::GpuTopologyRefused | NodeNews::SlotsRefused => "Reading",
+                    NodeNews::Quarantined | NodeNews::QuarantineEnded => "Quarantine",
+                },
                 note: Note::Text(note),
             }),
             ApiCall::ShowQueue(standing) => self.standings.take_in(*standing),

@@ -170,11 +170,16 @@ impl Queues {
 
 /// The API server does not know the kind.
 fn is_absent(error: &watcher::Error) -> bool {
+    status_of(error) == Some(404)
+}
+
+/// What the API server answered.
+pub(super) fn status_of(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status.code == 404,
-        _ => false,
+        | watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
     }
 }
 

@@ -40,7 +40,23 @@ impl Counts<'_> {
         }
     }
 
-    fn parent(&self, place: Place) -> Option<DomainId> {
+    /// The place of a depth in which a node is; `None`: it lacks that label.
+    pub(super) fn place_of(&self, node: NodeIndex, depth: u8) -> Option<Place> {
+        if depth == self.domains.host_depth() {
+            return Some(Place::Node(node));
+        }
+        self.domains.above(node, depth).map(Place::Domain)
+    }
+
+    /// Whether a place is another, or in it.
+    pub(super) fn is_in(&self, place: Place, other: Place) -> bool {
+        let (Place::Domain(domain), Some(above)) = (other, self.parent(place)) else {
+            return place == other;
+        };
+        place == other || self.domains.upwards(above).any(|above| above == domain)
+    }
+
+    pub(super) fn parent(&self, place: Place) -> Option<DomainId> {
         match place {
             Place::Domain(domain) => self.domains.parent(domain),
             Place::Node(node) => Some(self.domains.of(node)),

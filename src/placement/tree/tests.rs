@@ -115,9 +115,10 @@ impl World {
         let Self { cluster, rankings, profile, .. } = self;
         let mut found =
             place_in_tree(cluster, rankings, profile, demands, (count, count), rules).ok()?;
-        let nodes = found.assumed().map(|seat| seat.node).collect();
+        let mut seats: Vec<_> = found.assumed().map(|seat| (seat.pod, seat.node)).collect();
+        seats.sort_unstable();
         found.rollback(cluster, Statement::default().checkpoint());
-        Some(nodes)
+        Some(seats.into_iter().map(|(_, node)| node).collect())
     }
 
     fn path(&self, node: NodeIndex) -> &[String] {
@@ -253,11 +254,10 @@ fn constraints_hold_on_what_is_placed() {
             let depth = required.unwrap_or(1).max(1 + dice.below(4));
             let apart = dice.below(2) == 0;
             let count = size * (1 + dice.below(5));
-            let narrow = |depth: usize| u8::try_from(depth).expect("it is small");
             let slices = Slices { size: size as u32, depth: narrow(depth), apart };
             let wanted = Wanted {
                 required: required.map(narrow),
-                slices: (dice.below(3) > 0).then_some(slices),
+                slices: (dice.below(3) > 0).then_some(slices).into_iter().collect(),
                 ..Wanted::default()
             };
             let demand = world.demand(2, 0, count as u32);
@@ -272,9 +272,9 @@ fn constraints_hold_on_what_is_placed() {
                 let (outer, inner) = (&path[required.unwrap_or(0)], &path[depth]);
                 by_domain.entry(outer).or_default().insert(inner, within(inner, depth));
             }
-            let holds = by_domain.iter().any(|(outer, inner)| match wanted.slices {
-                None => within(outer, required.unwrap_or(0)) >= count as i64,
-                Some(_) => {
+            let holds = by_domain.iter().any(|(outer, inner)| match wanted.slices.is_empty() {
+                true => within(outer, required.unwrap_or(0)) >= count as i64,
+                false => {
                     let units = inner.values().map(|pods| pods / size as i64);
                     let units = units.map(|units| if apart { units.min(1) } else { units });
                     units.sum::<i64>() * size as i64 >= count as i64
@@ -287,7 +287,7 @@ fn constraints_hold_on_what_is_placed() {
             };
             placed += 1;
             assert!(world.common(&nodes).0 >= required.unwrap_or(0));
-            if wanted.slices.is_some() {
+            if !wanted.slices.is_empty() {
                 let mut by: BTreeMap<&str, usize> = BTreeMap::new();
                 for node in &nodes {
                     *by.entry(&world.path(*node)[depth]).or_default() += 1;
@@ -301,4 +301,106 @@ fn constraints_hold_on_what_is_placed() {
         }
     }
     assert!(placed > 100 && refused > 20, "{placed} placed, {refused} refused");
+}
+
+fn narrow(depth: usize) -> u8 {
+    u8::try_from(depth).expect("it is small")
+}
+
+#[test]
+fn slices_of_slices_are_placed_if_and_only_if_so_many_fit() {
+    let (mut placed, mut refused) = (0, 0);
+    for seed in 1..60 {
+        let mut dice = Dice(seed * 32_452_843);
+        let mut world = World::new([2, 2, 3, 3], 8);
+        world.load(&mut dice, 10 + 20 * (seed as usize % 5));
+        for _ in 0..20 {
+            let (size, ratio) = (1 + dice.below(3), 1 + dice.below(3));
+            let outer = 1 + dice.below(4);
+            let inner = outer + dice.below(5 - outer);
+            let apart = dice.below(3) == 0;
+            let count = size * ratio * (1 + dice.below(4));
+            let cut =
+                |size: usize, depth| Slices { size: size as u32, depth: narrow(depth), apart };
+            let slices = vec![cut(size * ratio, outer), cut(size, inner)];
+            let wanted = Wanted { slices, ..Wanted::default() };
+            let demand = world.demand(2, 0, count as u32);
+            let nodes = world.place(&[demand], &wanted);
+            // pods that fit, by the domains that hold slices
+            let mut by: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+            for (node, path) in &world.paths {
+                *by.entry((&path[outer], &path[inner])).or_default() += world.free(*node) / 2;
+            }
+            let at_most = |units: i64| if apart { units.min(1) } else { units };
+            let mut outers: BTreeMap<&str, i64> = BTreeMap::new();
+            for ((outer, _), pods) in &by {
+                *outers.entry(outer).or_default() += at_most(pods / size as i64);
+            }
+            let fit: i64 = outers.values().map(|units| at_most(units / ratio as i64)).sum();
+            assert_eq!(nodes.is_some(), fit * (size * ratio) as i64 >= count as i64, "{wanted:?}");
+            let Some(nodes) = nodes else {
+                refused += 1;
+                continue;
+            };
+            placed += 1;
+            for (size, depth) in [(size * ratio, outer), (size, inner)] {
+                let mut used: BTreeMap<&str, usize> = BTreeMap::new();
+                for slice in nodes.chunks(size) {
+                    assert!(world.common(slice).0 >= depth, "a slice is in two domains");
+                    *used.entry(&world.path(slice[0])[depth]).or_default() += 1;
+                }
+                assert!(!apart || used.values().all(|slices| *slices == 1), "{used:?}");
+            }
+        }
+    }
+    assert!(placed > 200 && refused > 50, "{placed} placed, {refused} refused");
+}
+
+#[test]
+fn two_task_groups_are_placed_if_and_only_if_domains_hold_them() {
+    let (mut placed, mut refused) = (0, 0);
+    for seed in 1..60 {
+        let mut dice = Dice(seed * 49_979_687);
+        let mut world = World::new([2, 2, 3, 2], 8);
+        world.load(&mut dice, 10 + 20 * (seed as usize % 5));
+        for _ in 0..20 {
+            let (counts, gang) = ([1 + dice.below(10), 1 + dice.below(10)], 1 + dice.below(2));
+            let level = gang + dice.below(5 - gang);
+            let pods = [0..counts[0], counts[0]..counts[0] + counts[1]];
+            let parts = pods.map(|own| Part {
+                name: "part".into(),
+                wanted: Wanted { required: Some(narrow(level)), ..Wanted::default() },
+                pods: own.map(|at| PodIndex(at as u32)).collect(),
+            });
+            let wanted =
+                Wanted { required: Some(narrow(gang)), parts: parts.into(), ..Wanted::default() };
+            let demand = world.demand(2, 0, (counts[0] + counts[1]) as u32);
+            let nodes = world.place(&[demand], &wanted);
+            let mut by: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+            for (node, path) in &world.paths {
+                *by.entry((&path[gang], &path[level])).or_default() += world.free(*node) / 2;
+            }
+            let (one, two) = (counts[0] as i64, counts[1] as i64);
+            let holds = by.iter().any(|((gang, domain), room)| {
+                let mut others = by.iter().filter(|((other, _), _)| other == gang);
+                others.any(|((_, other), more)| match domain == other {
+                    true => *room >= one + two,
+                    false => *room >= one && *more >= two,
+                })
+            });
+            assert_eq!(nodes.is_some(), holds, "{counts:?} at {level} within {gang}");
+            let Some(nodes) = nodes else {
+                refused += 1;
+                continue;
+            };
+            placed += 1;
+            assert!(world.common(&nodes).0 >= gang);
+            for (at, part) in wanted.parts.iter().enumerate() {
+                let own = if at == 0 { &nodes[..counts[0]] } else { &nodes[counts[0]..] };
+                assert_eq!(own.len(), part.pods.len());
+                assert!(world.common(own).0 >= level, "a task group is in two domains");
+            }
+        }
+    }
+    assert!(placed > 200 && refused > 50, "{placed} placed, {refused} refused");
 }
