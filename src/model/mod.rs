@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod contract;
 pub mod fault;
+pub mod gpu_part;
 pub mod gpu_request;
 pub mod gpu_topology;
 pub mod growth;
@@ -21,6 +22,7 @@ pub mod windows;
 
 pub use budget::{Budget, Labels};
 pub use contract::{ContractError, GroupSpec, Task};
+pub use gpu_part::GpuPart;
 pub use gpu_request::GpuNeeds;
 pub use gpu_topology::{DeviceSet, GpuTopology};
 pub use growth::Growth;

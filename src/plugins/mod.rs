@@ -1,8 +1,14 @@
 //! One file per plugin, under upstream's name where upstream has it; this file is the registry.
 
+mod best_fit;
+mod dot_product;
+mod fgd;
 mod gang_gate;
+mod gpu_clustering;
 mod gpu_packing;
+mod gpu_packing_by_device;
 mod gpu_request;
+mod gpu_sharing;
 mod node_affinity;
 mod node_name;
 mod node_ports;
@@ -10,10 +16,14 @@ mod node_quarantine;
 mod node_resources_balanced;
 mod node_resources_fit;
 mod node_unschedulable;
+mod packing;
 mod priority_sort;
+mod random;
 mod scheduling_gates;
+mod spec;
 mod taint_toleration;
 
+pub use fgd::Fgd;
 pub use gpu_packing::GpuPacking;
 pub use node_resources_balanced::NodeResourcesBalancedAllocation;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy, ShapePoint};
@@ -29,6 +39,7 @@ pub const FILTERS: &[&str] = &[
     "NodeAffinity",
     "GpuRequest",
     "NodePorts",
+    "GpuSharing",
     "NodeResourcesFit",
 ];
 
@@ -51,6 +62,8 @@ pub struct Arguments {
     pub fit: NodeResourcesFit,
     /// Which resources should be used evenly.
     pub balanced: NodeResourcesBalancedAllocation,
+    /// The workload that FGD expects.
+    pub fgd: Fgd,
 }
 
 /// The filter of a name.
@@ -64,6 +77,7 @@ pub fn filter(name: &str) -> Option<Box<dyn Filter>> {
         "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
         "GpuRequest" => Box::new(gpu_request::GpuRequest),
         "NodePorts" => Box::new(node_ports::NodePorts),
+        "GpuSharing" => Box::new(gpu_sharing::GpuSharing),
         "NodeResourcesFit" => Box::new(NodeResourcesFit::default()),
         _ => return None,
     })
@@ -78,6 +92,13 @@ pub fn score(name: &str, arguments: &Arguments) -> Option<Box<dyn Score>> {
         "NodeAffinity" => Box::new(node_affinity::NodeAffinity),
         "TaintToleration" => Box::new(taint_toleration::TaintToleration),
         "GpuPacking" => Box::new(GpuPacking),
+        "FGD" => Box::new(arguments.fgd.clone()),
+        "BestFit" => Box::new(best_fit::BestFit),
+        "GpuPackingByDevice" => Box::new(gpu_packing_by_device::GpuPackingByDevice),
+        "GpuClustering" => Box::new(gpu_clustering::GpuClustering),
+        "DotProduct" => Box::new(dot_product::DotProduct),
+        "Packing" => Box::new(packing::Packing::default()),
+        "Random" => Box::new(random::Random),
         _ => return None,
     })
 }

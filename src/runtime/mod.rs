@@ -232,6 +232,7 @@ fn converter(configuration: &Configuration) -> Converter {
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
         users_stamped: configuration.queues.users_are_stamped(),
+        holder_namespace: configuration.holder_namespace().into(),
     }
 }
 
@@ -391,6 +392,7 @@ fn profile(configured: &config::Profile) -> crate::framework::Profile {
                 .map(|name| name.as_str().into())
                 .collect(),
         },
+        ..Arguments::default()
     };
     plugins::profile(
         &configured.scheduler_name,
