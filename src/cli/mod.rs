@@ -3,6 +3,7 @@
 mod api_server;
 mod config;
 mod demo;
+mod fgd;
 mod load;
 mod node_topology;
 mod queue;

@@ -1,5 +1,6 @@
 //! Simulates a workload under several policies.
 
+use super::fgd;
 use crate::config::{Configuration, parse_duration};
 use crate::simulator::virtual_time::report::{csv, json, table, write};
 use crate::simulator::virtual_time::{
@@ -31,7 +32,7 @@ pub(super) struct Args {
     /// Gangs, pods or a generator as YAML; jobs of Philly, openb, Pollux or with the columns of
     /// docs/simulate.md as CSV; a log in the standard workload format (.swf). CSV and logs may be
     /// gzipped.
-    #[arg(long, value_name = "FILE", required_unless_present = "snapshot")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["snapshot", "protocol"])]
     workload: Option<PathBuf>,
     /// A live cluster as `mss-scheduler snapshot` wrote it: the run begins with its nodes, queues
     /// and pods. A workload comes on top; --cluster, --nodes and --queues replace what it has.
@@ -68,8 +69,10 @@ pub(super) struct Args {
     /// queues and topology count.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Policies to compare, separated by commas: fair-share, fifo, partitions.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "fair-share,fifo")]
+    /// Policies to compare, separated by commas: fair-share, fifo, partitions; without it the first
+    /// two. With --protocol fgd some of Random, DotProduct, Clustering, Packing, BestFit, FGD and
+    /// Ours; without it all.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     policy: Vec<String>,
     /// Lets nodes fail: so long is the mean time between a node's coming and its loss.
     #[arg(long, value_name = "MTBF", value_parser = duration)]
@@ -78,9 +81,23 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
     repair: Duration,
     /// Varies how long calls, starts and stops take, and draws generated gangs and failures; the
-    /// same seed gives the same bytes.
+    /// same seed gives the same bytes. With --protocol fgd the seeds that order the pods, separated
+    /// by commas; without it 42 to 51.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    seed: Vec<u64>,
+    /// Repeats the experiments of a paper instead: fgd.
+    #[arg(long, value_name = "NAME", requires = "data", value_parser = ["fgd"])]
+    protocol: Option<String>,
+    /// The folder of the openb trace, for --protocol fgd.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Lists of pods of the trace, separated by commas, for --protocol fgd; without it all with
+    /// published results.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    list: Vec<String>,
+    /// Which order of nodes breaks ties, for --protocol fgd.
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    order: u32,
     /// Folder for gangs.csv, queues.csv, time.csv, summary.csv, summary.json and report.html; it
     /// is made if need be.
     #[arg(long, value_name = "DIR")]
@@ -123,10 +140,34 @@ fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
+fn paper(args: Args, data: PathBuf) -> anyhow::Result<ExitCode> {
+    let seeds: Result<Vec<u32>, _> = args.seed.into_iter().map(u32::try_from).collect();
+    fgd::main(fgd::Plan {
+        data,
+        policies: args.policy,
+        lists: args.list,
+        seeds: seeds.map_err(|_| anyhow!("--seed is above 2^32: choose a smaller one"))?,
+        order: args.order,
+        out: args.out,
+    })
+}
+
+pub(super) fn main(mut args: Args) -> anyhow::Result<ExitCode> {
+    if args.protocol.is_some() {
+        let data = args.data.take().expect("the protocol requires it");
+        return paper(args, data);
+    }
+    let seed = match &args.seed[..] {
+        [] => 0,
+        [seed] => *seed,
+        _ => bail!("--seed takes one seed without --protocol"),
+    };
+    if args.policy.is_empty() {
+        args.policy = ["fair-share", "fifo"].map(str::to_owned).to_vec();
+    }
     let policies = policies(&args.policy).map_err(|problem| anyhow!(problem))?;
     let began = Instant::now();
-    let inputs = read(&args)?;
+    let inputs = read(&args, seed)?;
     let told = args.output == Output::Table;
     if told {
         println!(
@@ -137,16 +178,16 @@ pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
             inputs.gpus(),
         );
     }
-    let options = RunOptions { seed: args.seed, check: args.check };
+    let options = RunOptions { seed, check: args.check };
     let (outcomes, took_s) = run_all(&inputs, &policies, options)?;
     let mut stdout = std::io::stdout().lock();
     match args.output {
         Output::Table => print!("\n{}", table(&outcomes, &took_s)),
-        Output::Json => json(&inputs, &outcomes, args.seed, &mut stdout)?,
+        Output::Json => json(&inputs, &outcomes, seed, &mut stdout)?,
         Output::Csv => csv(&outcomes, &mut stdout)?,
     }
     if let Some(folder) = &args.out {
-        write(folder, &inputs, &outcomes, args.seed)?;
+        write(folder, &inputs, &outcomes, seed)?;
     }
     if told {
         if let Some(folder) = &args.out {
@@ -157,7 +198,7 @@ pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(args: &Args) -> anyhow::Result<Inputs> {
+fn read(args: &Args, seed: u64) -> anyhow::Result<Inputs> {
     if args.map_at.len() > MAPS_MAX {
         bail!("--map-at has {} times: at most {MAPS_MAX} are drawn", args.map_at.len());
     }
@@ -175,7 +216,7 @@ fn read(args: &Args) -> anyhow::Result<Inputs> {
         speed_up: args.speed_up,
         curves: args.curves.clone(),
         queues: args.queues.clone(),
-        seed: args.seed,
+        seed,
     })?;
     if let Some(mtbf) = args.failures {
         let failures = Failures { mtbf_ms: millis(mtbf), repair_ms: millis(args.repair) };

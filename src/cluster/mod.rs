@@ -4,16 +4,20 @@
 //! [`Statement`] works on the live columns and undoes itself. Everything that changes a node is
 //! written to a change log, from which the rankings of `placement` catch up.
 
+mod arrivals;
 mod changes;
 mod classes;
+mod devices;
 mod domains;
 mod narrowed;
 mod nodes;
 mod resources;
 mod statement;
 
+pub use arrivals::{Expected, Learnt, Shape};
 pub use changes::{Change, ChangeLog};
 pub use classes::{Class, ClassId};
+pub use devices::{DeviceAsk, Held, Left, SharedDevices};
 pub use domains::{Domain, DomainId, Domains, HOST_LEVEL, KNOWN_LEVELS};
 pub use narrowed::{Narrowed, Offer};
 pub use nodes::{NodeEntry, NodeIndex, TaintId};
@@ -21,7 +25,9 @@ pub use resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, ResourceId, ResourceTa
 pub use statement::{Assignment, Checkpoint, Statement};
 
 use crate::model::{HostPort, Level, Node, PodClass, Taint};
+use arrivals::Arrivals;
 use classes::ClassTable;
+use devices::DeviceTable;
 use narrowed::NarrowedTable;
 use nodes::NodeTable;
 use rustc_hash::FxHashMap;
@@ -46,6 +52,9 @@ pub struct Cluster {
     classes: ClassTable,
     narrowed: NarrowedTable,
     domains: Domains,
+    devices: DeviceTable,
+    gpu: Option<ResourceId>,
+    arrivals: Arrivals,
     /// `[resource][node]`
     allocatable: Vec<Vec<i64>>,
     /// `[resource][node]`, pods of all schedulers, assumed ones included
@@ -171,7 +180,7 @@ impl Cluster {
             let free = self.allocatable(*r, node) - self.requested(*r, node);
             u32::try_from((free / amount).clamp(0, i64::from(most))).expect("clamped")
         });
-        fits.min().unwrap_or(most)
+        self.device_room(class, node, fits.min().unwrap_or(most))
     }
 
     /// Allocatable amount of a resource on a node.
@@ -224,15 +233,7 @@ impl Cluster {
         if self.nodes.entry(index).node.as_ref() == Some(&node) {
             return NodeApplied::Unchanged;
         }
-        let known = self.resources.len();
-        for (name, _) in &node.allocatable {
-            self.resources.intern(name);
-        }
-        let grown = self.resources.len() > known;
-        if grown {
-            self.grow_columns();
-            self.classes.resolve(&self.resources);
-        }
+        let grown = self.know_resources(node.allocatable.iter().map(|(name, _)| &**name));
         for (resource, column) in self.resources.iter().zip(&mut self.allocatable) {
             column[index.index()] = self.resources.unless_offered(resource);
         }
@@ -245,8 +246,22 @@ impl Cluster {
         self.narrowed.set(index, offer);
         self.domains.set(index, &node);
         self.nodes.set(index, node);
+        self.offer_shared(index);
         self.changes.record(index, Change::Facts);
         if grown { NodeApplied::NewResources } else { NodeApplied::Changed }
+    }
+
+    /// Makes names of resources known; whether one was not.
+    fn know_resources<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> bool {
+        let known = self.resources.len();
+        names.for_each(|name| self.resources.intern(name));
+        let grown = self.resources.len() > known;
+        if grown {
+            self.grow_columns();
+            self.classes.resolve(&self.resources);
+            self.find_gpu();
+        }
+        grown
     }
 
     /// Takes in that a node is gone. Pods counted on it stay counted until they go.
@@ -278,6 +293,7 @@ impl Cluster {
         self.grow_columns();
         // the slot may have been another's
         self.narrowed.set(index, Offer::default());
+        self.devices.clear(index);
         index
     }
 
@@ -295,6 +311,7 @@ impl Cluster {
             }
         }
         self.narrowed.grow(slots);
+        self.devices.grow(slots);
         self.scored_cpu.resize(slots, 0);
         self.scored_memory.resize(slots, 0);
     }

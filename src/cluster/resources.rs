@@ -100,10 +100,15 @@ impl ResourceTable {
     }
 }
 
-/// Whether a resource is a GPU or a slice of one: whole devices of the common vendors and NVIDIA's
-/// MIG slices.
+/// A time-sliced device, where the device plugin renames them.
+const SHARED: &str = "nvidia.com/gpu.shared";
+
+/// Whether a resource is a GPU or a slice of one: whole devices of the common vendors, and NVIDIA's
+/// MIG slices and time-sliced devices. What parts of shared GPUs are counted in is none: see
+/// [`crate::model::gpu_part`].
 #[must_use]
 pub fn is_gpu(name: &str) -> bool {
-    matches!(name, "nvidia.com/gpu" | "amd.com/gpu" | "gpu.intel.com/i915" | "gpu.intel.com/xe")
-        || name.starts_with("nvidia.com/mig-")
+    let devices =
+        ["nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe", SHARED];
+    devices.contains(&name) || name.starts_with("nvidia.com/mig-")
 }

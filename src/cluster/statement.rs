@@ -1,6 +1,7 @@
 //! A decision in the making: assumptions on the live columns that undo themselves.
 
-use super::{ClassId, Cluster, NodeIndex, PodIndex};
+use super::{ClassId, Cluster, Held, NodeIndex, PodIndex};
+use crate::model::DeviceSet;
 
 /// A pod on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub struct Checkpoint(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Assume,
-    Evict,
+    /// with what it held of shared devices
+    Evict(Option<Held>),
 }
 
 /// The undo log of one decision, as data: what is not committed must be rolled back.
@@ -49,18 +51,32 @@ impl Statement {
         self.operations.is_empty()
     }
 
-    /// Assumes a pod on a node. O(resources).
+    /// Assumes a pod on a node; one that asks for a part of a GPU on what the cluster chooses.
+    /// O(resources).
     pub fn assume(&mut self, cluster: &mut Cluster, assignment: Assignment) {
+        let class = cluster.class(assignment.class);
+        let asks = class.spec.gpu_part.is_some();
+        let devices = if asks { cluster.choose_devices(class, assignment.node) } else { None };
+        self.assume_on(cluster, assignment, devices.unwrap_or_default());
+    }
+
+    /// The same on these shared devices, which must have room.
+    pub fn assume_on(&mut self, cluster: &mut Cluster, assignment: Assignment, devices: DeviceSet) {
         let version = cluster.changes.version();
-        cluster.place(assignment.class, assignment.node);
+        let Assignment { pod, class, node } = assignment;
+        if !devices.is_empty() {
+            cluster.give(class, pod, node, devices);
+        }
+        cluster.place(class, node);
         self.operations.push((Operation::Assume, assignment, version));
     }
 
     /// Takes a pod off its node on paper, to see what its room is good for. O(resources).
     pub fn evict(&mut self, cluster: &mut Cluster, victim: Assignment) {
         let version = cluster.changes.version();
+        let held = cluster.give_back(victim.pod, victim.node);
         cluster.unplace(victim.class, victim.node);
-        self.operations.push((Operation::Evict, victim, version));
+        self.operations.push((Operation::Evict(held), victim, version));
     }
 
     /// The point to return to.
@@ -73,8 +89,14 @@ impl Statement {
     pub fn rollback(&mut self, cluster: &mut Cluster, to: Checkpoint) {
         for (operation, pod, version) in self.operations.drain(to.0..).rev() {
             match operation {
-                Operation::Assume => cluster.unplace(pod.class, pod.node),
-                Operation::Evict => cluster.place(pod.class, pod.node),
+                Operation::Assume => {
+                    cluster.give_back(pod.pod, pod.node);
+                    cluster.unplace(pod.class, pod.node);
+                }
+                Operation::Evict(held) => {
+                    cluster.place(pod.class, pod.node);
+                    held.into_iter().for_each(|held| cluster.hold(pod.node, held));
+                }
             }
             cluster.changes.restore_version(version);
         }

@@ -161,6 +161,7 @@ fn profile(
         dedicated: DedicatedNodes {
             label_key: configuration.dedicated_nodes.label_key.as_deref().map(Into::into),
         },
+        ..Arguments::default()
     };
     plugins::profile(
         &configured.scheduler_name,

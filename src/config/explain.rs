@@ -130,6 +130,7 @@ pub fn markdown() -> String {
         "queues",
         "evictions",
         "topology",
+        "gpuSharing",
         "limits",
     ];
     for section in sections {

@@ -324,6 +324,13 @@ pub static FIELDS: &[Field] = &[
          their node selector or required node affinity, or tolerate it as if it were a taint with \
          the effect NoSchedule. Empty: no node is dedicated."),
 
+    field("gpuSharing", Section, "",
+        "Parts of GPUs, which are given out of the devices that holder pods own: see \
+         docs/gpu-sharing.md."),
+    field("gpuSharing.holderNamespace", Text(Any), "\"\"",
+        "The namespace in which pods with the label mss-scheduler.io/gpu-holder are holders; \
+         tenants must not be able to make pods there. Empty: that of the lease."),
+
     field("quarantine", Section, "",
         "Nodes on which pods that this scheduler bound fail to start take no new pods for a while. \
          What runs there goes on."),

@@ -116,8 +116,18 @@ pub struct Configuration {
     pub dedicated_nodes: DedicatedNodes,
     /// The levels of the cluster's network.
     pub topology: Topology,
+    /// Parts of GPUs.
+    pub gpu_sharing: GpuSharing,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// See the fields of `gpuSharing`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuSharing {
+    /// Where holders count; empty: where the lease is.
+    pub holder_namespace: String,
 }
 
 /// See the fields of `evictions`.
@@ -324,8 +334,20 @@ impl Configuration {
             architectures: Architecture::read_all(root, problems),
             dedicated_nodes: DedicatedNodes::read(&root.section("dedicatedNodes")),
             topology: Topology::read(&root.section("topology"), problems),
+            gpu_sharing: GpuSharing {
+                holder_namespace: root.section("gpuSharing").text("holderNamespace"),
+            },
             limits,
         }
+    }
+}
+
+impl Configuration {
+    /// The namespace in which holders of shared GPUs count.
+    #[must_use]
+    pub fn holder_namespace(&self) -> &str {
+        let own = &self.gpu_sharing.holder_namespace;
+        if own.is_empty() { &self.leader_election.resource_namespace } else { own }
     }
 }
 

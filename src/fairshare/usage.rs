@@ -10,6 +10,7 @@ use super::lsf::HOUR;
 use super::tree::QueueIndex;
 use crate::cluster::{ResourceId, is_gpu};
 use crate::model::Timestamp;
+use crate::model::gpu_part::{DEVICE, GPU_MILLI};
 use crate::model::narrowed::base;
 use rustc_hash::FxHashMap;
 use std::f64::consts::{LN_2, LN_10};
@@ -83,6 +84,7 @@ impl UsageOptions {
             ("cpu", None) => self.cpu_factor / 1000.0,
             ("memory", None) => self.memory_factor / f64::from(1 << 30),
             (name, None) if is_gpu(name) => self.gpu_factor,
+            (GPU_MILLI, None) => self.gpu_factor / f64::from(DEVICE),
             (_, None) => 0.0,
         }
     }

@@ -25,11 +25,14 @@ pub use profile::{Plugins, Profile};
 pub use status::{Reason, Reasons, Status};
 
 use crate::cluster::{Class, Cluster, NodeIndex, ResourceId};
-use crate::model::WallTime;
+use crate::model::{DeviceSet, WallTime};
 use smallvec::SmallVec;
 
 /// Scores are 0 to this; upstream `MaxNodeScore`.
 pub const SCORE_MAX: i64 = 100;
+
+/// Parts of a point that rankings tell apart.
+pub const SCORE_PARTS: i64 = 1024;
 
 /// What every plugin has.
 pub trait Plugin: Send + Sync {
@@ -89,6 +92,28 @@ pub trait Score: Plugin {
     /// 0 to [`SCORE_MAX`], or any non-negative number if [`Score::normalize`] brings it there.
     /// `terms` are those of the class.
     fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64;
+
+    /// [`Score::score`] in parts of [`SCORE_PARTS`] to a point, for scores that tell more apart
+    /// than whole points do. Asked of scores that read usage.
+    fn fine_score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
+        SCORE_PARTS * self.score(cluster, class, node, terms)
+    }
+
+    /// Whether equal nodes are to get another score each time, so that none may be kept.
+    fn draws(&self) -> bool {
+        false
+    }
+
+    /// Whether it goes by [`Cluster::learnt`].
+    fn learns(&self) -> bool {
+        false
+    }
+
+    /// The shared devices of a node that one more pod of the class is to take where it fits;
+    /// `None`: no opinion.
+    fn devices(&self, _cluster: &Cluster, _class: &Class, _node: NodeIndex) -> Option<DeviceSet> {
+        None
+    }
 
     /// Brings the scores of all nodes that pass the filters on facts to 0..=[`SCORE_MAX`]. Called
     /// for scores that read facts only. (Upstream normalises over the nodes that pass all filters;

@@ -3,6 +3,7 @@
 use super::narrowing::Narrowed;
 use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status, Terms};
 use crate::cluster::{Class, Cluster, NodeIndex};
+use crate::model::DeviceSet;
 use std::fmt;
 
 /// Plugins in order. Filters and scores that read facts come before those that read usage,
@@ -18,6 +19,7 @@ pub struct Profile {
     scores: Vec<(Box<dyn Score>, i64)>,
     /// how many of `scores` read facts
     facts_scores: usize,
+    draws: bool,
 }
 
 /// The plugins of a profile, by extension point.
@@ -51,6 +53,7 @@ impl Profile {
             pre_enqueue: plugins.pre_enqueue,
             filters,
             facts,
+            draws: scores.iter().any(|(score, _)| score.draws()),
             scores,
             facts_scores,
         }
@@ -137,7 +140,8 @@ impl Profile {
         scores.map(|(score, _)| score.terms(cluster, class)).collect()
     }
 
-    /// Weighted sum of the scores that read usage; `terms` are [`Profile::usage_terms`].
+    /// Weighted sum of the scores that read usage, in parts of a point; `terms` are
+    /// [`Profile::usage_terms`].
     #[must_use]
     pub fn usage_score(
         &self,
@@ -148,7 +152,7 @@ impl Profile {
     ) -> i64 {
         let scores = self.scores[self.facts_scores..].iter().zip(terms);
         scores
-            .map(|((score, weight), terms)| weight * score.score(cluster, class, node, terms))
+            .map(|((score, weight), terms)| weight * score.fine_score(cluster, class, node, terms))
             .sum()
     }
 
@@ -170,6 +174,31 @@ impl Profile {
                 *sum += weight * score;
             }
         }
+    }
+
+    /// Whether a score draws anew each time.
+    #[must_use]
+    pub fn draws(&self) -> bool {
+        self.draws
+    }
+
+    /// Whether a score goes by what was learnt of arrivals.
+    #[must_use]
+    pub fn learns(&self) -> bool {
+        self.scores.iter().any(|(score, _)| score.learns())
+    }
+
+    /// The shared devices that a pod of the class takes of a node: the choice of the first score
+    /// that has an opinion, or else that of [`Cluster::choose_devices`]. None for a pod that asks
+    /// for no part of a GPU.
+    #[must_use]
+    pub fn devices(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> DeviceSet {
+        if class.spec.gpu_part.is_none() {
+            return DeviceSet::EMPTY;
+        }
+        let mut scores = self.scores.iter();
+        let chosen = scores.find_map(|(score, _)| score.devices(cluster, class, node));
+        chosen.or_else(|| cluster.choose_devices(class, node)).unwrap_or_default()
     }
 
     /// Names of the scores with their weights.

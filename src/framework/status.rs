@@ -34,6 +34,10 @@ pub enum Reason {
     NodePorts,
     /// No domain of the topology holds the gang.
     NoDomain,
+    /// It asks for a part of a GPU, and no GPU of the node is shared, or is so large.
+    GpuNotShared,
+    /// The shared GPUs have too little left, or not on one device.
+    GpuTaken,
     /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
     UnknownResource(u8),
 }
@@ -55,6 +59,7 @@ impl Reason {
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
             Self::NoDomain => "NoDomain",
+            Self::GpuNotShared | Self::GpuTaken => "GpuSharing",
         }
     }
 
@@ -86,6 +91,8 @@ impl Reason {
                 "node(s) didn't have free ports for the requested pod ports".to_owned()
             }
             Self::NoDomain => "node(s) were in no domain that holds the gang".to_owned(),
+            Self::GpuNotShared => "node(s) shared no GPUs as large as that".to_owned(),
+            Self::GpuTaken => "node(s) had too little left of each shared GPU".to_owned(),
         }
     }
 }

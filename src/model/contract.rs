@@ -89,6 +89,18 @@ pub const PREEMPTION: &str = "PreemptionByScheduler";
 
 /// Annotation: what the GPUs must be, in LSF's words; see [`super::gpu_request`].
 pub const GPU_REQUEST: &str = "mss-scheduler.io/gpu-request";
+/// Annotation: a part of a shared GPU, in thousandths; 1000 is a whole one. See [`super::gpu_part`].
+pub const GPU_FRACTION: &str = "mss-scheduler.io/gpu-fraction";
+/// Annotation: a part of a shared GPU, by its memory.
+pub const GPU_MEMORY: &str = "mss-scheduler.io/gpu-memory";
+/// Annotation: how many shared GPUs, if they are whole ones. Absent: 1.
+pub const GPU_COUNT: &str = "mss-scheduler.io/gpu-count";
+/// Annotation: the pods with this name share one GPU. It is the name of a group of its own kind, in
+/// which [`MIN_MEMBER`] may be absent: then it is 1.
+pub const PACK_ID: &str = "mss-scheduler.io/pack-id";
+/// Label of a pod that owns GPUs so that they can be shared; it counts in namespaces that the
+/// configuration names.
+pub const GPU_HOLDER: &str = "mss-scheduler.io/gpu-holder";
 /// Annotation of a node: how its GPUs are joined; see [`super::gpu_topology`] for the text.
 pub const GPU_TOPOLOGY: &str = "mss-scheduler.io/gpu-topology";
 /// Annotation, written when the pod is bound and read back: the indexes of the GPUs chosen for it.
@@ -162,6 +174,10 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
         "when the gang last saved its work, as in RFC 3339: of equals who lost least goes first",
     ),
     (GPU_REQUEST, "what the GPUs of the pod's node must be, in the words of LSF's `bsub -gpu`"),
+    (GPU_FRACTION, "a part of a GPU that is shared, in thousandths, 1 to 1000"),
+    (GPU_MEMORY, "a part of a GPU that is shared, by its memory, as `8Gi`"),
+    (GPU_COUNT, "how many shared GPUs; above 1 only with gpu-fraction 1000"),
+    (PACK_ID, "name of a pack: its pods, each with a part of a GPU, share one GPU"),
     (
         GPU_TOPOLOGY,
         "on a node: how its GPUs are joined, as `mss-scheduler node-topology` writes it",
@@ -173,7 +189,7 @@ pub const ANNOTATIONS: &[(&str, &str)] = &[
 /// Every annotation this scheduler writes, for documentation.
 pub const WRITTEN: &[(&str, &str)] = &[
     (EVICT_AT, "when the pod, which was given notice, is evicted; a time as in RFC 3339"),
-    (GPU_DEVICES, "which GPUs of its node are best for the pod, by index: `0,3`; read back"),
+    (GPU_DEVICES, "which GPUs of its node the pod was given, by index: `0,3`; read back"),
 ];
 
 /// Longest accepted group name: a DNS-1123 subdomain, as Kubernetes object names.
@@ -286,6 +302,9 @@ pub fn parse_group<'a>(
     annotation: impl Fn(&str) -> Option<&'a str>,
     members_max: u32,
 ) -> Result<Option<GroupSpec>, ContractError> {
+    if let Some(pack) = annotation(PACK_ID) {
+        return parse_pack(pack, annotation, members_max).map(Some);
+    }
     let Some(name) = annotation(POD_GROUP) else {
         return match [MIN_MEMBER, MAX_MEMBER].into_iter().find(|key| annotation(key).is_some()) {
             None => Ok(None),
@@ -299,6 +318,23 @@ pub fn parse_group<'a>(
     let min_member = count(MIN_MEMBER, annotation(MIN_MEMBER).unwrap_or_default(), 1)?;
     let max_member = annotation(MAX_MEMBER).map(|text| count(MAX_MEMBER, text, min_member));
     Ok(Some(GroupSpec { name: name.into(), min_member, max_member: max_member.transpose()? }))
+}
+
+/// A pack is a group of its own kind: no group of another kind has a colon in its name.
+fn parse_pack<'a>(
+    pack: &str,
+    annotation: impl Fn(&str) -> Option<&'a str>,
+    members_max: u32,
+) -> Result<GroupSpec, ContractError> {
+    if !is_object_name(pack) {
+        return Err(malformed(PACK_ID, pack, NAME_EXPECTED.to_owned()));
+    }
+    let others = [POD_GROUP, MAX_MEMBER, TASK_GROUP, ROLE, TOPOLOGY_REQUIRED, TOPOLOGY_PREFERRED];
+    if let Some(other) = others.into_iter().find(|key| annotation(key).is_some()) {
+        return Err(malformed(PACK_ID, pack, format!("nothing, as {other} is set")));
+    }
+    let min = annotation(MIN_MEMBER).map_or(Ok(1), |n| count(MIN_MEMBER, n, (1, members_max)))?;
+    Ok(GroupSpec { name: format!("pack:{pack}").into(), min_member: min, max_member: None })
 }
 
 /// Reads the part of its gang to which a pod belongs. `members_max` bounds its minimum.
@@ -397,7 +433,7 @@ pub(super) fn count(
 }
 
 /// Plain digits only: `+4`, `4.0` and ` 4` are refused, so that one text has one meaning.
-fn parse_count(text: &str) -> Option<u32> {
+pub(super) fn parse_count(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
 }

@@ -72,7 +72,9 @@ impl GpuNeeds {
     }
 }
 
-fn gpu_memory(node: &Node) -> Option<i64> {
+/// Memory of each GPU of the node, in MiB.
+#[must_use]
+pub fn gpu_memory(node: &Node) -> Option<i64> {
     node.label(MEMORY_LABEL)?.parse().ok()
 }
 

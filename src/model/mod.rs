@@ -7,6 +7,7 @@ pub mod budget;
 pub mod contract;
 pub mod duration;
 pub mod fault;
+pub mod gpu_part;
 pub mod gpu_request;
 pub mod gpu_topology;
 pub mod growth;
@@ -22,6 +23,7 @@ pub mod windows;
 
 pub use budget::{Budget, Labels};
 pub use contract::{ContractError, GroupSpec, Task};
+pub use gpu_part::GpuPart;
 pub use gpu_request::GpuNeeds;
 pub use gpu_topology::{DeviceSet, GpuTopology};
 pub use growth::Growth;

@@ -2,7 +2,7 @@
 
 use super::WallTime;
 use super::{
-    ContractError, DeviceSet, GpuNeeds, GroupSpec, Labels, NodeSelectorTerm, ResourceList,
+    ContractError, DeviceSet, GpuNeeds, GpuPart, GroupSpec, Labels, NodeSelectorTerm, ResourceList,
     TopologyAsk,
 };
 use super::{Taint, TaintEffect, Task};
@@ -149,6 +149,8 @@ pub struct Pod {
     pub non_preemptible: bool,
     /// The GPUs that it was given, as its bind wrote them; empty: none, or unknown.
     pub devices: DeviceSet,
+    /// The GPUs that it owns to be shared; empty: it is no holder.
+    pub holds: DeviceSet,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.
@@ -185,6 +187,19 @@ pub struct PodClass {
     pub host_ports: Vec<HostPort>,
     /// What the GPUs of its node must be; `None`: any will do.
     pub gpu_needs: Option<Box<GpuNeeds>>,
+    /// What it asks of shared GPUs; `requests` have what is counted for it.
+    pub gpu_part: Option<GpuPart>,
+}
+
+impl PodClass {
+    /// Has it ask for a part of a shared GPU, which its requests then count.
+    pub fn set_gpu_part(&mut self, part: Option<GpuPart>) {
+        self.gpu_part = part;
+        if let Some((name, amount)) = part.map(GpuPart::request) {
+            self.requests.push((name.into(), amount));
+            self.requests.sort_unstable();
+        }
+    }
 }
 
 /// A toleration.

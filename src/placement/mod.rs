@@ -2,6 +2,7 @@
 
 mod fits;
 mod gate;
+mod pack;
 mod place;
 mod ranking;
 mod room;
@@ -10,6 +11,7 @@ mod tree;
 mod tests;
 
 pub use gate::Gate;
+pub use pack::{Place, place_pack};
 pub use place::{Demand, Failure, place_group, weight};
 pub use ranking::Rankings;
 pub use room::{

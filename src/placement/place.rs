@@ -102,7 +102,8 @@ fn attempt(
                 break;
             };
             let assignment = Assignment { pod: *pod, class: demand.class, node };
-            statement.assume(cluster, assignment);
+            let devices = profile.devices(cluster, cluster.class(demand.class), node);
+            statement.assume_on(cluster, assignment, devices);
         }
     }
     let is_gated = !barred.is_empty();

@@ -6,14 +6,14 @@
 
 use super::fits::{Fits, room_on};
 use crate::cluster::{Change, ClassId, Cluster, NodeIndex};
-use crate::framework::{Diagnosis, Profile, Reads, Terms};
+use crate::framework::{Diagnosis, Profile, Reads, SCORE_PARTS, Terms};
 use std::sync::Arc;
 
 /// Children per inner node of the tree: two cache lines.
 const FAN_OUT: usize = 16;
 /// Bits of a key: score, tie break, node.
 const NODE_BITS: u32 = 20;
-const TIE_BITS: u32 = 24;
+const TIE_BITS: u32 = 16;
 /// Most nodes that fit a key.
 const NODES_MAX: usize = 1 << NODE_BITS;
 /// Memory that rankings may take together, in bytes: a base, and so much per node, which is room
@@ -37,6 +37,8 @@ pub struct Rankings {
 #[derive(Debug)]
 struct Ranking {
     epoch: u32,
+    /// what of arrivals was learnt when it was made
+    learnt: u32,
     seen: u64,
     used: u64,
     /// weighted score of the plugins that read facts; -1: rejected by a filter that reads facts
@@ -166,7 +168,7 @@ impl Rankings {
         let position = cluster.changes().position();
         let mut ranking = match self.by_class[class.index()].take() {
             Some(ranking)
-                if ranking.seen == position && ranking.epoch == cluster.class(class).epoch =>
+                if ranking.seen == position && ranking.is_current(cluster, profile, class) =>
             {
                 ranking
             }
@@ -185,9 +187,8 @@ impl Rankings {
         class: ClassId,
     ) -> Box<Ranking> {
         let slots = cluster.node_slots();
-        let epoch = cluster.class(class).epoch;
-        let current = found.as_ref().is_some_and(|ranking| ranking.epoch == epoch);
         if let Some(mut ranking) = found {
+            let current = ranking.is_current(cluster, profile, class);
             let count = cluster.changes().count_since(ranking.seen);
             let few = count.filter(|count| current && *count <= 4 * slots + 64);
             if let Some(count) = few
@@ -269,6 +270,7 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
     let (epoch, leaves) = (class.epoch, vec![0; cluster.node_slots()]);
     let mut ranking = Ranking {
         epoch,
+        learnt: cluster.learnt().epoch,
         seen,
         used: 0,
         facts,
@@ -290,6 +292,13 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
 }
 
 impl Ranking {
+    /// Whether what changed since on nodes is all that changed.
+    fn is_current(&self, cluster: &Cluster, profile: &Profile, class: ClassId) -> bool {
+        self.epoch == cluster.class(class).epoch
+            && self.learnt == cluster.learnt().epoch
+            && !profile.draws()
+    }
+
     /// The key of a node: score, then a stable hash, then the slot; 0: it does not fit.
     fn key(&self, cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex) -> u64 {
         let class = cluster.class(class);
@@ -298,7 +307,8 @@ impl Ranking {
             return 0;
         }
         let usage = profile.usage_score(cluster, class, node, &self.terms);
-        let score = u64::try_from(i64::from(facts) + usage + 1).expect("scores are not negative");
+        let score = u64::try_from(SCORE_PARTS * i64::from(facts) + usage + 1)
+            .expect("scores are not negative");
         assert!(
             score < 1 << (64 - TIE_BITS - NODE_BITS),
             "weights are bounded by the configuration"

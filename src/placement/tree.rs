@@ -224,7 +224,9 @@ impl Work<'_> {
                 }
                 let pod = *pods.next().expect("a plan has no more than there are");
                 let assignment = Assignment { pod, class: demand.class, node: *node };
-                statement.assume(self.cluster, assignment);
+                let class = self.cluster.class(demand.class);
+                let devices = self.profile.devices(self.cluster, class, *node);
+                statement.assume_on(self.cluster, assignment, devices);
             }
         }
         Ok(())

@@ -1,10 +1,16 @@
 //! One file per plugin, under upstream's name where upstream has it; this file is the registry.
 
 mod architecture_preference;
+mod best_fit;
 mod dedicated_nodes;
+mod dot_product;
+mod fgd;
 mod gang_gate;
+mod gpu_clustering;
 mod gpu_packing;
+mod gpu_packing_by_device;
 mod gpu_request;
+mod gpu_sharing;
 mod node_affinity;
 mod node_name;
 mod node_ports;
@@ -12,12 +18,16 @@ mod node_quarantine;
 mod node_resources_balanced;
 mod node_resources_fit;
 mod node_unschedulable;
+mod packing;
 mod priority_sort;
+mod random;
 mod scheduling_gates;
+mod spec;
 mod taint_toleration;
 
 pub use architecture_preference::ArchitecturePreference;
 pub use dedicated_nodes::DedicatedNodes;
+pub use fgd::Fgd;
 pub use gpu_packing::GpuPacking;
 pub use node_resources_balanced::NodeResourcesBalancedAllocation;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy, ShapePoint};
@@ -35,6 +45,7 @@ pub const FILTERS: &[&str] = &[
     "ArchitecturePreference",
     "GpuRequest",
     "NodePorts",
+    "GpuSharing",
     "NodeResourcesFit",
 ];
 
@@ -63,6 +74,8 @@ pub struct Arguments {
     pub architectures: ArchitecturePreference,
     /// Which nodes are for pods that ask for them.
     pub dedicated: DedicatedNodes,
+    /// The workload that FGD expects.
+    pub fgd: Fgd,
 }
 
 /// The filter of a name.
@@ -78,6 +91,7 @@ pub fn filter(name: &str, arguments: &Arguments) -> Option<Box<dyn Filter>> {
         "ArchitecturePreference" => Box::new(arguments.architectures.clone()),
         "GpuRequest" => Box::new(gpu_request::GpuRequest),
         "NodePorts" => Box::new(node_ports::NodePorts),
+        "GpuSharing" => Box::new(gpu_sharing::GpuSharing),
         "NodeResourcesFit" => Box::new(NodeResourcesFit::default()),
         _ => return None,
     })
@@ -93,6 +107,13 @@ pub fn score(name: &str, arguments: &Arguments) -> Option<Box<dyn Score>> {
         "TaintToleration" => Box::new(taint_toleration::TaintToleration),
         "ArchitecturePreference" => Box::new(arguments.architectures.clone()),
         "GpuPacking" => Box::new(GpuPacking),
+        "FGD" => Box::new(arguments.fgd.clone()),
+        "BestFit" => Box::new(best_fit::BestFit),
+        "GpuPackingByDevice" => Box::new(gpu_packing_by_device::GpuPackingByDevice),
+        "GpuClustering" => Box::new(gpu_clustering::GpuClustering),
+        "DotProduct" => Box::new(dot_product::DotProduct),
+        "Packing" => Box::new(packing::Packing::default()),
+        "Random" => Box::new(random::Random),
         _ => return None,
     })
 }

@@ -240,6 +240,7 @@ fn converter(configuration: &Configuration) -> Converter {
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
         users_stamped: configuration.queues.users_are_stamped(),
+        holder_namespace: configuration.holder_namespace().into(),
     }
 }
 

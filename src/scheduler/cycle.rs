@@ -9,7 +9,7 @@ use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
-use crate::placement::{Demand, Failure, Rules, place_in_tree};
+use crate::placement::{Demand, Failure, Rules, place_in_tree, place_pack};
 use crate::queue::{Amounts, GroupIndex, Home, Likeness};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
@@ -132,7 +132,8 @@ impl Scheduler {
         // how long it runs, and what is kept for it, decide where it may run
         let alone = !self.drains.is_empty() && self.run_limit(index).is_some()
             || self.is_drained_for(index)
-            || group.asks_topology();
+            || group.asks_topology()
+            || self.is_pack(demands);
         match group.leaf {
             Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
                 Likeness::Alike(leaf, group.counts.waiting)
@@ -231,10 +232,17 @@ impl Scheduler {
             Ok(wanted) => wanted,
             Err(failure) => return (Err(failure), None),
         };
+        let packed = self.is_pack(demands);
+        let pinned = if packed { self.place_of_pack(index) } else { None };
         let (cluster, rankings) = (&mut self.cluster, &mut self.rankings);
         if !is_narrowed {
-            let rules = Rules { gate: None, wanted: wanted.as_ref() };
-            return (place_in_tree(cluster, rankings, profile, demands, bounds, rules), None);
+            let outcome = if packed {
+                place_pack(cluster, rankings, profile, demands, bounds, (pinned, None))
+            } else {
+                let rules = Rules { gate: None, wanted: wanted.as_ref() };
+                place_in_tree(cluster, rankings, profile, demands, bounds, rules)
+            };
+            return (outcome, None);
         }
         let mut gate = NarrowedGate {
             fair: &mut self.fair,
@@ -243,8 +251,12 @@ impl Scheduler {
             taken: Amounts::new(),
             refused: None,
         };
-        let rules = Rules { gate: Some(&mut gate), wanted: wanted.as_ref() };
-        let outcome = place_in_tree(cluster, rankings, profile, demands, bounds, rules);
+        let outcome = if packed {
+            place_pack(cluster, rankings, profile, demands, bounds, (pinned, Some(&mut gate)))
+        } else {
+            let rules = Rules { gate: Some(&mut gate), wanted: wanted.as_ref() };
+            place_in_tree(cluster, rankings, profile, demands, bounds, rules)
+        };
         (outcome, gate.refused)
     }
 

@@ -7,15 +7,19 @@
 //! node offers another number of them than are joined.
 //!
 //! Nothing of this is kept until a pod is bound to such a node.
+//!
+//! Parts of GPUs are another matter: of the devices that holder pods own, [`crate::cluster`] keeps
+//! how much is given out; what is written is not advice then, and what was chosen stands.
 
 use super::Scheduler;
 use super::pods::PodState;
-use crate::cluster::{NodeIndex, PodIndex};
-use crate::model::DeviceSet;
+use crate::cluster::{Held, NodeIndex, PodIndex};
+use crate::model::gpu_part::DEVICE;
+use crate::model::gpu_topology::DEVICES_MAX;
+use crate::model::{DeviceSet, Pod};
+use crate::placement::{Demand, Place};
+use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
-
-/// The resource whose devices a topology names.
-const GPU: &str = "nvidia.com/gpu";
 
 /// The pods on each node, kept from the first choice on.
 #[derive(Debug, Default)]
@@ -40,7 +44,8 @@ impl Scheduler {
     /// Chooses the devices of a pod whose bind is about to be asked for; empty: none, or unknown.
     /// O(pods on the node) beside the choice, and O(1) where nothing is known of the node's GPUs.
     pub(super) fn give_devices(&mut self, index: PodIndex) -> DeviceSet {
-        let Some(set) = self.best_devices(index) else { return DeviceSet::EMPTY };
+        let set = if self.is_part(index) { self.part_of(index) } else { self.best_devices(index) };
+        let Some(set) = set else { return DeviceSet::EMPTY };
         self.pods.get_mut(index).devices = set;
         set
     }
@@ -54,7 +59,7 @@ impl Scheduler {
         }
         self.begin_to_keep();
         let gpus = self.cluster.node(node).node.as_ref()?.gpus.as_ref()?;
-        let resource = self.cluster.resources().find(GPU)?;
+        let resource = self.cluster.gpu()?;
         if usize::try_from(self.cluster.allocatable(resource, node)) != Ok(gpus.len()) {
             return None;
         }
@@ -92,9 +97,111 @@ impl Scheduler {
     }
 
     fn gpus_asked(&self, index: PodIndex) -> usize {
-        let Some(gpu) = self.cluster.resources().find(GPU) else { return 0 };
+        let Some(gpu) = self.cluster.gpu() else { return 0 };
         let class = self.cluster.class(self.pods.get(index).class);
-        let asked = class.requests.iter().find(|(resource, _)| *resource == gpu);
-        asked.map_or(0, |(_, count)| usize::try_from(*count).unwrap_or(0))
+        usize::try_from(class.request(gpu)).unwrap_or(0)
+    }
+
+    fn is_part(&self, index: PodIndex) -> bool {
+        self.cluster.class(self.pods.get(index).class).spec.gpu_part.is_some()
+    }
+
+    fn part_of(&self, index: PodIndex) -> Option<DeviceSet> {
+        let node = self.pods.get(index).node?;
+        let held = self.cluster.held_by(index, node);
+        Some(held.expect("D1: a part of a GPU is bound without a device").devices)
+    }
+
+    /// Whether a member of the group asks for a part of a GPU: nobody is evicted for it, and no
+    /// seats are kept, as what is free in sum need not be on one device.
+    pub(super) fn asks_part(&self, index: GroupIndex) -> bool {
+        self.groups.get(index).members.iter().any(|member| self.is_part(*member))
+    }
+
+    /// Whether the members of a group share one device.
+    pub(super) fn is_pack(&self, demands: &[Demand]) -> bool {
+        let first = demands.first().map(|demand| self.cluster.class(demand.class));
+        first.and_then(|class| class.spec.gpu_part).is_some_and(|part| part.packed)
+    }
+
+    /// The device that members of a pack have already.
+    pub(super) fn place_of_pack(&self, index: GroupIndex) -> Option<Place> {
+        let members = self.groups.get(index).members.iter();
+        let mut places = members.filter_map(|member| {
+            let node = self.pods.get(*member).node?;
+            Some((node, self.cluster.held_by(*member, node)?.devices.first()?))
+        });
+        places.next()
+    }
+
+    /// Takes in what the object of a pod says of the devices that it has. What was given out here
+    /// stands: the object is the users' to edit.
+    pub(super) fn read_devices(&mut self, index: PodIndex, pod: &Pod) {
+        let Some(node) = self.pods.get(index).node else { return };
+        if self.cluster.set_holder(index, node, pod.holds) {
+            self.count_anew();
+        }
+        if !self.is_part(index) {
+            self.pods.get_mut(index).devices = pod.devices;
+            if !pod.holds.is_empty() {
+                self.reread_devices(node);
+                self.capacity_changed = true;
+                self.improved.insert(node);
+            }
+        } else if self.cluster.held_by(index, node).is_none_or(|held| !held.sure) {
+            self.pods.get_mut(index).devices = pod.devices;
+            self.hold_as_told(index, node);
+        }
+    }
+
+    /// Counts what a pod was given before this process began, or by another. Whatever is not known
+    /// counts as the most that it can be: of all devices, or the whole device.
+    fn hold_as_told(&mut self, index: PodIndex, node: NodeIndex) {
+        self.cluster.give_back(index, node);
+        let pod = self.pods.get(index);
+        let class = self.cluster.class(pod.class);
+        let Some(part) = class.spec.gpu_part else { return };
+        let milli = self.cluster.device_ask(class, node).map(|ask| ask.milli);
+        let is_told = pod.devices.len() == usize::from(part.count);
+        let devices = if is_told { pod.devices } else { DeviceSet::lowest(DEVICES_MAX) };
+        let sure = is_told && milli.is_some();
+        let held = Held { pod: index, devices, milli: milli.unwrap_or(DEVICE), sure };
+        self.cluster.hold(node, held);
+    }
+
+    /// Counts again what was not known, as something of the node came to be known.
+    pub(super) fn reread_devices(&mut self, node: NodeIndex) {
+        let Some(shared) = self.cluster.shared_devices(node) else { return };
+        let unsure = shared.held().iter().filter(|held| !held.sure).map(|held| held.pod);
+        let unsure: Vec<PodIndex> = unsure.collect();
+        unsure.into_iter().for_each(|pod| self.hold_as_told(pod, node));
+    }
+
+    /// A pod leaves a node: what it had of devices is free, and what it owned is not ours any more.
+    pub(super) fn let_go(&mut self, index: PodIndex, node: NodeIndex) {
+        self.cluster.give_back(index, node);
+        self.cluster.set_holder(index, node, DeviceSet::EMPTY);
+    }
+
+    /// D1: devices are given out to the pods on their nodes, and none beyond a whole one.
+    pub(super) fn check_devices(&self) {
+        for (index, pod) in self.pods.iter() {
+            let node = pod.node.filter(|_| self.is_part(index));
+            let held = node.is_none_or(|node| self.cluster.held_by(index, node).is_some());
+            assert!(held, "D1: a part of a GPU without a device");
+        }
+        for slot in 0..self.cluster.node_slots() {
+            let node = NodeIndex::at(slot);
+            let Some(shared) = self.cluster.shared_devices(node) else { continue };
+            let mut taken = [0u32; DEVICES_MAX];
+            for held in shared.held() {
+                let on = self.pods.get(held.pod).node;
+                assert_eq!(on, Some(node), "D1: a device is given to a pod that is elsewhere");
+                let sure = if held.sure { u32::from(held.milli) } else { 0 };
+                held.devices.iter().for_each(|device| taken[device] += sure);
+            }
+            let most = taken.into_iter().max().unwrap_or(0);
+            assert!(most <= u32::from(DEVICE), "D1: a device is given out beyond a whole one");
+        }
     }
 }

@@ -70,20 +70,24 @@ impl Scheduler {
             NodeApplied::Unchanged => return,
             NodeApplied::Changed if retyped => self.recharge_node(&name),
             NodeApplied::Changed => {}
-            NodeApplied::NewResources => {
-                let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
-                let seats: Vec<_> = self.drained_seats().collect();
-                self.cluster.recount(placed.chain(seats));
-                self.recount_queues();
-            }
+            NodeApplied::NewResources => self.count_anew(),
         }
         self.capacity_changed = true;
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
+            self.reread_devices(index);
             for (news, why) in refused {
                 self.tell_node(index, news, &why);
             }
         }
+    }
+
+    /// Counts all requests again, as resources became known.
+    pub(super) fn count_anew(&mut self) {
+        let placed = self.pods.iter().filter_map(|(_, pod)| Some((pod.class, pod.node?)));
+        let seats: Vec<_> = self.drained_seats().collect();
+        self.cluster.recount(placed.chain(seats));
+        self.recount_queues();
     }
 
     /// What a node says of itself and is not believed, unless that was told before.
@@ -192,7 +196,10 @@ impl Scheduler {
         });
         if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended() && !lost) {
             self.move_room(index, Some(node));
-            self.pods.get_mut(index).devices = pod.devices;
+            self.read_devices(index, &pod);
+        }
+        if pod.profile.is_some() && pod.node.is_none() && !pod.ended() {
+            self.cluster.arrived(class);
         }
         let state = if lost { PodState::Waiting } else { state_of(&pod, None) };
         self.set_state(index, state);
@@ -242,7 +249,7 @@ impl Scheduler {
             _ if pod.ended() => self.move_room(index, None),
             Some(node) => {
                 self.move_room(index, Some(node));
-                self.pods.get_mut(index).devices = pod.devices;
+                self.read_devices(index, &pod);
             }
             // a node name is never taken back: this event is older than the bind
             None => {}
@@ -303,6 +310,7 @@ impl Scheduler {
         }
         if let Some(old) = old {
             self.vacating.remove(&(old, index));
+            self.let_go(index, old);
             self.cluster.unplace(class, old);
             self.improved.insert(old);
         }

@@ -8,7 +8,7 @@ use crate::queue::Home;
 use rustc_hash::FxHashMap;
 
 impl Scheduler {
-    /// Checks I2, I3, I4, I5, N1 and N2 against a recomputation. O(pods + nodes x resources).
+    /// Checks I2, I3, I4, I5, D1, N1 and N2 against a recomputation. O(pods + nodes x resources).
     ///
     /// # Panics
     /// If one does not hold, naming it.
@@ -20,6 +20,7 @@ impl Scheduler {
         self.check_vacating();
         self.check_quarantine();
         self.check_run_limits();
+        self.check_devices();
         self.queue.check(&self.groups);
     }
 

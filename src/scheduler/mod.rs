@@ -383,6 +383,9 @@ impl Scheduler {
         fair.set_root_order(options.root_order);
         let mut cluster = Cluster::default();
         cluster.set_levels(options.topology_levels.clone());
+        if profiles.iter().any(Profile::learns) {
+            cluster.keep_arrivals();
+        }
         Self {
             options,
             profiles,

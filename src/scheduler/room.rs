@@ -149,6 +149,7 @@ impl Scheduler {
             && group.needed() > 0
             && group.room_tried != Some(self.room_stamp())
             && group.leaf.is_some()
+            && !self.asks_part(index)
     }
 
     /// One search; puts the plan in force if there is one.

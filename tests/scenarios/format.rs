@@ -306,6 +306,14 @@ pub(crate) struct PodSpec {
     pub(crate) checkpoint: Option<String>,
     pub(crate) queue: Option<String>,
     pub(crate) gpu_request: Option<String>,
+    /// Annotations `mss-scheduler.io/gpu-fraction`, `gpu-memory`, `gpu-count` and `pack-id`.
+    pub(crate) gpu_fraction: Option<String>,
+    pub(crate) gpu_memory: Option<String>,
+    pub(crate) gpu_count: Option<String>,
+    pub(crate) pack_id: Option<String>,
+    /// It is a holder of the GPUs that `gpu-devices` names, in a namespace that may have them.
+    #[serde(default)]
+    pub(crate) gpu_holder: bool,
     /// Of a pod that is bound already.
     pub(crate) gpu_devices: Option<String>,
     /// The label of the same key.

@@ -2,7 +2,8 @@
 
 use crate::objects::GPU;
 use crate::world::{Truth, World, shown};
-use mss_scheduler::model::{Phase, Pod};
+use mss_scheduler::model::gpu_part::PartAmount;
+use mss_scheduler::model::{DeviceSet, Phase, Pod};
 use mss_scheduler::scheduler::{BindMember, PodRef};
 use std::collections::BTreeMap;
 
@@ -26,6 +27,51 @@ pub(crate) fn bind(world: &World, members: &[BindMember]) {
     minimum(world, members);
     room(world, members);
     devices(world, members);
+    parts(world, members);
+}
+
+/// Thousandths of each device that a pod takes, by what its object and its node say.
+fn milli(world: &World, node: &str, pod: &Pod) -> Option<i64> {
+    match pod.class.gpu_part?.amount {
+        PartAmount::Milli(milli) => Some(i64::from(milli)),
+        PartAmount::Bytes(bytes) => {
+            let label = world.nodes.get(node)?.label("nvidia.com/gpu.memory")?;
+            let memory = label.parse::<i64>().ok()? << 20;
+            Some((bytes * 1000).div_euclid(memory) + i64::from(bytes * 1000 % memory > 0))
+        }
+    }
+}
+
+/// Parts come of devices that a holder owns, and no device is given out beyond a whole one.
+fn parts(world: &World, members: &[BindMember]) {
+    let mut taken: BTreeMap<(&str, usize), i64> = BTreeMap::new();
+    let pods = world.pods.values().map(|truth| &truth.pod).filter(|pod| !pod.ended());
+    let bound = pods.filter_map(|pod| Some((pod.node.as_deref()?, pod, pod.devices)));
+    let flying = world.held.iter().map(|held| &held.member).chain(members);
+    let flying = flying.filter_map(|member| {
+        let pod = &world.pods.get(&shown(&member.pod))?.pod;
+        let unbound = pod.uid == member.pod.uid && pod.node.is_none();
+        unbound.then_some((&*member.node, pod, member.devices))
+    });
+    for (node, pod, devices) in bound.chain(flying) {
+        let milli = milli(world, node, pod).unwrap_or(0);
+        devices.iter().for_each(|device| *taken.entry((node, device)).or_default() += milli);
+    }
+    for member in members {
+        let Some(part) = pod(world, &member.pod).class.gpu_part else { continue };
+        let name = &member.pod.key;
+        assert_eq!(member.devices.len(), usize::from(part.count), "D1: devices of {name}");
+        let holders = world.pods.values().map(|truth| &truth.pod).filter(|pod| {
+            pod.node.as_deref() == Some(&*member.node) && !pod.ended() && !pod.deleting
+        });
+        let ours = holders.fold(DeviceSet::EMPTY, |all, pod| all.union(pod.holds));
+        let foreign = member.devices.minus(ours);
+        assert!(foreign.is_empty(), "D1: {name} is given {foreign}, which no holder owns");
+        for device in member.devices.iter() {
+            let taken = taken[&(&*member.node, device)];
+            assert!(taken <= 1000, "D1: {taken} of device {device} of {}", member.node);
+        }
+    }
 }
 
 /// GPUs that are named are as many as are asked for, exist, and no other pod there has them.
@@ -33,6 +79,9 @@ fn devices(world: &World, members: &[BindMember]) {
     for (place, member) in members.iter().enumerate().filter(|(_, m)| !m.devices.is_empty()) {
         let (name, devices) = (&member.pod.key, member.devices);
         let pod = pod(world, &member.pod);
+        if pod.class.gpu_part.is_some() {
+            continue;
+        }
         let asked = pod.class.requests.iter().find(|(resource, _)| &**resource == GPU);
         assert_eq!(asked.map(|(_, count)| *count), i64::try_from(devices.len()).ok(), "{name}");
         let node = &world.nodes[&*member.node];
@@ -118,7 +167,9 @@ fn room(world: &World, members: &[BindMember]) {
     }
     for node in members.iter().map(|member| &*member.node) {
         let found = world.nodes.get(node).unwrap_or_else(|| panic!("I1: {node} is no node"));
-        for ((_, resource), used) in used.iter().filter(|((name, _), _)| *name == node) {
+        let here = used.iter().filter(|((name, _), _)| *name == node);
+        // what shared devices are is judged by device
+        for ((_, resource), used) in here.filter(|((_, name), _)| !name.starts_with("mss-sched")) {
             let has = found.allocatable.iter().find(|(name, _)| **name == **resource);
             let has = has.map_or(0, |(_, amount)| *amount);
             assert!(*used <= has, "I1, S2: {node} has {used} of {has} {resource} requested");

@@ -6,10 +6,12 @@ use crate::format::{
 };
 use mss_scheduler::fairshare::LsfOptions;
 use mss_scheduler::model::contract::{
-    CPU_SLOTS, MAX_MEMBER, MIN_MEMBER, POD_GROUP, ROLE, SLICE_LEVEL, SLICE_SIZE, SLICES_APART,
-    TASK_GROUP, TASK_GROUP_MIN, TOPOLOGY_PREFERRED, TOPOLOGY_REQUIRED, parse_group, parse_header,
-    parse_non_preemptible, parse_queue, parse_reclaim_rank, parse_task,
+    CPU_SLOTS, GPU_COUNT, GPU_FRACTION, GPU_MEMORY, MAX_MEMBER, MIN_MEMBER, PACK_ID, POD_GROUP,
+    ROLE, SLICE_LEVEL, SLICE_SIZE, SLICES_APART, TASK_GROUP, TASK_GROUP_MIN, TOPOLOGY_PREFERRED,
+    TOPOLOGY_REQUIRED, parse_group, parse_header, parse_non_preemptible, parse_queue,
+    parse_reclaim_rank, parse_task,
 };
+use mss_scheduler::model::gpu_part::parse_part;
 use mss_scheduler::model::gpu_topology::of_node;
 use mss_scheduler::model::node::parse_slots;
 use mss_scheduler::model::pod::{HostPort, TolerationOperator};
@@ -288,7 +290,8 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
         protocol: Default::default(),
         address: HostPort::ANY_ADDRESS,
     };
-    PodClass {
+    let part = parse_part(|key| part_annotation(spec, key), &requests);
+    let mut class = PodClass {
         profile,
         non_zero_asked: [of("cpu").unwrap_or(100), of("memory").unwrap_or(200 << 20)],
         non_zero: [of("cpu").unwrap_or(100), of("memory").unwrap_or(200 << 20)],
@@ -300,7 +303,21 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
         host_ports: spec.ports.iter().map(port).collect(),
         gpu_needs: needs(spec, &requests),
         requests,
-    }
+        gpu_part: None,
+    };
+    class.set_gpu_part(part.unwrap_or_default());
+    class
+}
+
+fn part_annotation<'a>(spec: &'a PodSpec, key: &str) -> Option<&'a str> {
+    let text = match key {
+        GPU_FRACTION => &spec.gpu_fraction,
+        GPU_MEMORY => &spec.gpu_memory,
+        GPU_COUNT => &spec.gpu_count,
+        PACK_ID => &spec.pack_id,
+        _ => return None,
+    };
+    text.as_deref()
 }
 
 pub(crate) fn budget(spec: &BudgetSpec) -> Budget {
@@ -328,6 +345,7 @@ fn annotation<'a>(spec: &'a PodSpec, key: &str) -> Option<&'a str> {
         TASK_GROUP_MIN => spec.task_group_min.as_deref(),
         TOPOLOGY_REQUIRED => spec.topology_required.as_deref(),
         TOPOLOGY_PREFERRED => spec.topology_preferred.as_deref(),
+        PACK_ID => spec.pack_id.as_deref(),
         SLICE_SIZE => spec.slice_size.as_deref(),
         SLICE_LEVEL => spec.slice_level.as_deref(),
         SLICES_APART => spec.slices_apart.as_deref(),
@@ -346,7 +364,9 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
     let annotation = |key: &str| annotation(spec, key);
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
     let asked = spec.gpu_request.as_deref();
-    let refused = asked.and_then(|text| gpu_request::parse(text, &amounts(&spec.requests)).err());
+    let requests = amounts(&spec.requests);
+    let refused = asked.and_then(|text| gpu_request::parse(text, &requests).err());
+    let refused = refused.or(parse_part(|key| part_annotation(spec, key), &requests).err());
     let group = refused.map(Err).or(group);
     let devices = spec.gpu_devices.as_deref().and_then(DeviceSet::parse).unwrap_or_default();
     let said = group.as_ref().and_then(|group| group.as_ref().ok());
@@ -383,6 +403,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
         labels: Labels::new(spec.labels.iter().map(|(key, value)| (&**key, &**value))),
         header,
         devices,
+        holds: if spec.gpu_holder { devices } else { DeviceSet::EMPTY },
         task: task.clone().map(Box::new),
         topology: topology.clone(),
         rank: {

@@ -21,6 +21,7 @@ use super::objects::{
 };
 use crate::model::contract::SLOTS;
 use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
+use crate::model::gpu_part::{GPU, parse_part};
 use crate::model::gpu_request;
 use crate::model::gpu_topology::of_node;
 use crate::model::node::parse_slots;
@@ -55,6 +56,8 @@ pub struct Converter {
     pub annotation_bytes_max: usize,
     /// Whether admission stamps pods with their users.
     pub users_stamped: bool,
+    /// The namespace in which holders of shared GPUs count.
+    pub holder_namespace: Box<str>,
 }
 
 impl Default for Converter {
@@ -64,6 +67,7 @@ impl Default for Converter {
             min_member_max: 10_000,
             annotation_bytes_max: 4096,
             users_stamped: false,
+            holder_namespace: "mss-scheduler".into(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl Converter {
             checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
             devices: devices(&object.meta),
+            holds: self.holds(&object.meta, &class),
             told: told(status),
             class,
         }
@@ -152,6 +157,17 @@ impl Converter {
     fn profile(&self, name: &str) -> Option<u8> {
         let index = self.profiles.iter().position(|profile| **profile == *name)?;
         u8::try_from(index).ok()
+    }
+
+    /// The GPUs of a holder: as many as it requests, or none.
+    fn holds(&self, meta: &Meta, class: &PodClass) -> DeviceSet {
+        let is_holder = meta.label(contract::GPU_HOLDER) == Some("true")
+            && *self.holder_namespace == *meta.namespace()
+            && !meta.deleting;
+        let named = if is_holder { devices(meta) } else { DeviceSet::EMPTY };
+        let owned = class.requests.iter().find(|(name, _)| &**name == GPU);
+        let owned = owned.and_then(|(_, count)| usize::try_from(*count).ok());
+        if owned == Some(named.len()) { named } else { DeviceSet::EMPTY }
     }
 
     /// Who created the pod.
@@ -253,12 +269,14 @@ fn class(
     let asked = object.meta.annotation(contract::GPU_REQUEST);
     let needs = asked.map_or(Ok(None), |text| gpu_request::parse(text, &class.requests));
     let needs = needs.map(|needs| class.gpu_needs = needs);
+    let part = parse_part(|key| object.meta.annotation(key), &class.requests);
+    let part = part.map(|part| class.set_gpu_part(part));
     if bound {
         return (class, None);
     }
     let refused = counted.unrepresentable.then(|| requests::first_bad(spec));
     let refused = refused.or_else(|| affinity.err()).or_else(|| unsupported(object));
-    let refused = refused.or_else(|| needs.err());
+    let refused = refused.or_else(|| needs.err()).or_else(|| part.err());
     (class, refused)
 }
 

@@ -77,6 +77,22 @@ pub fn pods(
     Table::open(path, POD_COLUMNS, pod)
 }
 
+/// As [`pods`], but of lists that may lack the columns of models and times: these say what pods
+/// ask for, and nothing else.
+///
+/// # Errors
+/// As [`nodes`].
+pub fn shapes(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<TracePod, TraceError>> + Send, TraceError> {
+    match Table::open(path, &POD_COLUMNS[..6], shape_with_models as ParseShape) {
+        Err(TraceError::Header { .. }) => Table::open(path, &POD_COLUMNS[..5], shape as ParseShape),
+        table => table,
+    }
+}
+
+type ParseShape = fn(&Row<'_>) -> Result<TracePod, TraceError>;
+
 /// As [`nodes`], from text; `name` is what errors call it.
 ///
 /// # Errors
@@ -110,6 +126,16 @@ fn node(row: &Row<'_>) -> Result<TraceNode, TraceError> {
 }
 
 fn pod(row: &Row<'_>) -> Result<TracePod, TraceError> {
+    let seconds = "seconds from the start of the trace, a whole number";
+    let (created_s, deleted_s) = (row.number(6, seconds)?, row.number(7, seconds)?);
+    Ok(TracePod { created_s, deleted_s, ..shape_with_models(row)? })
+}
+
+fn shape_with_models(row: &Row<'_>) -> Result<TracePod, TraceError> {
+    Ok(TracePod { models: models(row, 5)?, ..shape(row)? })
+}
+
+fn shape(row: &Row<'_>) -> Result<TracePod, TraceError> {
     let gpus = gpus(row, 3)?;
     let share = "thousandths of a GPU from 0 to 1000; below 1000 only where num_gpu is 1 or 0";
     let gpu_milli = row.number(4, share)?;
@@ -117,16 +143,15 @@ fn pod(row: &Row<'_>) -> Result<TracePod, TraceError> {
     if gpu_milli > 1000 || (partial && gpus > 1) || (gpu_milli == 0 && gpus > 0) {
         return Err(row.malformed(4, share));
     }
-    let seconds = "seconds from the start of the trace, a whole number";
     Ok(TracePod {
         name: object_name(row, 0)?,
         cpu_milli: row.number(1, "milli-CPU, a whole number")?,
         memory_mib: row.number(2, "MiB, a whole number")?,
         gpus,
         gpu_milli,
-        models: models(row, 5)?,
-        created_s: row.number(6, seconds)?,
-        deleted_s: row.number(7, seconds)?,
+        models: Vec::new(),
+        created_s: 0,
+        deleted_s: 0,
     })
 }
 

@@ -1,0 +1,181 @@
+//! What kinds of pods come: scores that look ahead go by what came so far.
+
+use super::{ClassId, Cluster};
+use crate::model::gpu_part::{DEVICE, GPU, PartAmount};
+use crate::model::gpu_topology::PRODUCT_LABEL;
+use crate::model::{Operator, PodClass};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// What is learnt first after so many arrivals, and again whenever they have doubled.
+const FIRST: u64 = 100;
+/// After so many arrivals all count half, so that what is learnt follows what comes.
+const HALVED_AT: u64 = 20_000;
+/// Most shapes told apart; what comes beyond them is not counted.
+const SHAPES_MAX: usize = 4096;
+
+/// What a pod asks for, as far as packing goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Milli-CPU.
+    pub cpu: i64,
+    /// Thousandths of each GPU; 0: it asks for none.
+    pub milli: u16,
+    /// GPUs.
+    pub gpus: usize,
+    /// Models that it may run on; empty: any.
+    pub models: Vec<Box<str>>,
+}
+
+/// A shape of pod that is expected to come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    /// What it asks for.
+    pub shape: Shape,
+    /// Its part of all pods.
+    pub part: f64,
+}
+
+/// What was learnt at one time.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    /// Which time that was; 0: nothing yet.
+    pub epoch: u32,
+    /// Shapes, the commonest first.
+    pub shapes: Vec<Expected>,
+}
+
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    is_kept: bool,
+    counts: FxHashMap<Shape, u64>,
+    total: u64,
+    next: u64,
+    learnt: Arc<Learnt>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self {
+            is_kept: false,
+            counts: FxHashMap::default(),
+            total: 0,
+            next: FIRST,
+            learnt: Arc::default(),
+        }
+    }
+}
+
+impl Arrivals {
+    fn count(&mut self, shape: Shape) {
+        if self.counts.len() >= SHAPES_MAX && !self.counts.contains_key(&shape) {
+            return;
+        }
+        *self.counts.entry(shape).or_default() += 1;
+        self.total += 1;
+        if self.total < self.next {
+            return;
+        }
+        self.learnt = Arc::new(Learnt { epoch: self.learnt.epoch + 1, shapes: self.shapes() });
+        if self.total >= HALVED_AT {
+            self.counts.retain(|_, count| {
+                *count /= 2;
+                *count > 0
+            });
+            self.total = self.counts.values().sum();
+        }
+        self.next = (2 * self.total).min(HALVED_AT);
+    }
+
+    fn shapes(&self) -> Vec<Expected> {
+        let mut counts: Vec<_> = self.counts.iter().collect();
+        counts.sort_by(|a, b| (b.1, b.0).cmp(&(a.1, a.0)));
+        let part = |count: u64| count as f64 / self.total as f64;
+        let expected =
+            |(shape, count): (&Shape, &u64)| Expected { shape: shape.clone(), part: part(*count) };
+        counts.into_iter().map(expected).collect()
+    }
+}
+
+impl Shape {
+    /// That of a class. A part by memory counts as half a device: its size depends on the node.
+    #[must_use]
+    pub fn of(class: &PodClass) -> Self {
+        let request = |name: &str| {
+            let found = class.requests.iter().find(|(n, _)| &**n == name);
+            found.map_or(0, |(_, amount)| *amount)
+        };
+        let whole = usize::try_from(request(GPU)).unwrap_or(0);
+        let (gpus, milli) = match class.gpu_part {
+            None => (whole, if whole > 0 { DEVICE } else { 0 }),
+            Some(part) => match part.amount {
+                PartAmount::Milli(milli) => (usize::from(part.count), milli),
+                PartAmount::Bytes(_) => (1, DEVICE / 2),
+            },
+        };
+        Self { cpu: request("cpu"), milli, gpus, models: models(class) }
+    }
+}
+
+/// The models that a class names: by its node selector, or by its one required term.
+fn models(class: &PodClass) -> Vec<Box<str>> {
+    let selected = class.node_selector.iter().find(|(key, _)| &**key == PRODUCT_LABEL);
+    if let Some((_, model)) = selected {
+        return vec![model.clone()];
+    }
+    let Some([term]) = class.required.as_deref() else { return Vec::new() };
+    let named = term.expressions.iter().find(|requirement| {
+        &*requirement.key == PRODUCT_LABEL && requirement.operator == Operator::In
+    });
+    named.map_or(Vec::new(), |requirement| requirement.values.clone())
+}
+
+impl Cluster {
+    /// Has arrivals counted: a score learns from them.
+    pub fn keep_arrivals(&mut self) {
+        self.arrivals.is_kept = true;
+    }
+
+    /// Counts a pod that came to be placed.
+    pub fn arrived(&mut self, class: ClassId) {
+        if self.arrivals.is_kept {
+            let shape = Shape::of(&self.classes.get(class).spec);
+            self.arrivals.count(shape);
+        }
+    }
+
+    /// What was learnt of the pods that come.
+    #[must_use]
+    pub fn learnt(&self) -> &Arc<Learnt> {
+        &self.arrivals.learnt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_is_learnt_at_doublings_and_old_arrivals_fade() {
+        let mut arrivals = Arrivals::default();
+        let shape = |cpu| Shape { cpu, ..Shape::default() };
+        let mut epochs = Vec::new();
+        for number in 0..60_000u64 {
+            // another workload after the first 20,000
+            arrivals.count(shape(if number < 20_000 { 1 } else { 2 + i64::from(number % 4 == 0) }));
+            if arrivals.learnt.epoch as usize > epochs.len() {
+                epochs.push(number + 1);
+            }
+        }
+        let doublings = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 20_000];
+        assert_eq!(epochs[..9], doublings);
+        assert_eq!(epochs[9..], [30_000, 40_000, 50_000, 60_000]);
+        let parts: Vec<(i64, u64)> = arrivals
+            .learnt
+            .shapes
+            .iter()
+            .map(|known| (known.shape.cpu, (known.part * 100.0).round() as u64))
+            .collect();
+        assert_eq!(parts, [(2, 70), (3, 23), (1, 6)]);
+    }
+}

@@ -1,0 +1,231 @@
+//! Packing: where a pod strands least of the GPUs that the pods to come could use.
+//!
+//! The cost of placing a pod is what is expected to stay idle of the node's GPUs after it, less
+//! what was before: see [`stranding`]. On top of that, whole blocks of 2, 4 and 8 free GPUs have a
+//! price on as many nodes as the pods that need such blocks take; all others may be broken open.
+//! What comes is learnt from arrivals. One set of parameters serves every workload; they were tuned
+//! on seeds 142 and 143 of the FGD protocol, which no published figure uses.
+
+mod stranding;
+
+use super::spec::free_cpu;
+use crate::cluster::{CPU, Class, Cluster, DeviceAsk, Expected, Learnt, Left, NodeIndex, Shape};
+use crate::framework::{Plugin, Reads, SCORE_MAX, SCORE_PARTS, Score, Term};
+use crate::model::DeviceSet;
+use crate::model::gpu_part::DEVICE;
+use crate::model::gpu_topology::PRODUCT_LABEL;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use stranding::Stranding;
+
+/// Sizes of blocks that pods need whole.
+const BLOCKS: [usize; 3] = [2, 4, 8];
+/// Which nodes are kept for each size: those whose rank, moved by this, is low.
+const OFFSETS: [f64; 3] = [0.66, 0.33, 0.0];
+/// Blocks are kept for so many times the demand.
+const KEPT: f64 = 1.05;
+/// Price of a GPU of a kept block that is broken, in GPUs.
+const KEPT_PRICE: f64 = 0.36;
+/// The same of a block that is not kept, by the node's rank: opens nodes one after the other.
+const OPEN_PRICE: f64 = 0.03;
+/// Most shapes of one block size that are told apart.
+const BLOCK_SHAPES: usize = 16;
+/// Costs are in thousandths of a GPU; none is above this.
+const COST_MAX: f64 = 17_600.0;
+/// Levels of the score per thousandth of a GPU.
+const LEVELS: f64 = 4.0;
+
+/// The plugin.
+#[derive(Debug, Default)]
+pub(super) struct Packing(Mutex<Option<State>>);
+
+/// What is worked out once per time of learning, and a memo of pure values.
+#[derive(Debug)]
+struct State {
+    epoch: u32,
+    stranding: Stranding,
+    blocks: [Block; 3],
+    /// by node slot
+    nodes: Vec<Facts>,
+}
+
+/// What is known of pods that need a block of one size.
+#[derive(Debug, Default)]
+struct Block {
+    /// nodes with a rank below this are kept for them
+    kept: f64,
+    /// their shapes by CPU, with parts of all of the size
+    shapes: Vec<(f64, i64)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// 0 to 1, spread evenly over the nodes of one kind
+    rank: f64,
+    /// a bit per model that learnt shapes name
+    model: u16,
+}
+
+impl Plugin for Packing {
+    fn name(&self) -> &'static str {
+        "Packing"
+    }
+}
+
+fn model_of(cluster: &Cluster, node: NodeIndex) -> &str {
+    let object = cluster.node(node).node.as_ref();
+    object.and_then(|node| node.label(PRODUCT_LABEL)).unwrap_or_default()
+}
+
+/// Until something is known: half a GPU, and a whole one with 8 cores.
+fn prior() -> Vec<Expected> {
+    let shape = |cpu, milli| Shape { cpu, milli, gpus: 1, models: Vec::new() };
+    [shape(8000, 1000), shape(4000, 500)].map(|shape| Expected { shape, part: 0.5 }).into()
+}
+
+impl State {
+    fn new(cluster: &Cluster, learnt: &Learnt) -> Self {
+        let prior = prior();
+        let shapes = if learnt.shapes.is_empty() { &prior } else { &learnt.shapes };
+        let mut models: Vec<&str> =
+            shapes.iter().flat_map(|known| &known.shape.models).map(|model| &**model).collect();
+        models.sort_unstable();
+        models.dedup();
+        models.truncate(16);
+        let bit = |model: &str| models.binary_search(&model).map_or(0, |place| 1u16 << place);
+        let mut nodes = vec![Facts::default(); cluster.node_slots()];
+        let mut kinds: BTreeMap<(i64, &str), Vec<(&str, NodeIndex)>> = BTreeMap::new();
+        let (mut all, mut in_blocks) = (0, [0; 3]);
+        for (node, entry) in cluster.live_nodes() {
+            let gpus = cluster.gpu().map_or(0, |gpu| cluster.allocatable(gpu, node));
+            let model = model_of(cluster, node);
+            nodes[node.index()].model = bit(model);
+            kinds.entry((gpus, model)).or_default().push((&entry.name, node));
+            all += gpus;
+            for (sum, size) in in_blocks.iter_mut().zip(BLOCKS) {
+                *sum += gpus / size as i64 * size as i64;
+            }
+        }
+        for of_kind in kinds.values_mut() {
+            of_kind.sort_unstable_by_key(|(name, node)| (cluster.node(*node).tie, *name));
+            for (place, (_, node)) in of_kind.iter().enumerate() {
+                nodes[node.index()].rank = ((place as f64 + 0.5) * 0.618_033_988_749_895).fract();
+            }
+        }
+        let demand = |known: &Expected| known.part * f64::from(known.shape.milli);
+        let gpus = |known: &Expected| demand(known) * known.shape.gpus as f64;
+        let all_demand: f64 = shapes.iter().map(gpus).sum();
+        let mut blocks: [Block; 3] = Default::default();
+        for ((block, size), in_blocks) in blocks.iter_mut().zip(BLOCKS).zip(in_blocks) {
+            let of_size = || shapes.iter().filter(|known| known.shape.gpus == size);
+            let parts: f64 = of_size().map(|known| known.part).sum();
+            let share = of_size().map(gpus).sum::<f64>() / all_demand.max(f64::MIN_POSITIVE);
+            let scarce = if in_blocks > 0 { all as f64 / in_blocks as f64 } else { 0.0 };
+            block.kept = KEPT * share * scarce;
+            let shapes = of_size().take(BLOCK_SHAPES);
+            block.shapes =
+                shapes.map(|known| (known.part / parts, known.shape.cpu.max(1))).collect();
+        }
+        Self { epoch: learnt.epoch, stranding: Stranding::new(shapes, bit), blocks, nodes }
+    }
+
+    /// The price of the whole free blocks of a node, in thousandths of a GPU.
+    fn kept(&self, facts: Facts, cpu: i64, left: &[u16]) -> f64 {
+        let free = left.iter().filter(|left| **left == DEVICE).count();
+        let mut price = 0.0;
+        for ((block, size), offset) in self.blocks.iter().zip(BLOCKS).zip(OFFSETS) {
+            if block.kept == 0.0 || free < size {
+                continue;
+            }
+            let is_kept = (facts.rank + offset).fract() < block.kept;
+            let of_one = if is_kept { KEPT_PRICE } else { 0.0 } + OPEN_PRICE * facts.rank;
+            let fit =
+                |(part, each): &(f64, i64)| part * (cpu / each).min((free / size) as i64) as f64;
+            let blocks: f64 = block.shapes.iter().map(fit).sum();
+            price += of_one * blocks * (size * usize::from(DEVICE)) as f64;
+        }
+        price
+    }
+
+    /// The least cost of a pod, and for a fraction the device that has it, by its place.
+    fn least(
+        &mut self,
+        facts: Facts,
+        (cpu, asked_cpu): (i64, i64),
+        mut left: Left,
+        ask: Option<DeviceAsk>,
+    ) -> (f64, Option<usize>) {
+        let before = self.stranding.value(cpu, facts.model, &left) - self.kept(facts, cpu, &left);
+        let cpu = cpu - asked_cpu;
+        let mut cost = |left: &[u16]| {
+            self.stranding.value(cpu, facts.model, left) - self.kept(facts, cpu, left) - before
+        };
+        let Some(ask) = ask.filter(|ask| ask.is_fraction()) else {
+            let whole = left.iter_mut().filter(|left| **left == DEVICE);
+            whole.take(ask.map_or(0, |ask| ask.count)).for_each(|left| *left = 0);
+            return (cost(&left), None);
+        };
+        let mut best = (f64::INFINITY, None);
+        let mut tried: SmallVec<[u16; 8]> = SmallVec::new();
+        for device in 0..left.len() {
+            let had = left[device];
+            // devices of which as much is left are equal
+            if had < ask.milli || tried.contains(&had) {
+                continue;
+            }
+            tried.push(had);
+            left[device] -= ask.milli;
+            let found = cost(&left);
+            left[device] = had;
+            if found < best.0 {
+                best = (found, Some(device));
+            }
+        }
+        best
+    }
+}
+
+impl Packing {
+    fn least(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> (f64, Option<usize>) {
+        let left = cluster.devices_left(class, node);
+        if left.is_empty() {
+            return (0.0, None);
+        }
+        let cpu = (free_cpu(cluster, node), class.request(CPU));
+        let ask = cluster.device_ask(class, node);
+        let learnt = cluster.learnt();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match &mut *state {
+            Some(state) if state.epoch == learnt.epoch => state,
+            state => state.insert(State::new(cluster, learnt)),
+        };
+        let facts = state.nodes.get(node.index()).copied().unwrap_or_default();
+        state.least(facts, cpu, left, ask)
+    }
+}
+
+impl Score for Packing {
+    fn reads(&self) -> Reads {
+        Reads::Usage
+    }
+
+    fn learns(&self) -> bool {
+        true
+    }
+
+    fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
+        self.fine_score(cluster, class, node, terms) / SCORE_PARTS
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // clamped
+    fn fine_score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, _: &[Term]) -> i64 {
+        let (cost, _) = self.least(cluster, class, node);
+        (((COST_MAX - cost) * LEVELS) as i64).clamp(0, SCORE_MAX * SCORE_PARTS)
+    }
+
+    fn devices(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Option<DeviceSet> {
+        let place = self.least(cluster, class, node).1?;
+        cluster.shared_devices(node)?.ours().iter().nth(place).map(DeviceSet::one)
+    }
+}
