@@ -51,7 +51,7 @@ impl World {
     /// N1: a node is closed, beside a part of the others at most, or open again.
     pub(crate) fn note_node(&mut self, name: &str, news: NodeNews) {
         match news {
-            NodeNews::GpuTopologyRefused => return,
+            NodeNews::GpuTopologyRefused | NodeNews::SlotsRefused => return,
             NodeNews::QuarantineEnded => {
                 self.shadow.quarantined.remove(name);
                 return;
