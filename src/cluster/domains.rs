@@ -180,6 +180,16 @@ impl Domains {
         self.upwards(self.of(node)).find(|domain| self.get(*domain).depth == depth)
     }
 
+    /// All domains, the root first. O(domains).
+    pub fn all(&self) -> impl Iterator<Item = DomainId> {
+        let mut stack = vec![DomainId::ROOT];
+        std::iter::from_fn(move || {
+            let domain = stack.pop()?;
+            stack.extend(&self.get(domain).children);
+            Some(domain)
+        })
+    }
+
     /// All domains of a depth. O(domains).
     pub fn at_depth(&self, depth: u8) -> impl Iterator<Item = DomainId> {
         let mut stack = vec![DomainId::ROOT];

@@ -81,8 +81,7 @@ impl Rankings {
         self.catch_up(cluster, profile, class);
         let ranking = self.by_class[class.index()].as_ref().expect("catch_up made it");
         let root = *ranking.levels.last().and_then(|level| level.first())?;
-        let mask = (1u64 << NODE_BITS) - 1;
-        (root != 0).then(|| NodeIndex::at(usize::try_from(root & mask).expect("20 bits")))
+        (root != 0).then(|| node_of(root))
     }
 
     /// How many pods of the class fit where, and the key of each node: a larger one is better, and
@@ -98,7 +97,7 @@ impl Rankings {
         if self.by_class[place].as_ref().is_some_and(|ranking| ranking.fits.is_none()) {
             let ranking = self.by_class[place].as_mut().expect("catch_up made it");
             let keys = &ranking.levels[0];
-            let fits = Fits::of(cluster.domains(), keys.len(), |node| {
+            let fits = Fits::of(cluster.domains(), keys, |node| {
                 if keys[node.index()] == 0 { 0 } else { room_on(cluster, class, node) }
             });
             self.bytes += fits.bytes();
@@ -232,7 +231,7 @@ impl Rankings {
                 ranking.set(node.index(), key);
                 if let Some(fits) = &mut ranking.fits {
                     let room = if key == 0 { 0 } else { room_on(cluster, class, node) };
-                    fits.set(cluster.domains(), node, room);
+                    fits.set(cluster.domains(), node, room, key);
                 }
             }
         }
@@ -251,6 +250,12 @@ impl Rankings {
         }
         self.bytes += bytes;
     }
+}
+
+/// The node of a key.
+pub(super) fn node_of(key: u64) -> NodeIndex {
+    let mask = (1u64 << NODE_BITS) - 1;
+    NodeIndex::at(usize::try_from(key & mask).expect("20 bits"))
 }
 
 /// Scores every node. O(nodes x plugins).

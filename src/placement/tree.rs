@@ -20,6 +20,8 @@ use crate::framework::{Diagnosis, Profile, Reason};
 use fill::{Counts, Place};
 use std::sync::Arc;
 
+/// Nodes of one domain that are looked at for members of several classes.
+const CANDIDATES_MAX: usize = 1024;
 /// Domains that are tried at most for members of several classes, and plans that are made at most
 /// around nodes that a gate closes.
 const TRIES_MAX: usize = 256;
@@ -198,7 +200,9 @@ impl Work<'_> {
                 Some(fits) => fits,
                 None => self.rankings.fits(self.cluster, self.profile, demand.class).0.clone(),
             };
-            closed.insert(fits).set(self.cluster.domains(), node, admitted);
+            let (_, keys) = self.rankings.fits(self.cluster, self.profile, demand.class);
+            let key = keys[node.index()];
+            closed.insert(fits).set(self.cluster.domains(), node, admitted, key);
         }
     }
 
@@ -238,6 +242,7 @@ fn counts<'a>(cluster: &'a Cluster, fits: &'a Fits, keys: &'a [u64]) -> Counts<'
         domains: cluster.domains(),
         in_domain: &fits.in_domain,
         on_node: &fits.on_node,
+        crowds: Some(&fits.crowds),
         keys,
         most_on_node: fits.most_on_node,
         leaf: cluster.domains().host_depth(),
@@ -309,15 +314,21 @@ fn chain(counts: &Counts<'_>, from: Place, wanted: &Wanted, count: u32) -> Vec<P
     std::iter::successors(Some(from), next).collect()
 }
 
-/// All places of these depths. O(nodes).
-fn within(counts: &Counts<'_>, from: Place, (outer, inner): (u8, u8)) -> Vec<Place> {
+/// All places of these depths that hold so many; of a crowd the tightest [`CANDIDATES_MAX`].
+/// O(places that hold so many).
+fn within(counts: &Counts<'_>, from: Place, (outer, inner): (u8, u8), least: u32) -> Vec<Place> {
     let (mut stack, mut found) = (vec![from], Vec::new());
     while let Some(place) = stack.pop() {
+        if counts.count(place) < least {
+            continue;
+        }
         let depth = counts.depth(place);
         if (outer..=inner).contains(&depth) {
             found.push(place);
         }
-        stack.extend(counts.below(place).filter(|below| counts.depth(*below) <= inner));
+        if depth < inner {
+            counts.step_down(place, (inner, least), CANDIDATES_MAX, &mut stack);
+        }
     }
     found
 }

@@ -1,6 +1,7 @@
 //! Which domain is the smallest that holds so many, and how they lie in it.
 
 use crate::cluster::{DomainId, Domains, NodeIndex};
+use crate::placement::fits::{Crowd, Crowds};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 
@@ -18,6 +19,8 @@ pub(super) struct Counts<'a> {
     pub(super) in_domain: &'a [u32],
     /// empty where domains are not divided further
     pub(super) on_node: &'a [u32],
+    /// nodes right below domains that have many, in order; empty where `on_node` is not of pods
+    pub(super) crowds: Option<&'a Crowds>,
     /// the larger, the better the node
     pub(super) keys: &'a [u64],
     pub(super) most_on_node: u32,
@@ -63,6 +66,37 @@ impl Counts<'_> {
         }
     }
 
+    /// The nodes right below a domain, if they are many and kept in order.
+    fn crowd(&self, place: Place) -> Option<(DomainId, &Crowd)> {
+        let Place::Domain(domain) = place else { return None };
+        Some((domain, self.crowds?.get(&domain)?))
+    }
+
+    fn children(&self, domain: DomainId) -> impl Iterator<Item = Place> {
+        self.domains.get(domain).children.iter().map(|child| Place::Domain(*child))
+    }
+
+    /// Adds what lies right below a place, to this depth, and holds so many; of a crowd at most
+    /// `most`, the tightest first.
+    pub(super) fn step_down(
+        &self,
+        at: Place,
+        (depth, least): (u8, u32),
+        most: usize,
+        out: &mut impl Extend<Place>,
+    ) {
+        let holds = |below: &Place| self.depth(*below) <= depth && self.count(*below) >= least;
+        match self.crowd(at) {
+            Some((domain, crowd)) => {
+                out.extend(self.children(domain).filter(holds));
+                if depth == self.domains.host_depth() {
+                    out.extend(crowd.holding(least).take(most).map(Place::Node));
+                }
+            }
+            None => out.extend(self.below(at).filter(holds)),
+        }
+    }
+
     /// What lies right below a place.
     pub(super) fn below(&self, place: Place) -> impl Iterator<Item = Place> {
         let (children, nodes) = match place {
@@ -87,6 +121,9 @@ impl Counts<'_> {
             }
             if self.depth(place) == depth {
                 best = self.count(place);
+            } else if let Some((domain, crowd)) = self.crowd(place) {
+                stack.extend(self.children(domain));
+                stack.extend(crowd.roomiest(1).into_iter().map(Place::Node));
             } else {
                 stack.extend(self.below(place));
             }
@@ -119,18 +156,8 @@ impl Counts<'_> {
             if depth >= outer && better {
                 best = Some((depth, place));
             }
-            let Place::Domain(domain) = place else { continue };
-            if depth + 1 < host && depth < inner {
-                let children = self.domains.get(domain).children.iter();
-                stack.extend(children.map(|child| Place::Domain(*child)));
-            }
-            if inner == host && self.leaf == host {
-                let nodes = self.domains.get(domain).nodes.iter();
-                stack.extend(
-                    nodes
-                        .filter(|node| self.on_node[node.index()] >= count)
-                        .map(|node| Place::Node(*node)),
-                );
+            if depth < inner {
+                self.step_down(place, (inner, count), 1, &mut stack);
             }
         }
         best.map(|(_, place)| place)
@@ -182,12 +209,20 @@ impl Counts<'_> {
             out.push((at, count));
             return;
         }
-        let mut below: Vec<Place> = self.below(at).filter(|place| self.count(*place) > 0).collect();
+        // each holds one at least
+        let most = count as usize;
+        let crowd = self.crowd(at);
+        let mut below: Vec<Place> = match crowd {
+            Some((domain, crowd)) => {
+                let nodes = crowd.roomiest(most).into_iter().map(Place::Node);
+                let children = self.children(domain).filter(|place| self.count(*place) > 0);
+                nodes.chain(children).collect()
+            }
+            None => self.below(at).filter(|place| self.count(*place) > 0).collect(),
+        };
         let roomiest = |a: &Place, b: &Place| {
             self.count(*b).cmp(&self.count(*a)).then_with(|| self.last(*a, *b))
         };
-        // each holds one at least
-        let most = count as usize;
         if below.len() > most {
             below.select_nth_unstable_by(most, roomiest);
             below[..most].sort_unstable_by(roomiest);
@@ -201,6 +236,12 @@ impl Counts<'_> {
             (left, first) = (left - whole, first + 1);
         }
         if left > 0 {
+            // those of a crowd that are not among the roomiest
+            let tightest = crowd.and_then(|(_, crowd)| {
+                let mut holding = crowd.holding(left).map(Place::Node);
+                holding.find(|place| !below[..first].contains(place))
+            });
+            below.extend(tightest);
             let rest = self.smallest(&below[first..], left, (0, u8::MAX));
             self.fill(rest.expect("the roomiest of the rest holds what is left"), left, out);
         }

@@ -4,10 +4,11 @@ use super::fill::Place;
 use super::{
     Part, Short, TRIES_MAX, Wanted, Work, chain, counts, depths, nodes, planned, start, within,
 };
-use crate::cluster::{DomainId, Statement};
+use crate::cluster::{DomainId, PodIndex, Statement};
 use crate::placement::gate::Gate;
 use crate::placement::place::Demand;
 use crate::placement::room::needed_of;
+use smallvec::SmallVec;
 
 /// Members that are placed by one wish.
 struct Section<'a> {
@@ -36,6 +37,41 @@ fn sections<'a>(wanted: &'a Wanted, demands: &[Demand]) -> Vec<Section<'a>> {
     sections
 }
 
+/// Of each part that is cut whole slices, and others in the place of those that are left out.
+fn chosen(wanted: &Wanted, demands: &[Demand], mut chosen: Vec<Demand>) -> Vec<Demand> {
+    let cut = || wanted.parts.iter().filter(|part| !part.wanted.slices.is_empty());
+    let is_of = |part: &Part, pod: &PodIndex| part.pods.binary_search(pod).is_ok();
+    let mut left_out = 0;
+    for part in cut() {
+        let own = |demand: &Demand| demand.pods.iter().filter(|pod| is_of(part, pod)).count();
+        let count: usize = chosen.iter().map(own).sum();
+        let mut surplus = part.wanted.settled.len() + count;
+        surplus = (surplus % part.wanted.slices[0].size as usize).min(count);
+        left_out += surplus;
+        for demand in chosen.iter_mut().rev() {
+            while surplus > 0
+                && let Some(last) = demand.pods.iter().rposition(|pod| is_of(part, pod))
+            {
+                demand.pods.remove(last);
+                surplus -= 1;
+            }
+        }
+    }
+    for demand in demands {
+        let free = |pod: &&PodIndex| {
+            !cut().any(|part| is_of(part, pod)) && !chosen.iter().any(|d| d.pods.contains(pod))
+        };
+        let more: SmallVec<[PodIndex; 4]> =
+            demand.pods.iter().filter(free).take(left_out).copied().collect();
+        left_out -= more.len();
+        if !more.is_empty() {
+            chosen.push(Demand { class: demand.class, headers: 0, pods: more });
+        }
+    }
+    chosen.retain(|demand| !demand.pods.is_empty());
+    chosen
+}
+
 fn members(demands: &[Demand]) -> u32 {
     let pods = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
     u32::try_from(pods).expect("groups are bounded")
@@ -55,7 +91,10 @@ impl<'a> Work<'a> {
         let totals = if most > needed { &totals[..] } else { &totals[1..] };
         let mut tries = 0;
         for total in totals {
-            let parts = needed_of(self.cluster, demands, *total);
+            let parts = chosen(wanted, demands, needed_of(self.cluster, demands, *total));
+            if members(&parts) < needed {
+                continue;
+            }
             let mut sections = sections(wanted, &parts);
             for at in self.candidates(&parts, wanted, Place::Domain(DomainId::ROOT)) {
                 tries += 1;
@@ -86,7 +125,8 @@ impl<'a> Work<'a> {
             None => return Vec::new(),
             Some(at) if wanted.settled.is_empty() => {
                 let least = of_first.depth(at);
-                within(&of_first, at, (outer.max(least), inner.max(least)))
+                let count = u32::try_from(first.pods.len()).expect("groups are bounded");
+                within(&of_first, at, (outer.max(least), inner.max(least)), count)
             }
             Some(at) => chain(&of_first, at, wanted, 1),
         };
@@ -190,7 +230,7 @@ impl<'a> Work<'a> {
         needed: u32,
     ) -> Option<(&'a Part, Short, u32)> {
         let wanted = self.wanted;
-        let parts = needed_of(self.cluster, demands, needed);
+        let parts = chosen(wanted, demands, needed_of(self.cluster, demands, needed));
         sections(wanted, &parts).into_iter().find_map(|section| {
             let part = section.part?;
             let all = members(&section.demands);

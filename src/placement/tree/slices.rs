@@ -120,7 +120,7 @@ impl Room {
 
     fn counts<'a>(&'a self, counts: &Counts<'a>) -> Counts<'a> {
         match &self.0 {
-            Some((in_domain, on_node)) => Counts { in_domain, on_node, ..*counts },
+            Some((in_domain, on_node)) => Counts { in_domain, on_node, crowds: None, ..*counts },
             None => *counts,
         }
     }
@@ -161,6 +161,7 @@ impl<'a> Cut<'a> {
         Counts {
             in_domain: &units.in_domain,
             on_node: &units.on_node,
+            crowds: None,
             most_on_node: units.on_node.iter().copied().max().unwrap_or(0),
             leaf: units.depth,
             ..self.pods
@@ -191,7 +192,7 @@ impl Units {
         let mut found = Self { in_domain, on_node, depth: slices.depth, ratio };
         let used = by_place(below, if slices.apart { settled } else { &[] }, slices.depth);
         let root = Place::Domain(DomainId::ROOT);
-        for place in super::within(below, root, (slices.depth, slices.depth)) {
+        for place in super::within(below, root, (slices.depth, slices.depth), ratio) {
             let fit = match below.count(place) / ratio {
                 _ if used.contains_key(&place) => 0,
                 fit if slices.apart => fit.min(1),

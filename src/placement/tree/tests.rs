@@ -137,9 +137,10 @@ impl World {
 #[test]
 fn a_gang_of_one_class_goes_to_the_tightest_of_the_smallest_domains() {
     let mut decided = 0;
-    for percent in [10, 30, 50, 70, 90] {
+    let shapes = [[4, 8, 8, 2], [2, 1, 1, 300]];
+    for (shape, percent) in shapes.iter().flat_map(|s| [10, 30, 50, 70, 90].map(|p| (*s, p))) {
         let mut dice = Dice(percent as u64 * 7919 + 1);
-        let mut world = World::new([4, 8, 8, 2], 8);
+        let mut world = World::new(shape, 8);
         world.load(&mut dice, percent);
         for count in [2, 3, 4, 7, 8, 16, 33, 64, 128, 300, 512] {
             for gpus in [1, 2, 4, 8] {
@@ -403,4 +404,47 @@ fn two_task_groups_are_placed_if_and_only_if_domains_hold_them() {
         }
     }
     assert!(placed > 200 && refused > 50, "{placed} placed, {refused} refused");
+}
+
+#[test]
+fn nodes_in_order_answer_as_a_look_at_all_nodes_does() {
+    let mut asked = 0;
+    for seed in 1..10 {
+        let mut dice = Dice(seed * 86_028_121);
+        let mut world = World::new([2, 1, 1, 300], 8);
+        world.load(&mut dice, 10 * seed as usize);
+        let gpus = 1 + dice.below(3) as i64;
+        let class = class(&mut world.cluster, gpus);
+        let root = Place::Domain(DomainId::ROOT);
+        for _ in 0..40 {
+            let World { cluster, rankings, profile, .. } = &mut world;
+            let (fits, keys) = rankings.fits(cluster, profile, class);
+            let quick = counts(cluster, fits, keys);
+            assert!(quick.crowds.is_some_and(|crowds| crowds.len() == 2));
+            let slow = Counts { crowds: None, ..quick };
+            for depth in 0..=4 {
+                assert_eq!(quick.most_at(root, depth), slow.most_at(root, depth));
+            }
+            let count = 1 + dice.below(900) as u32;
+            let range = (narrow(dice.below(3)), narrow(3 + dice.below(2)));
+            let found = quick.smallest(&[root], count, range);
+            assert_eq!(found, slow.smallest(&[root], count, range), "{count} at {range:?}");
+            if let Some(place) = found {
+                let (mut one, mut other) = (Vec::new(), Vec::new());
+                quick.fill(place, count, &mut one);
+                slow.fill(place, count, &mut other);
+                assert_eq!(one, other, "{count} in {place:?}");
+                asked += 1;
+            }
+            // what changes is seen too
+            let node = world.paths[dice.below(world.paths.len())].0;
+            if world.free(node) >= gpus {
+                world.cluster.place(class, node);
+                world.running.push((class, node));
+            }
+            let (gone, node) = world.running.swap_remove(dice.below(world.running.len()));
+            world.cluster.unplace(gone, node);
+        }
+    }
+    assert!(asked > 100, "few places were found: {asked}");
 }
