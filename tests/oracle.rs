@@ -256,5 +256,6 @@ fn arguments(strategy: &str) -> Arguments {
         _ => &["cpu", "memory"],
     };
     let resources = even.iter().map(|name| (*name).into()).collect();
-    Arguments { fit, balanced: NodeResourcesBalancedAllocation { resources } }
+    let balanced = NodeResourcesBalancedAllocation { resources };
+    Arguments { fit, balanced, ..Arguments::default() }
 }

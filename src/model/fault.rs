@@ -42,6 +42,8 @@ pub enum Fault {
     BindForgotten,
     /// What a list lacks stays known.
     ListForgetsNothing,
+    /// A part of a GPU is given and not counted.
+    PartNotCounted,
 }
 
 #[cfg(debug_assertions)]
