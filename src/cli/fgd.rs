@@ -66,8 +66,7 @@ pub(super) fn main(plan: Plan) -> anyhow::Result<ExitCode> {
             }
             curves.sort_by_key(|(place, _)| *place);
             let curves = curves.into_iter().map(|(_, curve)| curve).collect();
-            let published = published.mean(list, policy.published, &seeds);
-            rows.push(Row { list: list.clone(), policy: *policy, published, curves });
+            rows.push(Row::new(list, *policy, &seeds, curves, &published));
         }
     }
     print!("{}", table(&rows));

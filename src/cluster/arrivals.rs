@@ -169,7 +169,8 @@ mod tests {
         }
         let doublings = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 20_000];
         assert_eq!(epochs[..9], doublings);
-        assert_eq!(epochs[9..], [30_000, 40_000, 50_000, 60_000]);
+        // halves are cut
+        assert_eq!(epochs[9..], [30_000, 40_000, 50_000, 59_999]);
         let parts: Vec<(i64, u64)> = arrivals
             .learnt
             .shapes

@@ -5,6 +5,7 @@
 
 use super::{Class, ClassId, Cluster, NodeIndex, PodIndex, ResourceId};
 use crate::model::DeviceSet;
+use crate::model::fault::{Fault, is_made};
 use crate::model::gpu_part::{DEVICE, GPU, GPU_BYTES, GPU_MILLI};
 use crate::model::gpu_request::gpu_memory;
 use smallvec::SmallVec;
@@ -220,7 +221,8 @@ impl Cluster {
         let shared = self.devices.entry(node);
         let fits = devices.iter().all(|device| shared.left(device) >= ask.milli);
         assert!(fits && devices.len() == ask.count, "D1: more than a device is given out");
-        self.hold(node, Held { pod, devices, milli: ask.milli, sure: true });
+        let milli = if is_made(Fault::PartNotCounted) { 0 } else { ask.milli };
+        self.hold(node, Held { pod, devices, milli, sure: true });
     }
 
     /// Takes in what a pod holds, whether or not it should.

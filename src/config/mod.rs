@@ -342,15 +342,6 @@ impl Configuration {
     }
 }
 
-impl Configuration {
-    /// The namespace in which holders of shared GPUs count.
-    #[must_use]
-    pub fn holder_namespace(&self) -> &str {
-        let own = &self.gpu_sharing.holder_namespace;
-        if own.is_empty() { &self.leader_election.resource_namespace } else { own }
-    }
-}
-
 impl Default for Configuration {
     fn default() -> Self {
         let text = format!("apiVersion: {API_VERSION}\nkind: {KIND}\n");

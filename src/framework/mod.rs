@@ -31,7 +31,7 @@ use smallvec::SmallVec;
 /// Scores are 0 to this; upstream `MaxNodeScore`.
 pub const SCORE_MAX: i64 = 100;
 
-/// Parts of a point that rankings tell apart.
+/// Parts of a point that rankings tell apart where a score is fine.
 pub const SCORE_PARTS: i64 = 1024;
 
 /// What every plugin has.
@@ -93,8 +93,13 @@ pub trait Score: Plugin {
     /// `terms` are those of the class.
     fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64;
 
-    /// [`Score::score`] in parts of [`SCORE_PARTS`] to a point, for scores that tell more apart
-    /// than whole points do. Asked of scores that read usage.
+    /// Whether it reads usage and tells more apart than whole points do.
+    fn is_fine(&self) -> bool {
+        false
+    }
+
+    /// [`Score::score`] in parts of [`SCORE_PARTS`] to a point. Asked where a score of the profile
+    /// is fine.
     fn fine_score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
         SCORE_PARTS * self.score(cluster, class, node, terms)
     }

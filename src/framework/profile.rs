@@ -20,6 +20,7 @@ pub struct Profile {
     /// how many of `scores` read facts
     facts_scores: usize,
     draws: bool,
+    is_fine: bool,
 }
 
 /// The plugins of a profile, by extension point.
@@ -54,6 +55,7 @@ impl Profile {
             filters,
             facts,
             draws: scores.iter().any(|(score, _)| score.draws()),
+            is_fine: scores.iter().any(|(score, _)| score.is_fine()),
             scores,
             facts_scores,
         }
@@ -140,8 +142,14 @@ impl Profile {
         scores.map(|(score, _)| score.terms(cluster, class)).collect()
     }
 
-    /// Weighted sum of the scores that read usage, in parts of a point; `terms` are
-    /// [`Profile::usage_terms`].
+    /// Whether scores come in parts of a point, [`super::SCORE_PARTS`] of them.
+    #[must_use]
+    pub fn is_fine(&self) -> bool {
+        self.is_fine
+    }
+
+    /// Weighted sum of the scores that read usage, in parts of a point if they are fine; `terms`
+    /// are [`Profile::usage_terms`].
     #[must_use]
     pub fn usage_score(
         &self,
@@ -151,9 +159,14 @@ impl Profile {
         terms: &[Terms],
     ) -> i64 {
         let scores = self.scores[self.facts_scores..].iter().zip(terms);
-        scores
-            .map(|((score, weight), terms)| weight * score.fine_score(cluster, class, node, terms))
-            .sum()
+        let score = |((score, weight), terms): (&(Box<dyn Score>, i64), &Terms)| {
+            let of_node = match self.is_fine {
+                false => score.score(cluster, class, node, terms),
+                true => score.fine_score(cluster, class, node, terms),
+            };
+            weight * of_node
+        };
+        scores.map(score).sum()
     }
 
     /// Adds the weighted scores that read facts to `sums`, one per node of `nodes`.

@@ -89,7 +89,8 @@ pub const PREEMPTION: &str = "PreemptionByScheduler";
 
 /// Annotation: what the GPUs must be, in LSF's words; see [`super::gpu_request`].
 pub const GPU_REQUEST: &str = "mss-scheduler.io/gpu-request";
-/// Annotation: a part of a shared GPU, in thousandths; 1000 is a whole one. See [`super::gpu_part`].
+/// Annotation: a part of a shared GPU, in thousandths; 1000 is a whole one. See
+/// [`super::gpu_part`].
 pub const GPU_FRACTION: &str = "mss-scheduler.io/gpu-fraction";
 /// Annotation: a part of a shared GPU, by its memory.
 pub const GPU_MEMORY: &str = "mss-scheduler.io/gpu-memory";

@@ -60,6 +60,8 @@ pub enum Fault {
     DeletionOverlooked,
     /// Host ports that are taken are given out again.
     PortsOverlooked,
+    /// A part of a GPU is given and not counted.
+    PartNotCounted,
 }
 
 #[cfg(debug_assertions)]

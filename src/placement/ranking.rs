@@ -13,7 +13,9 @@ use std::sync::Arc;
 const FAN_OUT: usize = 16;
 /// Bits of a key: score, tie break, node.
 const NODE_BITS: u32 = 20;
-const TIE_BITS: u32 = 16;
+const TIE_BITS: u32 = 24;
+/// Bits of the tie break where scores are fine.
+const FINE_TIE_BITS: u32 = 16;
 /// Most nodes that fit a key.
 const NODES_MAX: usize = 1 << NODE_BITS;
 /// Memory that rankings may take together, in bytes: a base, and so much per node, which is room
@@ -312,14 +314,16 @@ impl Ranking {
             return 0;
         }
         let usage = profile.usage_score(cluster, class, node, &self.terms);
-        let score = u64::try_from(SCORE_PARTS * i64::from(facts) + usage + 1)
-            .expect("scores are not negative");
-        assert!(
-            score < 1 << (64 - TIE_BITS - NODE_BITS),
-            "weights are bounded by the configuration"
-        );
-        let tie = u64::from(cluster.node(node).tie >> (32 - TIE_BITS));
-        score << (TIE_BITS + NODE_BITS) | tie << NODE_BITS | u64::from(node.0)
+        // the high bits of hashes of numbered names hardly differ
+        let (parts, bits, tie) = match (profile.is_fine(), cluster.node(node).tie) {
+            (false, tie) => (1, TIE_BITS, tie),
+            (true, tie) => (SCORE_PARTS, FINE_TIE_BITS, tie.wrapping_mul(0x9e37_79b9)),
+        };
+        let score = u64::try_from(parts * i64::from(facts) + usage + 1);
+        let score = score.expect("scores are not negative");
+        assert!(score < 1 << (64 - bits - NODE_BITS), "weights are bounded by the configuration");
+        let tie = u64::from(tie >> (32 - bits));
+        score << (bits + NODE_BITS) | tie << NODE_BITS | u64::from(node.0)
     }
 
     /// Sets a leaf and brings the maxima above it up to date.

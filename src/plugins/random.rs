@@ -36,6 +36,10 @@ impl Score for Random {
         true
     }
 
+    fn is_fine(&self) -> bool {
+        true
+    }
+
     fn score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
         self.fine_score(cluster, class, node, terms) / SCORE_PARTS
     }

@@ -235,12 +235,15 @@ async fn serve_endpoints(
 }
 
 fn converter(configuration: &Configuration) -> Converter {
+    let own = &configuration.gpu_sharing.holder_namespace;
+    let holders =
+        if own.is_empty() { &configuration.leader_election.resource_namespace } else { own };
     Converter {
         profiles: configuration.profiles.iter().map(|p| p.scheduler_name.as_str().into()).collect(),
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
         users_stamped: configuration.queues.users_are_stamped(),
-        holder_namespace: configuration.holder_namespace().into(),
+        holder_namespace: holders.as_str().into(),
     }
 }
 

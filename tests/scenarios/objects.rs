@@ -19,9 +19,9 @@ use mss_scheduler::model::queue::{Ageing, Ordering, Preemption};
 use mss_scheduler::model::topology::{parse_task_topology, parse_topology};
 use mss_scheduler::model::windows::{Week, zone};
 use mss_scheduler::model::{
-    Budget, Caps, DeviceSet, EvictionBudget, GpuNeeds, Labels, Node, NodeSelectorTerm, Operator,
-    Phase, Pod, PodClass, PodKey, QueueSpec, Requirement, ResourceList, RunLimit, Taint,
-    TaintEffect, Task, Toleration, Uid, WallTime, Windows, gpu_request, quantity,
+    Budget, Caps, ContractError, DeviceSet, EvictionBudget, GpuNeeds, Labels, Node,
+    NodeSelectorTerm, Operator, Phase, Pod, PodClass, PodKey, QueueSpec, Requirement, ResourceList,
+    RunLimit, Taint, TaintEffect, Task, Toleration, Uid, WallTime, Windows, gpu_request, quantity,
 };
 use mss_scheduler::plugins::Arguments;
 use mss_scheduler::scheduler::{DrainOptions, Evictions, Options, QuarantineOptions};
@@ -309,6 +309,14 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
     class
 }
 
+/// What of a pod's GPUs contradicts itself.
+fn refusal(spec: &PodSpec) -> Option<ContractError> {
+    let requests = amounts(&spec.requests);
+    let asked = spec.gpu_request.as_deref();
+    let refused = asked.and_then(|text| gpu_request::parse(text, &requests).err());
+    refused.or(parse_part(|key| part_annotation(spec, key), &requests).err())
+}
+
 fn part_annotation<'a>(spec: &'a PodSpec, key: &str) -> Option<&'a str> {
     let text = match key {
         GPU_FRACTION => &spec.gpu_fraction,
@@ -363,10 +371,7 @@ pub(crate) fn pods(spec: &PodSpec, now: i64, mut uid: impl FnMut() -> Uid) -> Ve
     let ago = |time: &Option<String>| time.as_deref().map(|time| WallTime(now - millis(time)));
     let annotation = |key: &str| annotation(spec, key);
     let group = parse_group(annotation, MIN_MEMBER_MAX).transpose();
-    let asked = spec.gpu_request.as_deref();
-    let requests = amounts(&spec.requests);
-    let refused = asked.and_then(|text| gpu_request::parse(text, &requests).err());
-    let refused = refused.or(parse_part(|key| part_annotation(spec, key), &requests).err());
+    let refused = refusal(spec);
     let group = refused.map(Err).or(group);
     let devices = spec.gpu_devices.as_deref().and_then(DeviceSet::parse).unwrap_or_default();
     let said = group.as_ref().and_then(|group| group.as_ref().ok());

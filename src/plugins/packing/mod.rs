@@ -59,12 +59,20 @@ struct Block {
     shapes: Vec<(f64, i64)>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Facts {
     /// 0 to 1, spread evenly over the nodes of one kind
     rank: f64,
     /// a bit per model that learnt shapes name
     model: u16,
+}
+
+impl Facts {
+    /// Of a node that came since.
+    fn unknown(cluster: &Cluster, node: NodeIndex) -> Self {
+        let tie = f64::from(cluster.node(node).tie);
+        Self { rank: tie / (f64::from(u32::MAX) + 1.0), model: 0 }
+    }
 }
 
 impl Plugin for Packing {
@@ -94,7 +102,8 @@ impl State {
         models.dedup();
         models.truncate(16);
         let bit = |model: &str| models.binary_search(&model).map_or(0, |place| 1u16 << place);
-        let mut nodes = vec![Facts::default(); cluster.node_slots()];
+        let slots = (0..cluster.node_slots()).map(NodeIndex::at);
+        let mut nodes: Vec<Facts> = slots.map(|node| Facts::unknown(cluster, node)).collect();
         let mut kinds: BTreeMap<(i64, &str), Vec<(&str, NodeIndex)>> = BTreeMap::new();
         let (mut all, mut in_blocks) = (0, [0; 3]);
         for (node, entry) in cluster.live_nodes() {
@@ -200,7 +209,8 @@ impl Packing {
             Some(state) if state.epoch == learnt.epoch => state,
             state => state.insert(State::new(cluster, learnt)),
         };
-        let facts = state.nodes.get(node.index()).copied().unwrap_or_default();
+        let facts = state.nodes.get(node.index()).copied();
+        let facts = facts.unwrap_or_else(|| Facts::unknown(cluster, node));
         state.least(facts, cpu, left, ask)
     }
 }
@@ -211,6 +221,10 @@ impl Score for Packing {
     }
 
     fn learns(&self) -> bool {
+        true
+    }
+
+    fn is_fine(&self) -> bool {
         true
     }
 

@@ -1,9 +1,9 @@
 //! The generator of Go's `math/rand`, bit for bit: the order of pods in the published runs is drawn
 //! from it.
 //!
-//! An additive lagged Fibonacci generator, x(n) = x(n-607) + x(n-273) modulo 2^64. Go starts it from
-//! a table of 607 numbers, the state after 7.8 x 10^12 steps from a seed of 1. The table is computed
-//! here: as the recurrence is linear, N steps are the remainder of t^N divided by
+//! An additive lagged Fibonacci generator, x(n) = x(n-607) + x(n-273) modulo 2^64. Go starts it
+//! from a table of 607 numbers, the state after 7.8 x 10^12 steps from a seed of 1. The table is
+//! computed here: as the recurrence is linear, N steps are the remainder of t^N divided by
 //! t^607 - t^334 - 1, which takes 43 squarings.
 
 use std::sync::OnceLock;

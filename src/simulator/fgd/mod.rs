@@ -12,7 +12,7 @@ mod run;
 mod workload;
 
 pub use go_random::GoRandom;
-pub use published::Published;
+pub use published::{LOOKED_AT, Published};
 pub use report::{Row, files, table};
 pub use run::{Curve, run};
 pub use workload::Inputs;
@@ -34,6 +34,9 @@ pub const LISTS: [&str; 11] = [
     "gpuspec10",
     "multigpu20",
 ];
+
+/// FGD, as the published results call it.
+const FGD: &str = "06-FGD";
 
 /// A policy of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub const POLICIES: [PolicyInfo; 7] = [
     policy("Clustering", "03-GpuClustering", "GpuClustering", 100),
     policy("Packing", "04-GpuPacking", "GpuPackingByDevice", 100),
     policy("BestFit", "05-BestFit", "BestFit", 35),
-    policy("FGD", "06-FGD", "FGD", 35),
+    policy("FGD", FGD, "FGD", 35),
     policy(OURS, "", "Packing", 0),
 ];
 

@@ -29,10 +29,14 @@ pub enum PublishedError {
     },
 }
 
-/// Percent of all GPUs allocated at the end, by list, policy and seed.
+/// Percent of demand that has arrived, for which results are looked at: all of it, and as much as
+/// there are GPUs.
+pub const LOOKED_AT: [usize; 2] = [130, 100];
+
+/// Percent of all GPUs allocated at [`LOOKED_AT`], by list, policy and seed.
 #[derive(Debug, Default)]
 pub struct Published {
-    at_end: BTreeMap<(String, String, u32), f64>,
+    values: BTreeMap<(String, String, u32), [f64; 2]>,
 }
 
 impl Published {
@@ -53,25 +57,34 @@ impl Published {
             let found = header.iter().position(|column| column == name);
             found.ok_or_else(|| malformed(&format!("no column {name:?}")))
         };
-        let [list, policy, seed, end] =
-            [column("workload")?, column("sc_policy")?, column("seed")?, column("130")?];
-        let mut at_end = BTreeMap::new();
+        let [list, policy, seed] = [column("workload")?, column("sc_policy")?, column("seed")?];
+        let [end, full] = LOOKED_AT.map(|percent| column(&percent.to_string()));
+        let (end, full) = (end?, full?);
+        let mut values = BTreeMap::new();
         for row in rows.records() {
             let row = row.map_err(|error| malformed(&error.to_string()))?;
             let text = |column: usize| row.get(column).unwrap_or_default();
             let name = text(list).trim_start_matches("openb_pod_list_").to_owned();
-            let number = text(seed).parse().ok().zip(text(end).parse().ok());
-            let (seed, value) = number.ok_or_else(|| malformed("a seed or value is no number"))?;
-            at_end.insert((name, text(policy).to_owned(), seed), value);
+            let number = |column| text(column).parse::<f64>().ok();
+            let value = number(end).zip(number(full)).zip(text(seed).parse().ok());
+            let ((end, full), seed) =
+                value.ok_or_else(|| malformed("a seed or value is no number"))?;
+            values.insert((name, text(policy).to_owned(), seed), [end, full]);
         }
-        Ok(Self { at_end })
+        Ok(Self { values })
     }
 
-    /// The mean over these seeds; `None`: not published for each of them.
+    /// What is published of one run.
+    #[must_use]
+    pub fn of(&self, list: &str, policy: &str, seed: u32) -> Option<[f64; 2]> {
+        self.values.get(&(list.to_owned(), policy.to_owned(), seed)).copied()
+    }
+
+    /// The mean over these seeds in the end; `None`: not published for each of them.
     #[must_use]
     pub fn mean(&self, list: &str, policy: &str, seeds: &[u32]) -> Option<f64> {
-        let value = |seed: &u32| self.at_end.get(&(list.to_owned(), policy.to_owned(), *seed));
-        let values: Option<Vec<f64>> = seeds.iter().map(|seed| value(seed).copied()).collect();
+        let value = |seed: &u32| Some(self.of(list, policy, *seed)?[0]);
+        let values: Option<Vec<f64>> = seeds.iter().map(value).collect();
         let values = values.filter(|values| !values.is_empty())?;
         Some(values.iter().sum::<f64>() / values.len() as f64)
     }

@@ -1,6 +1,6 @@
 //! What came out, beside what was published: a table, files, and a plot like figure 9(a).
 
-use super::{Curve, PolicyInfo};
+use super::{Curve, FGD, LOOKED_AT, OURS, PolicyInfo, Published};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,9 +16,42 @@ pub struct Row {
     pub published: Option<f64>,
     /// A curve per seed.
     pub curves: Vec<Curve>,
+    /// Of our own policy: by how much each seed is above what is published of FGD, in percentage
+    /// points, at [`LOOKED_AT`].
+    pub margins: Vec<[f64; 2]>,
 }
 
 impl Row {
+    /// What came out for a list, beside what is published for it.
+    #[must_use]
+    pub fn new(
+        list: &str,
+        policy: PolicyInfo,
+        seeds: &[u32],
+        curves: Vec<Curve>,
+        published: &Published,
+    ) -> Self {
+        let margin = |(seed, curve): (&u32, &Curve)| {
+            let known = published.of(list, FGD, *seed)?;
+            let [end, full] = LOOKED_AT.map(|percent| curve.get(percent).copied().flatten());
+            Some([end? - known[0], full? - known[1]])
+        };
+        let compared = seeds.iter().zip(&curves).filter(|_| policy.name == OURS);
+        let margins = compared.filter_map(margin).collect();
+        let published = published.mean(list, policy.published, seeds);
+        Self { list: list.to_owned(), policy, published, curves, margins }
+    }
+
+    /// How our own policy stands beside FGD: mean and least margin at each of [`LOOKED_AT`].
+    fn beside_fgd(&self) -> Option<[(f64, f64); 2]> {
+        let count = self.margins.len() as f64;
+        let at = |place: usize| {
+            let margins = || self.margins.iter().map(|margin| margin[place]);
+            (margins().sum::<f64>() / count, margins().fold(f64::INFINITY, f64::min))
+        };
+        (!self.margins.is_empty()).then(|| [at(0), at(1)])
+    }
+
     /// The mean over the seeds when all pods have arrived, in percent of all GPUs.
     #[must_use]
     pub fn mean(&self) -> f64 {
@@ -48,6 +81,13 @@ pub fn table(rows: &[Row]) -> String {
         let published = row.published.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let difference = row.difference().map_or("-".to_owned(), |value| format!("{value:+.2}"));
         let note = if row.is_reproduced() { "" } else { "  beyond tolerance" };
+        let beside = row.beside_fgd().map(|[end, full]| {
+            format!(
+                "  above published FGD by {:+.2}, least of a seed {:+.2}; at 100 % {:+.2}, {:+.2}",
+                end.0, end.1, full.0, full.1
+            )
+        });
+        let note = beside.as_deref().unwrap_or(note);
         let (list, policy, mean) = (&row.list, row.policy.name, row.mean());
         let _ = writeln!(
             text,
@@ -63,16 +103,21 @@ pub fn table(rows: &[Row]) -> String {
 /// The first file that cannot be written.
 pub fn files(folder: &Path, rows: &[Row]) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    let mut csv = String::from("list,policy,published,reproduced,difference\n");
+    let mut csv = String::from(
+        "list,policy,published,reproduced,difference,above_fgd,least_above_fgd,above_fgd_at_100,\
+         least_above_fgd_at_100\n",
+    );
     let mut all = Vec::new();
     for row in rows {
         let number = |value: Option<f64>| value.map_or(String::new(), |v| format!("{v:.4}"));
         let (published, difference) = (number(row.published), number(row.difference()));
         let (list, policy, mean) = (&row.list, row.policy.name, row.mean());
-        let _ = writeln!(csv, "{list},{policy},{published},{mean:.4},{difference}");
+        let beside = row.beside_fgd().map(|[a, b]| [a.0, a.1, b.0, b.1].map(Some));
+        let beside = beside.unwrap_or_default().map(number).join(",");
+        let _ = writeln!(csv, "{list},{policy},{published},{mean:.4},{difference},{beside}");
         all.push(json!({
             "list": list, "policy": policy, "published": row.published, "reproduced": mean,
-            "difference": row.difference(), "curves": row.curves,
+            "difference": row.difference(), "above_fgd": row.margins, "curves": row.curves,
         }));
     }
     std::fs::write(folder.join("fgd.csv"), csv)?;

@@ -7,7 +7,7 @@ use crate::model::gpu_part::{GPU, GpuPart, PartAmount};
 use crate::model::{DeviceSet, Timestamp, Uid, WallTime};
 use crate::model::{Node, NodeSelectorTerm, Operator, Pod, PodClass, PodKey, Requirement};
 use crate::plugins::{Arguments, FILTERS, Fgd, profile};
-use crate::scheduler::{ApiCall, Event, Kind, Leadership, Options, Scheduler};
+use crate::scheduler::{ApiCall, Event, Evictions, Kind, Leadership, Options, Scheduler};
 use crate::simulator::traces::objects::GPU_PRODUCT;
 use crate::simulator::traces::openb::{TraceNode, TracePod};
 
@@ -65,7 +65,8 @@ fn scheduler(inputs: &Inputs, policy: &PolicyInfo, order: u32) -> Scheduler {
     let arguments = Arguments { fgd, ..Arguments::default() };
     let filters = FILTERS.iter().copied();
     let profile = profile(NAME, filters, [(policy.plugin, 1)], &arguments);
-    let mut scheduler = Scheduler::new(Options::default(), vec![profile]);
+    let options = Options { evictions: Evictions::Off, drains: None, ..Options::default() };
+    let mut scheduler = Scheduler::new(options, vec![profile]);
     for kind in [Kind::Node, Kind::Pod, Kind::Namespace] {
         scheduler.handle(NOW, Event::ListStarted(kind));
         if kind == Kind::Node {
