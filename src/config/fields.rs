@@ -158,8 +158,8 @@ pub static FIELDS: &[Field] = &[
          plugins PrioritySort, SchedulingGates and GangGate always run: the promise about gangs \
          stands on them."),
     field("profiles[].plugins.filter", Section, "",
-        "Plugins that decide whether a node may run a pod. NodeName and NodeResourcesFit cannot \
-         be disabled: without them pods are bound where the kubelet refuses them."),
+        "Plugins that decide whether a node may run a pod. NodeName, NodeResourcesFit and \
+         GpuSharing cannot be disabled: without them pods are bound where they cannot run."),
     field("profiles[].plugins.filter.enabled", List(64), "[]",
         "Filters to add after the defaults."),
     field("profiles[].plugins.filter.enabled[].name", Text(Form::Plugin), "",

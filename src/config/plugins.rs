@@ -1,9 +1,15 @@
 //! The plugins a profile may name: those that [`crate::plugins`] registers.
 
+pub(super) use crate::plugins::MORE_SCORES;
 use crate::plugins::{FILTERS, SCORES};
 
-/// Filters that cannot be turned off: without them a pod is bound where the kubelet refuses it.
-pub(super) const REQUIRED_FILTERS: &[&str] = &["NodeName", "NodeResourcesFit"];
+/// Filters that cannot be turned off, and what would happen without them.
+pub(super) const REQUIRED_FILTERS: &[(&str, &str)] = &[
+    ("NodeName", REFUSED),
+    ("NodeResourcesFit", REFUSED),
+    ("GpuSharing", "parts of GPUs would be given out where there are none"),
+];
+const REFUSED: &str = "pods would be bound where the kubelet refuses them";
 
 /// The filters that run unless a profile says otherwise; they have no weights.
 pub(super) fn filters() -> Vec<(&'static str, u32)> {
@@ -18,6 +24,6 @@ pub(super) fn scores() -> Vec<(&'static str, u32)> {
 
 /// Every plugin name once: filters, then the scores that are no filters.
 pub(super) fn names() -> Vec<&'static str> {
-    let scores = SCORES.iter().map(|(name, _)| *name);
+    let scores = SCORES.iter().map(|(name, _)| *name).chain(MORE_SCORES.iter().copied());
     FILTERS.iter().copied().chain(scores.filter(|name| !FILTERS.contains(name))).collect()
 }

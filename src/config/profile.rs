@@ -106,22 +106,22 @@ pub(super) fn read_all(root: &Section<'_>, problems: &mut Vec<Problem>) -> Vec<P
 impl Profile {
     fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let point = section.section("plugins");
-        let filters = enabled(&point.section("filter"), &plugins::filters(), problems);
+        let filters = enabled(&point.section("filter"), (&plugins::filters(), &[]), problems);
         let filters: Vec<String> = filters.into_iter().map(|(name, _)| name).collect();
-        for required in plugins::REQUIRED_FILTERS {
+        for (required, otherwise) in plugins::REQUIRED_FILTERS {
             if !filters.iter().any(|name| name == required) {
                 let message = format!(
-                    "\"{}\" must not disable {required}: pods would be bound where the kubelet \
-                     refuses them",
+                    "\"{}\" must not disable {required}: {otherwise}",
                     point.path("filter")
                 );
                 problems.push(Problem::new(point.line("filter"), message));
             }
         }
+        let scores = (&*plugins::scores(), plugins::MORE_SCORES);
         let mut profile = Profile {
             scheduler_name: section.text("schedulerName"),
             filters,
-            scores: enabled(&point.section("score"), &plugins::scores(), problems),
+            scores: enabled(&point.section("score"), scores, problems),
             fit: FitArgs::default(),
             balanced_allocation: BalancedAllocationArgs::default(),
         };
@@ -151,13 +151,15 @@ impl Profile {
 }
 
 /// The plugins of an extension point after `disabled` and `enabled`, as upstream merges them: a
-/// default that is named again stays in its place with the new weight.
+/// default that is named again stays in its place with the new weight. `more` are known too, and
+/// no defaults.
 fn enabled(
     section: &Section<'_>,
-    known: &[(&'static str, u32)],
+    (known, more): (&[(&'static str, u32)], &[&'static str]),
     problems: &mut Vec<Problem>,
 ) -> Vec<(String, u32)> {
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> =
+        known.iter().map(|(name, _)| *name).chain(more.iter().copied()).collect();
     let mut result: Vec<(String, u32)> =
         known.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
     for entry in section.items("disabled") {

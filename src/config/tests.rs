@@ -167,6 +167,15 @@ fn plugins_are_merged_as_upstream_merges_them() {
     assert!(!config.profiles[0].filters.contains(&"NodePorts".to_owned()));
     assert_eq!(config.profiles[1].scores[0], ("NodeResourcesFit".to_owned(), 9));
     assert_eq!(config.profiles[1].scores.len(), 6);
+    for name in crate::plugins::MORE_SCORES {
+        let text = format!(
+            "profiles:\n- plugins: {{score: {{disabled: [{{name: '*'}}], enabled: \
+             [{{name: {name}, weight: 3}}]}}}}\n"
+        );
+        let scores = parse(&text).unwrap().profiles[0].scores.clone();
+        assert_eq!(scores, [((*name).to_owned(), 3)]);
+        assert!(crate::plugins::score(name, &crate::plugins::Arguments::default()).is_some());
+    }
 }
 
 #[test]
@@ -184,6 +193,11 @@ fn unknown_and_required_plugins_are_told() {
         "profiles:\n- plugins:\n    filter:\n      disabled: [{name: NodeResourcesFit}]\n",
         &["config.yaml:5: \"profiles[0].plugins.filter\" must not disable NodeResourcesFit: pods \
            would be bound where the kubelet refuses them"],
+    );
+    refuses(
+        "profiles:\n- plugins:\n    filter:\n      disabled: [{name: GpuSharing}]\n",
+        &["config.yaml:5: \"profiles[0].plugins.filter\" must not disable GpuSharing: parts of \
+           GPUs would be given out where there are none"],
     );
 }
 

@@ -60,6 +60,10 @@ pub const SCORES: &[(&str, i64)] = &[
     ("GpuPacking", 5),
 ];
 
+/// Names of the scores that run only where a profile names them.
+pub const MORE_SCORES: &[&str] =
+    &["Packing", "FGD", "BestFit", "DotProduct", "GpuClustering", "GpuPackingByDevice", "Random"];
+
 /// Names of the plugins that are always on.
 pub const ALWAYS_ON: &[&str] = &["PrioritySort", "SchedulingGates", "GangGate"];
 

@@ -265,6 +265,34 @@ fn reads_the_gpus_of_a_pod_and_what_they_must_be() {
     assert!(error.ends_with("num=4, but the pod asks for 2 nvidia.com/gpu"), "{error}");
 }
 
+#[test]
+fn a_holder_names_what_it_owns_in_a_namespace_that_may() {
+    let read = |namespace: &str, held: Value, labels: Value, deleting: bool| {
+        let mut object = json!({
+            "metadata": {
+                "name": "h", "namespace": namespace, "uid": "1", "labels": labels,
+                "annotations": { "mss-scheduler.io/gpu-devices": held },
+            },
+            "spec": {
+                "nodeName": "a",
+                "containers": [{ "name": "a", "resources": { "requests": { "nvidia.com/gpu": "2" } } }],
+            },
+        });
+        if deleting {
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        convert(&object).holds.to_string()
+    };
+    let holder = || json!({ "mss-scheduler.io/gpu-holder": "true" });
+    let own = "mss-scheduler";
+    assert_eq!(read(own, json!("0,3"), holder(), false), "0,3");
+    assert_eq!(read("tenant", json!("0,3"), holder(), false), "", "another namespace");
+    assert_eq!(read(own, json!("0,3"), json!({}), false), "", "without the label");
+    assert_eq!(read(own, json!("0,1,3"), holder(), false), "", "more than it requests");
+    assert_eq!(read(own, json!("GPU-1"), holder(), false), "", "no indexes");
+    assert_eq!(read(own, json!("0,3"), holder(), true), "", "it is leaving");
+}
+
 /// Replaces the value at the `at`-th place, counted depth first.
 fn replace(value: &mut Value, at: &mut usize, with: &Value) {
     if *at == 0 {
