@@ -16,6 +16,7 @@ use crate::model::gpu_part::DEVICE;
 use crate::model::gpu_topology::PRODUCT_LABEL;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+#[allow(clippy::disallowed_types)] // a score is asked by reference; only a memo is behind it
 use std::sync::{Mutex, PoisonError};
 use stranding::Stranding;
 
@@ -37,6 +38,7 @@ const COST_MAX: f64 = 17_600.0;
 const LEVELS: f64 = 4.0;
 
 /// The plugin.
+#[allow(clippy::disallowed_types)] // see the import
 #[derive(Debug, Default)]
 pub(super) struct Packing(Mutex<Option<State>>);
 
