@@ -151,17 +151,26 @@ impl FairShare {
         self.is_entitled_less(queue, extra, &[])
     }
 
-    /// Whether so much is within D at every queue on the path, whatever they hold. Cost as
+    /// The lowest queue on the path whose D is less than `extra`, whatever it holds. Cost as
     /// [`Self::is_entitled`], for each queue.
-    pub fn deserves(&mut self, leaf: QueueIndex, extra: &[(ResourceId, i64)]) -> bool {
-        let path: Vec<QueueIndex> = self.path(leaf).collect();
-        path.into_iter().all(|queue| {
+    pub fn too_small_for(
+        &mut self,
+        leaf: QueueIndex,
+        extra: &[(ResourceId, i64)],
+    ) -> Option<QueueIndex> {
+        let mut path = Some(leaf);
+        while let Some(queue) = path {
             let asked = extra.iter().filter(|(_, amount)| *amount > 0);
-            asked.clone().all(|(resource, amount)| {
-                !self.is_accounted(*resource)
-                    || i128::from(*amount) * 1000 <= self.deserved_milli(queue, *resource)
-            })
-        })
+            let mut exceeds = |(resource, amount): &(ResourceId, i64)| {
+                self.is_accounted(*resource)
+                    && i128::from(*amount) * 1000 > self.deserved_milli(queue, *resource)
+            };
+            if asked.copied().any(|asked| exceeds(&asked)) {
+                return Some(queue);
+            }
+            path = self.parent(queue);
+        }
+        None
     }
 
     /// As [`Self::is_entitled`], with `less` taken from the queue on paper.

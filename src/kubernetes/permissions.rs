@@ -33,6 +33,8 @@ pub const PERMISSIONS: &[Permission] = &[
     cluster("", "pods/eviction", &["create"]),
     cluster("", "pods/status", &["patch"]),
     cluster("policy", "poddisruptionbudgets", &["list", "watch"]),
+    // those for which an eviction counts as a failure are told so
+    cluster("batch", "jobs", &["list", "watch"]),
     cluster("mss-scheduler.io", "queues", &["get", "list", "watch"]),
     cluster("mss-scheduler.io", "queues/status", &["patch"]),
     // levels of the network, where these kinds are installed

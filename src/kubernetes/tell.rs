@@ -2,6 +2,7 @@
 
 use super::bind::pod_path;
 use super::client::{Connection, Reply};
+use super::watch::jobs::Job;
 use crate::fairshare::Used;
 use crate::model::contract::{EVICT_AT, GROUP, PREEMPTION};
 use crate::scheduler::{Amount, PodRef, Standing, Telling, WindowState};
@@ -70,6 +71,7 @@ pub(super) enum Fate {
 pub(super) enum About {
     Pod(PodRef),
     Node(Arc<str>),
+    Job(Job),
 }
 
 /// An event.
@@ -160,10 +162,11 @@ impl Teller {
 
     fn event(&self, event: &EventText) -> Vec<u8> {
         let namespace = event.about.namespace();
-        let (kind, name, uid) = match &event.about {
-            About::Pod(pod) => ("Pod", &*pod.key.name, pod.uid.to_string()),
+        let (version, kind, name, uid) = match &event.about {
+            About::Pod(pod) => ("v1", "Pod", &*pod.key.name, pod.uid.to_string()),
             // as kubelets do it: `kubectl describe node` looks for this
-            About::Node(name) => ("Node", &**name, name.to_string()),
+            About::Node(name) => ("v1", "Node", &**name, name.to_string()),
+            About::Job(job) => ("batch/v1", "Job", &*job.key.name, job.uid.to_string()),
         };
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let note = match &event.note {
@@ -185,7 +188,7 @@ impl Teller {
             "action": event.action,
             "note": note,
             "regarding": {
-                "apiVersion": "v1",
+                "apiVersion": version,
                 "kind": kind,
                 "name": name,
                 "uid": uid,
@@ -193,7 +196,7 @@ impl Teller {
             "reportingController": self.controller,
             "reportingInstance": self.instance,
         });
-        if matches!(event.about, About::Pod(_)) {
+        if matches!(event.about, About::Pod(_) | About::Job(_)) {
             body["regarding"]["namespace"] = namespace.into();
         }
         body.to_string().into_bytes()
@@ -204,7 +207,7 @@ impl About {
     /// Where its events are kept: those about objects without a namespace in `default`.
     fn namespace(&self) -> &str {
         match self {
-            Self::Pod(pod) => &pod.key.namespace,
+            Self::Pod(PodRef { key, .. }) | Self::Job(Job { key, .. }) => &key.namespace,
             Self::Node(_) => "default",
         }
     }

@@ -13,7 +13,7 @@ mod engine;
 mod observe;
 pub mod preview;
 
-use crate::config::{Configuration, core};
+use crate::config::{Configuration, EvictionMode, core};
 use crate::kubernetes::client::configure;
 use crate::kubernetes::convert::{Converter, queue::file};
 use crate::kubernetes::dispatch::{self, Dispatcher};
@@ -36,6 +36,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Calls handed to the dispatcher and not taken up yet.
 const CALLS_QUEUED: usize = 1024;
+/// Jobs to be warned of and not taken up yet.
+const JOBS_QUEUED: usize = 16;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +95,8 @@ pub async fn run_on(
         events.clone(),
         observations.clone(),
     );
-    let dispatcher = tokio::spawn(dispatcher.run(outbox, stopped));
+    let (advice, jobs) = mpsc::channel(JOBS_QUEUED);
+    let dispatcher = tokio::spawn(dispatcher.run(outbox, jobs, stopped));
     let watches = watch_cluster(
         tree,
         connection.watches.clone(),
@@ -102,7 +105,8 @@ pub async fn run_on(
         observations,
     );
     let levels = watch_levels(&configuration, connection.watches.clone(), events.clone());
-    let watches = tokio::spawn(async { tokio::join!(watches, levels) });
+    let jobs = watch_jobs(&configuration, connection.watches.clone(), fence.clone(), advice);
+    let watches = tokio::spawn(async { tokio::join!(watches, levels, jobs) });
     let scheduler = core::scheduler(&configuration);
     let engine = Engine::new(scheduler, clock, calls, metrics.clone(), health.clone());
     let mut engine = tokio::spawn(engine.run(inbox));
@@ -174,6 +178,22 @@ fn watch_levels(
     async move {
         if let Some(known) = known {
             watch::levels::run(client, known, events).await;
+        }
+    }
+}
+
+/// Watches the Jobs that must be told what an eviction means for them, if any pod is evicted.
+fn watch_jobs(
+    configuration: &Configuration,
+    client: kube::Client,
+    fence: Fence,
+    found: mpsc::Sender<watch::jobs::Job>,
+) -> impl Future<Output = ()> + use<> {
+    let evicts = configuration.evictions.mode == EvictionMode::Allowed;
+    let schedulers = converter(configuration).profiles;
+    async move {
+        if evicts {
+            watch::jobs::run(client, schedulers, fence, found).await;
         }
     }
 }

@@ -144,6 +144,7 @@ impl Scheduler {
     /// something failed.
     pub(super) fn settle(&mut self, now: Timestamp, call: CallId, failed: bool) {
         let Some(ended) = self.calls.answered(call, failed) else { return };
+        self.demands_changed += u64::from(self.passed_over.remove(&ended.group));
         let group = self.groups.get_mut(ended.group);
         if ended.failed > 0 {
             group.failures += 1;

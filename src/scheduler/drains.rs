@@ -89,7 +89,7 @@ impl Scheduler {
             return self.retry_room_at(due);
         }
         if self.is_single_gpu(&extra)
-            || !self.fair.deserves(leaf, &extra)
+            || self.fair.too_small_for(leaf, &extra).is_some()
             || self.fair.limited_by(leaf, &extra).is_some()
             || self.too_many_run(index).is_some()
             || !self.may_drain(&extra, options)

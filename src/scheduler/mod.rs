@@ -348,6 +348,8 @@ pub struct Scheduler {
     run_limits: RunLimits,
     /// searches for room were left for the next cycle
     room_wanted: bool,
+    /// gangs that searches in vain passed over, because they were being bound
+    passed_over: FxHashSet<GroupIndex>,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
     room_retry: Option<Timestamp>,
     /// evictions that queues may still suffer, by name
@@ -433,6 +435,7 @@ impl Scheduler {
             quarantine: Quarantine::default(),
             run_limits: RunLimits::default(),
             room_wanted: false,
+            passed_over: FxHashSet::default(),
             room_retry: None,
             buckets: BTreeMap::new(),
             doors: Doors::default(),

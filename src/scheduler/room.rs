@@ -85,6 +85,9 @@ impl Scheduler {
                 searches += 1;
                 let evicts = evictions && self.may_evict(index, leaf);
                 if !(evicts && self.search_room(index)) {
+                    if evicts {
+                        self.note_passed_over(index);
+                    }
                     self.consider_drain(index);
                     // those that are alike would find nothing either, unless it alone spares some
                     let alike = self.kind_of(index).filter(|_| !self.spares_some(index));
@@ -198,6 +201,28 @@ impl Scheduler {
             RoomAnswer::NotFound => {
                 self.tallies.searches_unproved += 1;
                 false
+            }
+        }
+    }
+
+    /// Who is being bound is no candidate yet. When that has ended, a search in vain is made again
+    /// if such a gang might have given something. O(calls in flight x depth).
+    fn note_passed_over(&mut self, index: GroupIndex) {
+        let group = self.groups.get(index);
+        let leaf = group.leaf.expect("a group that was tried has a queue");
+        let (extra, priority) = (group.claim.clone(), group.priority);
+        let own_only = !self.fair.is_entitled(leaf, &extra);
+        let rights = Rights { leaf, priority, own_only, spared: Vec::new() };
+        let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
+        let reach: Vec<QueueIndex> = self.fair.path(leaf).collect();
+        let in_flight: Vec<GroupIndex> =
+            self.calls.groups().filter(|other| !self.passed_over.contains(other)).collect();
+        for other in in_flight {
+            let group = self.groups.get(other);
+            let Some(giver) = group.leaf.filter(|_| group.counts.assumed > 0) else { continue };
+            let stance = self.stance(&rights, giver, &asked, &reach);
+            if stance.may_give || stance.is_open {
+                self.passed_over.insert(other);
             }
         }
     }

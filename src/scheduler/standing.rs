@@ -255,3 +255,26 @@ fn pool(users: &mut Vec<(Box<str>, Used)>) -> Used {
         rate: sum.rate + used.rate,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_of_greatest_usage_are_named_and_the_others_pooled() {
+        let named = |count: usize| -> Vec<(Box<str>, Used)> {
+            let user = |at: usize| (format!("user-{at:04}").into(), used(at as f64));
+            (0..count).map(user).collect()
+        };
+        let mut few = named(USERS_SHOWN);
+        assert_eq!(pool(&mut few), Used::default());
+        assert_eq!(few, named(USERS_SHOWN), "500 are all named");
+        let mut many = named(USERS_SHOWN + 3);
+        assert_eq!(pool(&mut many), Used { amount: 0.0 + 1.0 + 2.0, rate: 0.0 + 2.0 + 4.0 });
+        assert_eq!(many, named(USERS_SHOWN + 3)[3..], "the greatest, by name");
+    }
+
+    fn used(amount: f64) -> Used {
+        Used { amount, rate: 2.0 * amount }
+    }
+}

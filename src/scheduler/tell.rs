@@ -4,6 +4,7 @@ use super::Scheduler;
 use super::calls::{ApiCall, ConditionReason, PodRef, Telling};
 use super::pods::PodState;
 use crate::cluster::PodIndex;
+use crate::fairshare::QueueIndex;
 use crate::framework::GangProgress;
 use crate::model::ContractError;
 use crate::model::pod::digest;
@@ -22,11 +23,12 @@ fn lacking(group: &PodGroup) -> String {
 impl Scheduler {
     /// Says on each pending member why the group was not placed.
     pub(super) fn tell_unschedulable(&mut self, index: GroupIndex, failure: &Failure) {
+        let beyond = self.beyond_share(index);
         let group = self.groups.get(index);
         let kept = if self.is_drained_for(index) { " Room is kept free for it." } else { "" };
         let insists = self.insists(index).unwrap_or_default();
         let message: Arc<str> = match &group.name {
-            None => format!("{}{kept}", failure.diagnosis.message).into(),
+            None => format!("{}{kept}{beyond}", failure.diagnosis.message).into(),
             Some(known) => {
                 let progress = GangProgress {
                     placeable: group.counts.settled() + failure.placeable,
@@ -35,10 +37,30 @@ impl Scheduler {
                 };
                 let why = &failure.diagnosis.message;
                 let progress = progress.sentence(&known.name);
-                format!("{why}{insists} {progress}{}{kept}", lacking(group)).into()
+                format!("{why}{insists} {progress}{}{kept}{beyond}", lacking(group)).into()
             }
         };
         self.tell_waiting(index, ConditionReason::Unschedulable, &message);
+    }
+
+    /// A sentence for a gang of which even the minimum is more than a queue above it deserves.
+    fn beyond_share(&mut self, index: GroupIndex) -> String {
+        let group = self.groups.get(index);
+        let Some(leaf) = group.leaf.filter(|_| !group.pending.is_empty()) else {
+            return String::new();
+        };
+        let claim = group.claim.clone();
+        if self.fair.too_small_for(QueueIndex::ROOT, &claim).is_some() {
+            return String::new(); // there is not so much at all
+        }
+        let queue = self.fair.too_small_for(leaf, &claim);
+        queue.map_or_else(String::new, |queue| {
+            format!(
+                " It asks for more than {} deserves: it can run only on what others leave, and may \
+                 have to give that back.",
+                self.fair.name(queue)
+            )
+        })
     }
 
     /// Says on each pending member why the gate holds the group.

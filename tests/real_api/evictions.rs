@@ -6,6 +6,7 @@ use super::support::control_plane::{ControlPlane, User};
 use super::support::fault_proxy::{FaultProxy, Faults};
 use super::support::objects::{bare_pod, bind, create_pod, delete_pod};
 use super::support::story::Story;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::events::v1::Event as PodEvent;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -13,7 +14,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use mss_scheduler::kubernetes::client::configure;
 use mss_scheduler::kubernetes::dispatch::{Dispatcher, Identity, Limits, Observer};
 use mss_scheduler::kubernetes::lease::Fence;
-use mss_scheduler::kubernetes::{Clock, Connection};
+use mss_scheduler::kubernetes::{Clock, Connection, watch};
 use mss_scheduler::model::{PodKey, Uid};
 use mss_scheduler::scheduler::{ApiCall, BindOutcome, CallId, Event, EvictOutcome, PodRef};
 use mss_scheduler::simulator::kubelet::node_name;
@@ -76,8 +77,11 @@ impl Harness {
         let (stop, stopped) = oneshot::channel();
         let counted = Arc::new(Counted::default());
         let observer = counted.clone();
+        let (advice, jobs) = mpsc::channel(16);
+        let (watches, schedulers) = (connection.watches.clone(), vec!["mss-scheduler".into()]);
+        tokio::spawn(watch::jobs::run(watches, schedulers, fence.clone(), advice));
         let dispatcher = Dispatcher::new(connection, fence, limits, identity, events, observer);
-        tokio::spawn(dispatcher.run(inbox, stopped));
+        tokio::spawn(dispatcher.run(inbox, jobs, stopped));
         Harness { calls, replies, counted, last: 0, _stop: stop }
     }
 
@@ -402,4 +406,41 @@ async fn an_eviction_whose_answer_is_lost_is_asked_for_again() {
     let ns = &story.namespace;
     let gone = |ledger: &super::Ledger| ledger.live_in(ns).count() == 0;
     story.auditor.expect(SOON, "all victims gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_counts_evictions_as_failures_is_told_so() {
+    let Some(story) = Story::begin("jobs", 1, 8).await else { return };
+    let _harness = Harness::start(story.servers, story.servers.url(), true).await;
+    let jobs: Api<Job> = Api::namespaced(story.client.clone(), &story.namespace);
+    let ignores = json!({ "rules": [
+        { "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] },
+    ]});
+    for (name, scheduler, policy) in [
+        ("ignores", "mss-scheduler", ignores),
+        ("another", "default-scheduler", json!(null)),
+        ("counts", "mss-scheduler", json!(null)),
+    ] {
+        let container = json!({ "name": "train", "image": "registry.example/train:1" });
+        let pod = json!({
+            "schedulerName": scheduler, "restartPolicy": "Never", "containers": [container],
+        });
+        let spec = json!({ "template": { "spec": pod }, "podFailurePolicy": policy });
+        let job = json!({ "metadata": { "name": name }, "spec": spec });
+        let job: Job = serde_json::from_value(job).expect("a Job");
+        jobs.create(&PostParams::default(), &job).await.expect("the Job is accepted");
+    }
+    let events: Api<PodEvent> = Api::namespaced(story.client.clone(), &story.namespace);
+    let warnings = async || {
+        let events = events.list(&ListParams::default()).await.expect("events can be listed");
+        let ours = |event: &&PodEvent| event.reason.as_deref() == Some("EvictionsCountAsFailures");
+        let about = |event: &PodEvent| event.regarding.clone().expect("it is about something");
+        events.items.iter().filter(ours).map(about).collect::<Vec<_>>()
+    };
+    eventually("a warning", async || !warnings().await.is_empty()).await;
+    let uid = jobs.get("counts").await.expect("it is there").metadata.uid;
+    let about = warnings().await;
+    assert_eq!(about.len(), 1, "{about:?}");
+    assert_eq!((about[0].kind.as_deref(), about[0].name.as_deref()), (Some("Job"), Some("counts")));
+    assert_eq!((about[0].uid.clone(), about[0].api_version.as_deref()), (uid, Some("batch/v1")));
 }

@@ -1,18 +1,21 @@
 //! The demo's cluster: API server, fake nodes, scheduler.
 
 use crate::config::Configuration;
+use crate::model::contract::GPU_TOPOLOGY;
 use crate::runtime;
 use crate::simulator::api_server::{ApiServer, Handle, Options};
 use crate::simulator::kubelet::{Fleet, FleetOptions, NodeShape, create_nodes};
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const NODES: usize = 8;
+/// How the GPUs of a node are joined: two islands of four by NVLink.
+const JOINED: &str = "v1 gpus=8 numa=0:0-3/1:4-7 NV4=0-3/4-7 else=SYS";
 /// The kind Queue, as it is installed on any cluster.
 const DEFINITION: &str = include_str!("../../../manifests/crd.yaml");
 
@@ -33,6 +36,7 @@ impl Cluster {
         server.create(&definition).context("cannot install the kind Queue")?;
         let shape = NodeShape::default();
         create_nodes(&client, NODES, &shape).await.context("cannot create the nodes")?;
+        join_gpus(&client).await.context("cannot say how the GPUs are joined")?;
         let fleet = Fleet::start(client.clone(), FleetOptions::default());
 
         let configuration = Configuration { health_bind_address: None, ..Configuration::default() };
@@ -101,6 +105,17 @@ impl Cluster {
         let api: Api<Node> = Api::all(self.client.clone());
         Ok(api.list(&ListParams::default()).await.context("cannot list nodes")?.items)
     }
+}
+
+/// Writes on each node what `mss-scheduler node-topology` would.
+async fn join_gpus(client: &Client) -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {GPU_TOPOLOGY: JOINED}}}));
+    for node in nodes.list(&ListParams::default()).await? {
+        let name = node.metadata.name.unwrap_or_default();
+        nodes.patch(&name, &PatchParams::default(), &patch).await?;
+    }
+    Ok(())
 }
 
 /// A member to be created.

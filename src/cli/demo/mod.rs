@@ -46,7 +46,10 @@ pub(super) fn main(args: Args) -> anyhow::Result<ExitCode> {
 async fn show(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let cluster = Cluster::start().await?;
-    println!("embedded cluster at {} with 8 nodes x 8 GPUs\n", cluster.url());
+    println!(
+        "embedded cluster at {} with 8 nodes x 8 GPUs, in two islands of 4 each\n",
+        cluster.url()
+    );
     let outcome = story::tell(&cluster).await;
     match &outcome {
         Ok(()) => println!("PASS in {:.1} s", began.elapsed().as_secs_f64()),

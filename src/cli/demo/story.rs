@@ -63,6 +63,12 @@ async fn a_member_is_replaced(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.create(&failing).await?;
     cluster.create(&member("bert", 1, 2, 4)).await?;
     comes(cluster, "both members are bound", |pods| bound(pods, "bert") == 2).await?;
+    let pods = cluster.pods().await?;
+    let (devices, nodes) = (table::devices(&pods, "bert"), table::nodes(&pods, "bert"));
+    if devices != ["0,1,2,3", "4,5,6,7"] || nodes != 1 {
+        bail!("bert is on {nodes} nodes with GPUs {devices:?}: expected the two islands of one");
+    }
+    say("each member has an island of 4 GPUs that NVLink joins, both of one node");
     let failed = |pods: &[Pod]| of(pods, "bert").filter(|p| phase(p) == "Failed").count() == 1;
     comes(cluster, "one member fails", failed).await?;
     say("one member has failed; its controller would now create another");

@@ -13,6 +13,7 @@ use super::bind::Binder;
 use super::client::Connection;
 use super::lease::Fence;
 use super::tell::{About, EventText, Note, QueueStatus, Teller, Write};
+use super::watch::jobs::Job;
 use crate::model::Uid;
 use crate::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, NodeNews, PodRef,
@@ -152,8 +153,12 @@ impl Dispatcher {
     }
 
     /// Works until `stop`, then sees out what is in flight and ends.
-    pub async fn run(mut self, mut calls: mpsc::Receiver<ApiCall>, stop: oneshot::Receiver<()>) {
-        let mut stop = stop;
+    pub async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<ApiCall>,
+        mut jobs: mpsc::Receiver<Job>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
         loop {
             self.fill();
             self.show_queues();
@@ -165,6 +170,7 @@ impl Dispatcher {
                     Some(call) => self.accept(call),
                     None => break,
                 },
+                Some(job) = jobs.recv() => self.warn_job(job),
             }
         }
         self.drain(&mut calls).await;
@@ -271,6 +277,20 @@ impl Dispatcher {
     ) {
         let about = About::Pod(pod.clone());
         self.push_event(EventText { about, warning, reason, action, note });
+    }
+
+    /// Evictions count as failures of a Job.
+    fn warn_job(&mut self, job: Job) {
+        let note = "an eviction that makes room for others counts as a failure of this Job, and at \
+                    its backoffLimit it fails: give it restartPolicy Never and a podFailurePolicy \
+                    that ignores the pod condition DisruptionTarget";
+        self.push_event(EventText {
+            about: About::Job(job),
+            warning: true,
+            reason: "EvictionsCountAsFailures",
+            action: "Preempting",
+            note: Note::Text(note.into()),
+        });
     }
 
     fn push_event(&mut self, event: EventText) {

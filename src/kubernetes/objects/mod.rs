@@ -8,6 +8,7 @@
 //! server, itself typed, does not cause.
 
 mod budget;
+mod job;
 mod meta;
 mod node;
 mod pod;
@@ -18,6 +19,7 @@ mod scalar;
 mod tests;
 
 pub use budget::BudgetObject;
+pub use job::JobObject;
 pub use meta::Meta;
 pub use node::{NodeObject, NodeSpec, NodeStatus, TaintObject};
 pub use pod::{
@@ -28,6 +30,7 @@ pub use pod::{
 pub use queue::QueueObject;
 pub use scalar::{Present, Quantities, Quantity, Time};
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Resource;
@@ -89,6 +92,7 @@ resource_like!(PodObject, v1::Pod);
 resource_like!(NodeObject, v1::Node);
 resource_like!(NamespaceObject, v1::Namespace);
 resource_like!(BudgetObject, PodDisruptionBudget);
+resource_like!(JobObject, Job);
 
 /// Go writes an absent list or object as `null` where the field is not marked `omitempty`.
 fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -3,6 +3,7 @@
 //! The watcher gives no deletion for what vanished during a relist, so the beginning and end of
 //! every list go to the scheduler, which drops what a list lacked.
 
+pub mod jobs;
 pub mod levels;
 mod queues;
 
