@@ -2,7 +2,7 @@
 
 use super::data::data_file;
 use super::philly_late::{Case, look_into};
-use super::{MINUTE_MS, policy, without_drains};
+use super::{MINUTE_MS, SETTLED_MS, policy, without_drains};
 use mss_scheduler::simulator::virtual_time::{Inputs, Outcome, RunOptions, Sources, watch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -172,6 +172,8 @@ fn no_gang_inside_its_guarantee_starts_later_than_in_a_partition() {
                 case.from_ms,
                 (case.to_ms - case.from_ms) / 1000,
             );
+            // the victims of one plan stop, and its seat is bound
+            assert!(found.longest_ms < SETTLED_MS + 1_000, "room that could be made was not");
         }
         assert_eq!(fair.0.summary.done, inputs.gangs.len());
         assert!(mean(&fair.0) <= mean(&fifo.0) && mean(&fair.0) <= mean(&own.0));

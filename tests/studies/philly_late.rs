@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// GPUs; shares are computed in floating point.
 const EPSILON: f64 = 0.01;
 const GPUS: i64 = 8;
-/// Between two looks.
+/// Between two looks, unless room could have been made at the last.
 const STEP_MS: i64 = 5_000;
 
 /// A gang that waits inside its guarantee, from when until when.
@@ -132,14 +132,17 @@ pub(crate) fn look_into(inputs: &Inputs, cases: &[Case]) -> Vec<Finding> {
             let tenant = inputs.tenant_of[case.gang];
             (case.from_ms..case.to_ms).contains(&now) && moment.held(tenant) <= case.most
         };
-        if now < next || !cases.iter().any(is_inside) {
+        let outside = cases.iter().zip(&mut findings).filter(|(case, _)| !is_inside(case));
+        outside.for_each(|(_, found)| found.since = None);
+        // what could be done may be over a moment later
+        let is_watched = findings.iter().any(|found| found.since.is_some());
+        if now < next && !is_watched || !cases.iter().any(is_inside) {
             return;
         }
         next = now + STEP_MS;
         let scene = Scene::of(inputs, moment, &guarantees);
         for (case, found) in cases.iter().zip(&mut findings) {
             if !is_inside(case) {
-                found.since = None;
                 continue;
             }
             let spec = &inputs.gangs[case.gang];
