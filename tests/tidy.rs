@@ -302,11 +302,10 @@ fn fields_of<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     body.lines().filter_map(field).collect()
 }
 
-/// The names of these fields that nothing outside `room` reads.
+/// The names of these fields that nothing outside `room` reads, nor what hands them to the core.
 fn unread<'a>(room: &str, fields: &[&'a str]) -> Vec<&'a str> {
-    // there the configuration becomes the options of the core
-    let outside = |source: &Source| source.room() != room || source.path == "src/config/core.rs";
-    let others: Vec<Source> = sources("src", &[".rs"]).into_iter().filter(outside).collect();
+    let reads = |source: &Source| source.room() != room || source.path == "src/config/core.rs";
+    let others: Vec<Source> = sources("src", &[".rs"]).into_iter().filter(reads).collect();
     let is_read = |field: &str| {
         let access = format!(".{field}");
         others.iter().any(|source| {

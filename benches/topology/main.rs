@@ -1,6 +1,6 @@
 //! Gangs that must each be in one rack: 2,250 gangs of 4 pods on 5,000 nodes in 50 racks. That
 //! each is in the rack that a full scan would choose is asserted in a pass that is not measured.
-//! Then the same gangs without any wish, on nodes without labels, in one zone, and in three.
+//! Then the same gangs without any wish, on nodes without labels and in 1, 3 and 50 domains.
 //!
 //! The time covers the whole sequence: events in, decisions, calls out. Nodes are known before.
 

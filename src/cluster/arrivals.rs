@@ -82,7 +82,7 @@ impl Arrivals {
                 *count /= 2;
                 *count > 0
             });
-            self.total = self.counts.values().sum();
+            self.total /= 2;
         }
         self.next = (2 * self.total).min(HALVED_AT);
     }
@@ -90,7 +90,8 @@ impl Arrivals {
     fn shapes(&self) -> Vec<Expected> {
         let mut counts: Vec<_> = self.counts.iter().collect();
         counts.sort_by(|a, b| (b.1, b.0).cmp(&(a.1, a.0)));
-        let part = |count: u64| count as f64 / self.total as f64;
+        let all: u64 = self.counts.values().sum();
+        let part = |count: u64| count as f64 / all as f64;
         let expected =
             |(shape, count): (&Shape, &u64)| Expected { shape: shape.clone(), part: part(*count) };
         counts.into_iter().map(expected).collect()
@@ -169,8 +170,7 @@ mod tests {
         }
         let doublings = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 20_000];
         assert_eq!(epochs[..9], doublings);
-        // halves are cut
-        assert_eq!(epochs[9..], [30_000, 40_000, 50_000, 59_999]);
+        assert_eq!(epochs[9..], [30_000, 40_000, 50_000, 60_000]);
         let parts: Vec<(i64, u64)> = arrivals
             .learnt
             .shapes

@@ -35,7 +35,7 @@ pub const SCORE_MAX: i64 = 100;
 pub const SCORE_PARTS: i64 = 1024;
 
 /// What every plugin has.
-pub trait Plugin: Send + Sync {
+pub trait Plugin: Send {
     /// Upstream's name where upstream has the plugin.
     fn name(&self) -> &'static str;
 }

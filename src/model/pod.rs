@@ -305,6 +305,15 @@ pub fn digest(text: &str) -> u64 {
     hash.max(1)
 }
 
+/// SplitMix64's finisher (Steele, Lea and Flood, OOPSLA'14): the same on every machine.
+#[must_use]
+pub fn mixed(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl Pod {
     /// Whether the pod has ended.
     #[must_use]

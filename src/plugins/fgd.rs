@@ -6,13 +6,10 @@
 //! `fgd_score.go` and `NodeGpuShareFragAmount` in `frag.go`. The score is cut to whole points as
 //! there: the ties act as a best fit.
 
-use super::spec::{free_cpu, points};
+use super::spec::{device_at, free_cpu, model_of, points, try_devices};
 use crate::cluster::{CPU, Class, Cluster, Expected, NodeIndex};
 use crate::framework::{Plugin, Reads, Score, Term};
 use crate::model::DeviceSet;
-use crate::model::gpu_part::DEVICE;
-use crate::model::gpu_topology::PRODUCT_LABEL;
-use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Typical pods are the commonest shapes that together are such a part of all.
@@ -73,38 +70,20 @@ impl Fgd {
         let learnt = cluster.learnt();
         let typical = if self.typical.is_empty() { &learnt.shapes } else { &*self.typical };
         let typical = if self.typical.is_empty() { commonest(typical) } else { typical };
-        let model = cluster.node(node).node.as_ref().and_then(|node| node.label(PRODUCT_LABEL));
-        let model = model.unwrap_or_default();
+        let model = model_of(cluster, node);
         let cpu = free_cpu(cluster, node);
         let mut left = cluster.devices_left(class, node);
         let before = Self::fragmentation(typical, model, cpu, &left);
         let cpu = cpu - class.request(CPU);
-        let gain = |left: &[u16]| {
-            let less = before - Self::fragmentation(typical, model, cpu, left);
-            points(1.0 / (1.0 + (-less / 1000.0).exp()))
-        };
-        let ask = cluster.device_ask(class, node);
-        let Some(ask) = ask.filter(|ask| ask.is_fraction()) else {
-            let whole = left.iter_mut().filter(|left| **left == DEVICE);
-            whole.take(ask.map_or(0, |ask| ask.count)).for_each(|left| *left = 0);
-            return (gain(&left), None);
-        };
         let mut best = (0, None);
-        let mut tried: SmallVec<[u16; 8]> = SmallVec::new();
-        for device in 0..left.len() {
-            let before = left[device];
-            // devices of which as much is left are equal
-            if before < ask.milli || tried.contains(&before) {
-                continue;
+        let mut is_first = true;
+        try_devices(&mut left, cluster.device_ask(class, node), |left, device| {
+            let less = before - Self::fragmentation(typical, model, cpu, left);
+            let score = points(1.0 / (1.0 + (-less / 1000.0).exp()));
+            if std::mem::take(&mut is_first) || score > best.0 {
+                best = (score, device);
             }
-            tried.push(before);
-            left[device] -= ask.milli;
-            let score = gain(&left);
-            left[device] = before;
-            if best.1.is_none() || score > best.0 {
-                best = (score, Some(device));
-            }
-        }
+        });
         best
     }
 }
@@ -124,6 +103,6 @@ impl Score for Fgd {
 
     fn devices(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Option<DeviceSet> {
         let place = self.best(cluster, class, node).1?;
-        cluster.shared_devices(node)?.ours().iter().nth(place).map(DeviceSet::one)
+        device_at(cluster, node, place)
     }
 }

@@ -7,6 +7,7 @@
 use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::framework::{Plugin, Reads, SCORE_MAX, SCORE_PARTS, Score, Term};
 use crate::model::DeviceSet;
+use crate::model::pod::mixed;
 
 /// The plugin.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +19,10 @@ impl Plugin for Random {
     }
 }
 
-/// One draw: SplitMix64 over the version of the state, the node and the use.
+/// One draw, by the version of the state, the node and the use.
 fn draw(cluster: &Cluster, node: NodeIndex, what: u64) -> u64 {
     let state = cluster.changes().version() ^ what << 56;
-    let seed = state ^ u64::from(cluster.node(node).tie).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
+    mixed(state ^ mixed(u64::from(cluster.node(node).tie)))
 }
 
 impl Score for Random {
@@ -52,9 +50,9 @@ impl Score for Random {
     fn devices(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Option<DeviceSet> {
         let ask = cluster.device_ask(class, node).filter(|ask| ask.is_fraction())?;
         let shared = cluster.shared_devices(node)?;
-        let mut fits = shared.lefts().filter(|(_, left)| *left >= ask.milli);
-        let count = shared.lefts().filter(|(_, left)| *left >= ask.milli).count() as u64;
+        let fits = || shared.lefts().filter(|(_, left)| *left >= ask.milli);
+        let count = fits().count() as u64;
         let place = usize::try_from(draw(cluster, node, 2).checked_rem(count)?).ok()?;
-        fits.nth(place).map(|(device, _)| DeviceSet::one(device))
+        fits().nth(place).map(|(device, _)| DeviceSet::one(device))
     }
 }

@@ -9,10 +9,10 @@
 use super::Scheduler;
 use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef};
 use super::pods::PodState;
-use crate::cluster::{Assignment, NodeIndex, PodIndex, ResourceId};
+use crate::cluster::{Assignment, NodeIndex, PodIndex, Statement};
 use crate::framework::Reads;
 use crate::model::fault::{Fault, is_made};
-use crate::model::{HostPort, Timestamp, Uid};
+use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -229,7 +229,7 @@ impl Scheduler {
             self.cluster.node(node).node.is_some()
                 && profile.passes(Reads::Facts, &self.cluster, class, node)
         });
-        let is_free = exists && self.seats_are_free(&plan);
+        let is_free = exists && self.seats_are_free(&plan, profile);
         if exists && !is_free && plan.deadline > now && self.others_leave(&plan) {
             self.queue.wake_at(index, self.groups.get_mut(index), plan.deadline);
             self.plans.insert(index, plan);
@@ -254,41 +254,30 @@ impl Scheduler {
         self.outbox.push(ApiCall::Bind { call, profile, members });
     }
 
-    /// Whether all seats fit beside what is on their nodes. Seats of other plans are not: they wait
-    /// for their own victims, whose room and host ports are counted as taken.
-    fn seats_are_free(&self, plan: &Plan) -> bool {
+    /// Whether all seats pass the filters beside what is on their nodes. Seats of other plans are
+    /// not: they wait for their own victims, whose room is counted as taken.
+    fn seats_are_free(&mut self, plan: &Plan, profile: u8) -> bool {
         let nodes: BTreeSet<NodeIndex> = self.nodes_of(&plan.seats).collect();
-        let mut others: BTreeMap<(NodeIndex, ResourceId), i64> = BTreeMap::new();
-        // of this plan and of all others
-        let mut ports: BTreeMap<NodeIndex, Vec<HostPort>> = BTreeMap::new();
-        let seated = self.plans.values().flat_map(|other| &other.seats);
-        let is_other = seated.map(|seat| (seat, true));
-        for (seat, is_other) in is_other.chain(plan.seats.iter().map(|seat| (seat, false))) {
-            let pod = self.pods.get(*seat);
-            let Some(node) = pod.node.filter(|node| nodes.contains(node)) else { continue };
-            let class = self.cluster.class(pod.class);
-            if !class.spec.host_ports.is_empty() {
-                ports.entry(node).or_default().extend_from_slice(&class.spec.host_ports);
-            }
-            for (resource, amount) in class.requests.iter().filter(|_| is_other) {
-                *others.entry((node, *resource)).or_default() += amount;
-            }
-        }
-        plan.seats.iter().all(|seat| {
-            let pod = self.pods.get(*seat);
-            let node = pod.node.expect("a nominated pod has a seat");
-            let class = self.cluster.class(pod.class);
-            let fits = class.requests.iter().all(|(resource, amount)| {
-                let offered = self.cluster.allocatable(*resource, node);
-                let others = others.get(&(node, *resource)).copied().unwrap_or(0);
-                *amount == 0 || self.cluster.requested(*resource, node) - others <= offered
-            });
-            let seats = ports.get(&node).map_or(&[][..], Vec::as_slice);
-            fits && class.spec.host_ports.iter().all(|port| {
-                let like = |taken: &[HostPort]| taken.iter().filter(|t| port.conflicts(t)).count();
-                like(self.cluster.ports(node)) <= like(seats)
-            })
-        })
+        let others = self.plans.values().flat_map(|other| &other.seats);
+        let seat = |pod: &PodIndex| {
+            let entry = self.pods.get(*pod);
+            let node = entry.node.filter(|node| nodes.contains(node))?;
+            Some(Assignment { pod: *pod, class: entry.class, node })
+        };
+        let seats: Vec<Assignment> = others.chain(&plan.seats).filter_map(seat).collect();
+        let mut paper = Statement::default();
+        let start = paper.checkpoint();
+        seats.iter().for_each(|seat| paper.evict(&mut self.cluster, *seat));
+        let profile = &self.profiles[usize::from(profile)];
+        let own = &seats[seats.len() - plan.seats.len()..];
+        let is_free = own.iter().all(|seat| {
+            let class = self.cluster.class(seat.class);
+            let passes = profile.passes(Reads::Usage, &self.cluster, class, seat.node);
+            paper.assume(&mut self.cluster, *seat);
+            passes
+        });
+        paper.rollback(&mut self.cluster, start);
+        is_free
     }
 
     /// Whether victims of other plans are still on the nodes of the seats.

@@ -163,8 +163,7 @@ const MADE: [(Fault, &[&str]); 28] = [
     (Fault::StaleCapacity, &["F1"]),
     (Fault::ClaimOfTheFirst, &["E2", "F2"]),
     (Fault::OneTooFew, &["I2"]),
-    // an equal may lose what it has above its minimum, so this shows as its loss too
-    (Fault::MinimumIgnored, &["I6", "E2"]),
+    (Fault::MinimumIgnored, &["I6"]),
     (Fault::HeaderFirst, &["E3"]),
     (Fault::YoungTaken, &["E7"]),
     (Fault::FirmTaken, &["E7"]),

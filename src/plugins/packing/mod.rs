@@ -8,16 +8,13 @@
 
 mod stranding;
 
-use super::spec::free_cpu;
+use super::spec::{device_at, free_cpu, model_of, try_devices};
 use crate::cluster::{CPU, Class, Cluster, DeviceAsk, Expected, Learnt, Left, NodeIndex, Shape};
 use crate::framework::{Plugin, Reads, SCORE_MAX, SCORE_PARTS, Score, Term};
 use crate::model::DeviceSet;
 use crate::model::gpu_part::DEVICE;
-use crate::model::gpu_topology::PRODUCT_LABEL;
-use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-#[allow(clippy::disallowed_types)] // a score is asked by reference; only a memo is behind it
-use std::sync::{Mutex, PoisonError};
 use stranding::Stranding;
 
 /// Sizes of blocks that pods need whole.
@@ -37,10 +34,9 @@ const COST_MAX: f64 = 17_600.0;
 /// Levels of the score per thousandth of a GPU.
 const LEVELS: f64 = 4.0;
 
-/// The plugin.
-#[allow(clippy::disallowed_types)] // see the import
+/// The plugin. A score is asked by reference; what is behind it is only a memo.
 #[derive(Debug, Default)]
-pub(super) struct Packing(Mutex<Option<State>>);
+pub(super) struct Packing(RefCell<Option<State>>);
 
 /// What is worked out once per time of learning, and a memo of pure values.
 #[derive(Debug)]
@@ -81,11 +77,6 @@ impl Plugin for Packing {
     fn name(&self) -> &'static str {
         "Packing"
     }
-}
-
-fn model_of(cluster: &Cluster, node: NodeIndex) -> &str {
-    let object = cluster.node(node).node.as_ref();
-    object.and_then(|node| node.label(PRODUCT_LABEL)).unwrap_or_default()
 }
 
 /// Until something is known: half a GPU, and a whole one with 8 cores.
@@ -169,31 +160,15 @@ impl State {
     ) -> (f64, Option<usize>) {
         let before = self.stranding.value(cpu, facts.model, &left) - self.kept(facts, cpu, &left);
         let cpu = cpu - asked_cpu;
-        let mut cost = |left: &[u16]| {
-            self.stranding.value(cpu, facts.model, left) - self.kept(facts, cpu, left) - before
-        };
-        let Some(ask) = ask.filter(|ask| ask.is_fraction()) else {
-            let whole = left.iter_mut().filter(|left| **left == DEVICE);
-            whole.take(ask.map_or(0, |ask| ask.count)).for_each(|left| *left = 0);
-            return (cost(&left), None);
-        };
-        let mut best = (f64::INFINITY, None);
-        let mut tried: SmallVec<[u16; 8]> = SmallVec::new();
-        for device in 0..left.len() {
-            let had = left[device];
-            // devices of which as much is left are equal
-            if had < ask.milli || tried.contains(&had) {
-                continue;
+        let mut least = (f64::INFINITY, None);
+        try_devices(&mut left, ask, |left, device| {
+            let value = self.stranding.value(cpu, facts.model, left);
+            let cost = value - self.kept(facts, cpu, left) - before;
+            if cost < least.0 {
+                least = (cost, device);
             }
-            tried.push(had);
-            left[device] -= ask.milli;
-            let found = cost(&left);
-            left[device] = had;
-            if found < best.0 {
-                best = (found, Some(device));
-            }
-        }
-        best
+        });
+        least
     }
 }
 
@@ -206,7 +181,7 @@ impl Packing {
         let cpu = (free_cpu(cluster, node), class.request(CPU));
         let ask = cluster.device_ask(class, node);
         let learnt = cluster.learnt();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.borrow_mut();
         let state = match &mut *state {
             Some(state) if state.epoch == learnt.epoch => state,
             state => state.insert(State::new(cluster, learnt)),
@@ -242,6 +217,6 @@ impl Score for Packing {
 
     fn devices(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Option<DeviceSet> {
         let place = self.least(cluster, class, node).1?;
-        cluster.shared_devices(node)?.ours().iter().nth(place).map(DeviceSet::one)
+        device_at(cluster, node, place)
     }
 }

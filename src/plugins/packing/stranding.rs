@@ -8,6 +8,7 @@
 
 use crate::cluster::Expected;
 use crate::model::gpu_part::DEVICE;
+use crate::model::pod::mixed;
 use rustc_hash::FxHashMap;
 
 const STREAMS: usize = 16;
@@ -55,12 +56,11 @@ pub(super) struct Stranding {
     memo: FxHashMap<Key, f32>,
 }
 
-/// SplitMix64.
+/// The next number of a stream of them.
 fn draw(state: &mut u64) -> u64 {
+    let drawn = mixed(*state);
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
+    drawn
 }
 
 /// Streams drawn by the parts of items. At each position the draws of all streams are spread evenly

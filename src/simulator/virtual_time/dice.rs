@@ -1,12 +1,6 @@
 //! Seeded numbers: the same for the same seed and purpose.
 
-/// SplitMix64's finisher: the same on every machine.
-pub(super) fn mixed(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+pub(super) use crate::model::pod::mixed;
 
 /// A generator of numbers: SplitMix64 (Steele, Lea and Flood, OOPSLA'14).
 #[derive(Clone, Debug)]
