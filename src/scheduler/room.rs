@@ -395,7 +395,9 @@ impl Scheduler {
             (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| name(b).cmp(name(a)))
         });
         let single = members.iter().filter(|(kept, ..)| !kept).count();
-        let less = u32::from(is_made(Fault::MinimumIgnored) && group.min_member > 1);
+        // the fault leaves fewer than the minimum, but some: losing all is another matter
+        let ended = group.counts.settled().saturating_sub(group.counts.bound);
+        let less = u32::from(is_made(Fault::MinimumIgnored) && group.min_member > 1 + ended);
         let min = group.min_member - less;
         let spare = group.counts.settled().saturating_sub(min);
         let spare = spare.min(u32::try_from(single).expect("groups are bounded"));
