@@ -60,6 +60,24 @@ pub enum Fault {
     DeletionOverlooked,
     /// Host ports that are taken are given out again.
     PortsOverlooked,
+    /// What a user holds and deserves is counted with the others of his namespace.
+    UserOverlooked,
+    /// A part of a gang loses members below its own minimum.
+    TaskMinimumIgnored,
+    /// A gang is bound without the minima of its parts.
+    TaskLeftOut,
+    /// A pod is taken whose queue is within its share of what is narrowed there.
+    NarrowedNotAsked,
+    /// Seats take more of what is narrowed there than is due.
+    NarrowedOverdrawn,
+    /// A disruption budget is overrun by one.
+    DisruptionByOne,
+    /// Victims count as stuck while they still have time to go.
+    StuckAtOnce,
+    /// What a plan that is given up had still to evict is evicted.
+    EvictedAfterAll,
+    /// No room is drained for anybody.
+    DrainForgotten,
     /// A part of a GPU is given and not counted.
     PartNotCounted,
 }

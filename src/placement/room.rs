@@ -418,7 +418,8 @@ impl Search<'_> {
 
     /// Whether no more is taken on paper than disruption budgets allow.
     fn keeps_budgets(&self) -> bool {
-        self.allowed.iter().all(|left| *left >= 0)
+        let least = if is_made(Fault::DisruptionByOne) { -1 } else { 0 };
+        self.allowed.iter().all(|left| *left >= least)
     }
 
     /// The pods that go with a unit.

@@ -14,6 +14,7 @@ use crate::cluster::{
 };
 use crate::framework::Reads;
 use crate::model::Timestamp;
+use crate::model::fault::{Fault, is_made};
 use crate::placement::{Demand, needed_of};
 use crate::queue::{Amounts, GroupIndex};
 use rustc_hash::FxHashMap;
@@ -78,7 +79,8 @@ impl Scheduler {
 
     /// Keeps seats for a gang for which no room could be made, if it is time for that.
     pub(super) fn consider_drain(&mut self, index: GroupIndex) {
-        let Some(options) = self.options.drains else { return };
+        let none = is_made(Fault::DrainForgotten);
+        let Some(options) = self.options.drains.filter(|_| !none) else { return };
         let group = self.groups.get(index);
         let (leaf, extra) = (group.leaf.expect("it was tried"), group.claim.clone());
         let due = group.drain_at.unwrap_or(group.first_seen.plus_ms(options.after_ms));

@@ -144,8 +144,8 @@ impl Scheduler {
         let lost = is_made(Fault::BindForgotten) && pod.profile.is_some() && !pod.ended();
         let class = self.cluster.acquire_class(std::mem::take(&mut pod.class));
         let namespace = self.pods.shared(&pod.key.namespace);
-        let user =
-            pod.user.take().map_or_else(|| namespace.clone(), |user| self.pods.shared(&user));
+        let user = pod.user.take().filter(|_| !is_made(Fault::UserOverlooked));
+        let user = user.map_or_else(|| namespace.clone(), |user| self.pods.shared(&user));
         let index = self.pods.insert(PodEntry {
             uid: pod.uid,
             namespace,

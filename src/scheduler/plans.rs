@@ -93,7 +93,8 @@ impl Scheduler {
             plan.due.push((now.plus_ms(wait), notice.pods));
         }
         plan.due.sort_by(|a, b| b.cmp(a));
-        plan.deadline = gone.plus_ms(self.options.vacate_deadline_ms);
+        let early = is_made(Fault::StuckAtOnce);
+        plan.deadline = gone.plus_ms(if early { 1 } else { self.options.vacate_deadline_ms });
         for seat in &seats {
             let pod = self.pods.get_mut(seat.pod);
             assert_eq!(pod.state, PodState::Waiting, "I7: only waiting pods are seated");
@@ -296,6 +297,13 @@ impl Scheduler {
     fn give_up(&mut self, now: Timestamp, index: GroupIndex, plan: Plan, why: &'static str) {
         for seat in plan.seats {
             self.forget(seat, PodState::Waiting);
+        }
+        let left = plan.due.iter().flat_map(|(_, pods)| pods);
+        let left = left.filter(|pod| plan.victims.contains(*pod));
+        let left: Vec<PodRef> = left.map(|pod| self.reference(*pod)).collect();
+        if is_made(Fault::EvictedAfterAll) && !left.is_empty() {
+            let call = self.calls.begin(index, left.len());
+            self.outbox.push(ApiCall::Evict { call, pods: left });
         }
         for victim in plan.victims {
             let pod = self.pods.get_mut(victim);

@@ -7,6 +7,7 @@
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
 use crate::cluster::{PodIndex, is_gpu};
+use crate::model::fault::{Fault, is_made};
 use crate::placement::{TaskSpares, weight};
 use crate::queue::{GroupIndex, PodGroup, TaskGroup};
 use smallvec::SmallVec;
@@ -97,7 +98,7 @@ impl Scheduler {
     /// without them.
     pub(super) fn needed_by_tasks(&self, index: GroupIndex) -> u32 {
         let group = self.groups.get(index);
-        if group.tasks.iter().all(|task| task.needed() == 0) {
+        if group.tasks.iter().all(|task| task.needed() == 0) || is_made(Fault::TaskLeftOut) {
             return 0;
         }
         let required = self.required(index);
@@ -116,7 +117,8 @@ impl Scheduler {
         if group.tasks.is_empty() {
             return TaskSpares::default();
         }
-        let above = |task: &TaskGroup| task.settled.saturating_sub(task.min);
+        let less = u32::from(is_made(Fault::TaskMinimumIgnored));
+        let above = |task: &TaskGroup| task.settled.saturating_sub(task.min.saturating_sub(less));
         // the last is of those that belong to no part
         let spare = group.tasks.iter().map(above).chain([u32::MAX]).collect();
         let place = |pod: &PodEntry| pod.task.as_ref().and_then(|task| group.task(&task.name));

@@ -1,11 +1,11 @@
 //! Demand of pods that were evicted and may come again: between what must be held and what may be.
 
-use crate::scene::{Amounts, SHARED, plus, requests};
+use crate::scene::{Amounts, Leaf, NONE, SHARED, asked, only, plus, user};
 use crate::shadow::Shadow;
 use crate::tenants::queue_of;
 use crate::world::World;
 use mss_scheduler::model::{Phase, Pod, Uid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Held for so long at most.
 const REPLACED_WITHIN_MS: i64 = 10_000;
@@ -13,6 +13,7 @@ const REPLACED_WITHIN_MS: i64 = 10_000;
 /// A pod that was evicted, and is gone.
 pub(crate) struct Absent {
     namespace: Box<str>,
+    user: Box<str>,
     controller: Uid,
     requests: Amounts,
     until: i64,
@@ -53,44 +54,54 @@ impl Shadow {
         let mut others = self.pods.values().filter(|other| other.controller == pod.controller);
         let absent = Absent {
             namespace: pod.key.namespace.clone(),
+            user: user(pod).into(),
             controller,
-            requests: requests(pod),
+            requests: asked(pod),
             until: now + REPLACED_WITHIN_MS,
             sure: !others.any(|other| waits(other) && !self.bound.contains(&other.uid)),
         };
         self.absent.push(absent);
     }
 
-    /// What must be held for a namespace, and what may be.
-    fn bounds(&self, namespace: &str, now: i64) -> [Amounts; 2] {
+    /// The user for whom the room of a pod may be held.
+    fn leaf(&self, absent: &Absent) -> Leaf {
+        let own = queue_of(&absent.namespace);
+        let known = self.in_force.iter().any(|spec| &*spec.name == own);
+        (if known { own } else { "default" }.into(), absent.user.clone())
+    }
+
+    /// What must be held for a user, and what may be.
+    fn bounds(&self, leaf: &Leaf, now: i64) -> [Amounts; 2] {
         [true, false].map(|sure| {
-            let of = |absent: &&Absent| &*absent.namespace == namespace && absent.until > now;
+            let of = |absent: &&Absent| absent.until > now && self.leaf(absent) == *leaf;
             let held = self.absent.iter().filter(of).filter(|absent| absent.sure || !sure);
-            held.map(|absent| absent.requests).fold([0, 0], plus)
+            let named = self.named();
+            held.map(|absent| only(&named, absent.requests)).fold(NONE, plus)
         })
     }
 }
 
 impl World {
-    /// F1: what is held for pods that may come again, by namespace, if it can be right.
-    pub(crate) fn awaited(&self) -> BTreeMap<Box<str>, Amounts> {
-        let mut held: BTreeMap<Box<str>, Amounts> = BTreeMap::new();
+    /// F1: what is held for pods that may come again, by user, if it can be right.
+    pub(crate) fn awaited(&self) -> BTreeMap<Leaf, Amounts> {
+        let mut held: BTreeMap<Leaf, Amounts> = BTreeMap::new();
         for (leaf, resource, amount) in self.scheduler.awaited() {
-            let (queue, namespace) = leaf.rsplit_once('/').expect("a leaf is a user of a queue");
-            let own = queue_of(namespace);
-            assert!(queue == own || queue == "default", "F1: {leaf} is no leaf of {own}");
+            let (queue, user) = leaf.rsplit_once('/').expect("a leaf is a user of a queue");
+            let leaf = (queue.into(), user.into());
             let at = SHARED.iter().position(|name| *name == resource);
-            at.into_iter().for_each(|at| held.entry(namespace.into()).or_default()[at] += amount);
+            if let Some(at) = at {
+                held.entry(leaf).or_default()[at] += amount;
+            }
         }
-        let absent = self.shadow.absent.iter().map(|absent| &absent.namespace);
-        let namespaces: Vec<Box<str>> = held.keys().chain(absent).cloned().collect();
-        for namespace in namespaces {
-            let [least, most] = self.shadow.bounds(&namespace, self.now);
-            let held = held.get(&namespace).copied().unwrap_or_default();
+        let absent = self.shadow.absent.iter().map(|absent| self.shadow.leaf(absent));
+        let leaves: BTreeSet<Leaf> = held.keys().cloned().chain(absent).collect();
+        for leaf in leaves {
+            let [least, most] = self.shadow.bounds(&leaf, self.now);
+            let held = held.get(&leaf).copied().unwrap_or_default();
             let right = |at: usize| (least[at]..=most[at]).contains(&held[at]);
             assert!(
-                right(0) && right(1),
-                "F1: for what was evicted in {namespace} {held:?} is held, not {least:?} to {most:?}"
+                (0..SHARED.len()).all(right),
+                "F1: for what was evicted of {leaf:?} {held:?} is held, not {least:?} to {most:?}"
             );
         }
         held

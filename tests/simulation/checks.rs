@@ -1,5 +1,6 @@
 //! What must be true of a world, judged without the scheduler's own bookkeeping.
 
+use crate::scene::is_selected;
 use crate::world::{Truth, World, gang_of};
 use mss_scheduler::model::{Node, Pod};
 
@@ -35,7 +36,8 @@ fn request(pod: &Pod, resource: &str) -> i64 {
 }
 
 /// When faults have stopped: no gang is half bound, and no group that fits is left waiting.
-pub(crate) fn settled(world: &World) {
+/// How many gangs could not be judged.
+pub(crate) fn settled(world: &World) -> u64 {
     for (name, gang) in &world.gangs {
         assert!(
             gang.half_since.is_none(),
@@ -46,7 +48,7 @@ pub(crate) fn settled(world: &World) {
     }
     world.check_overdue();
     if world.scheduler.gauges().drains > 0 {
-        return; // room is kept free then
+        return 0; // room is kept free then
     }
     for truth in world.pods.values() {
         let pod = &truth.pod;
@@ -62,11 +64,12 @@ pub(crate) fn settled(world: &World) {
             );
         }
     }
-    gangs_do_not_wait_in_vain(world);
+    gangs_do_not_wait_in_vain(world)
 }
 
 /// Gangs of one class: the number that fits is a sum over nodes.
-fn gangs_do_not_wait_in_vain(world: &World) {
+fn gangs_do_not_wait_in_vain(world: &World) -> u64 {
+    let mut unjudged = 0;
     for (name, gang) in &world.gangs {
         let member = |truth: &&Truth| gang_of(&truth.pod).as_ref() == Some(name);
         let members: Vec<&Pod> = world.pods.values().filter(member).map(|t| &t.pod).collect();
@@ -83,13 +86,25 @@ fn gangs_do_not_wait_in_vain(world: &World) {
             continue;
         }
         let room: usize = world.nodes.values().map(|node| capacity(world, node, first)).sum();
-        let needed = (gang.min as usize).saturating_sub(bound).max(1);
+        let parts = world.parts(name);
+        if parts.iter().any(|part| part.settled + part.waiting < part.min) {
+            continue;
+        }
+        if world.has_lost_part(name) {
+            unjudged += 1;
+            continue;
+        }
+        let lacking = parts.iter().map(|part| part.min.saturating_sub(part.settled)).sum::<u32>();
+        let header = usize::from(lacking > 0 && waiting.iter().any(|pod| pod.header));
+        let needed = (gang.min as usize).saturating_sub(bound);
+        let needed = needed.max(lacking as usize + header).max(1);
         assert!(
             room < needed,
             "G4, work conservation: {name:?} needs {needed} of {} waiting, {room} fit",
             waiting.len()
         );
     }
+    unjudged
 }
 
 fn fits(world: &World, node: &Node, pod: &Pod) -> bool {
@@ -98,7 +113,7 @@ fn fits(world: &World, node: &Node, pod: &Pod) -> bool {
 
 /// How many pods like this one the node takes.
 fn capacity(world: &World, node: &Node, pod: &Pod) -> usize {
-    if node.unschedulable || !node.taints.is_empty() {
+    if node.unschedulable || !node.taints.is_empty() || !is_selected(node, &pod.class) {
         return 0;
     }
     let ports = !pod.class.host_ports.is_empty();

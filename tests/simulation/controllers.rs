@@ -35,6 +35,7 @@ impl World {
     fn come_again(&mut self, lost: Pod) {
         if let (Some(0), Some(Ok(group))) = (lost.class.profile, lost.group) {
             self.next_limit_ms = lost.run_limit_ms;
+            self.next_task = lost.task;
             self.add_pod(lost.class, Some(group), None, (&lost.key.namespace, lost.priority));
         }
     }

@@ -2,7 +2,9 @@
 //! it. Everything is recomputed, the slow way.
 
 use crate::reference::Place;
-use crate::scene::{Amounts, Gang, Gone, Known, Role, SHARED, Scene, Shares, gang, plus, requests};
+use crate::scene::{
+    Amounts, Gang, Gone, Known, NONE, Role, SHARED, Scene, Shares, gang, plus, type_of,
+};
 use mss_scheduler::model::Uid;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,8 @@ pub(crate) struct Plan {
 /// An elastic member, or a whole gang.
 struct Unit {
     gang: Gang,
+    /// the user behind it
+    user: usize,
     whole: bool,
     pods: BTreeSet<Uid>,
     /// its own queue has to give: shares do not protect it
@@ -26,6 +30,7 @@ struct Unit {
 /// What is known of the claimant.
 struct Claim {
     namespace: Box<str>,
+    user: usize,
     priority: i32,
     extra: Amounts,
     contested: Vec<usize>,
@@ -43,23 +48,33 @@ pub(crate) fn judge(scene: &Scene, plan: &Plan) -> Result<(), String> {
     let seated = |uid: &Uid| scene.pods.get(uid).map(|known| &known.pod);
     let seats: Vec<_> = plan.seats.keys().filter_map(seated).collect();
     let Some(first) = seats.first() else { return Err("E1: nobody is seated".into()) };
-    let extra = seats.iter().map(|pod| requests(pod)).fold([0, 0], plus);
-    let contested = if extra[1] > 0 { vec![1] } else { vec![0] };
+    let extra = seats.iter().map(|pod| scene.asked(pod)).fold(NONE, plus);
+    let contested = if extra[1] > 0 {
+        (1..SHARED.len()).filter(|at| extra[*at] > 0).collect()
+    } else {
+        vec![0]
+    };
+    // of a type for which it does not ask it is due what it were if it did
+    let sought = |at: usize| if at > 1 && extra[at] == 0 && scene.named[at] { extra[1] } else { 0 };
+    let shares = scene.shares(Some((first.uid, std::array::from_fn(sought))));
+    let on_seats = scene.taken(&plan.seats);
+    let taken = std::array::from_fn(|at| extra[at].max(on_seats[at]));
     let claim = Claim {
         namespace: first.key.namespace.clone(),
+        user: shares.owner(&first.uid),
         priority: first.priority,
         extra,
         contested,
     };
-    let judge = Judge { scene, shares: scene.shares(), plan, claim };
+    let judge = Judge { scene, shares, plan, claim };
     judge.seats()?;
     let units = judge.units()?;
     judge.protection()?;
     let firm = first.non_preemptible;
-    check(!firm || judge.firm_is_guaranteed(&judge.claim.namespace, extra), || {
+    check(!firm || judge.firm_is_guaranteed(judge.claim.user, taken), || {
         "E7: it takes room that is not guaranteed, for ever".into()
     })?;
-    judge.rights(&units, &plan.victims, true)?;
+    judge.rights(&units, &plan.victims, true, taken)?;
     judge.minimal(&units)
 }
 
@@ -76,9 +91,15 @@ impl Judge<'_> {
     fn seats(&self) -> Result<(), String> {
         let claimant = &self.plan.claimant;
         let seated = u32::try_from(self.plan.seats.len()).expect("small");
-        let settled = self.scene.settled(claimant);
+        let own = |uid: &&Uid| gang(&self.scene.pods[*uid].pod) == *claimant;
+        let own: BTreeSet<Uid> = self.plan.victims.iter().filter(own).copied().collect();
+        let settled = self.scene.settled(claimant) - u32::try_from(own.len()).expect("small");
         check(settled + seated >= self.scene.min(claimant), || {
             format!("I6, E1: {seated} seats for {claimant:?}, {settled} run")
+        })?;
+        let seats: BTreeSet<Uid> = self.plan.seats.keys().copied().collect();
+        check(self.scene.parts_have(claimant, &seats, &own), || {
+            format!("I6, E1: {claimant:?} is seated without the minima of its parts")
         })?;
         let mut nodes: BTreeMap<&str, Vec<&Uid>> = BTreeMap::new();
         for (uid, node) in &self.plan.seats {
@@ -120,14 +141,20 @@ impl Judge<'_> {
         }
         let mut units = Vec::new();
         for (gang, pods) in gangs {
-            check(gang != self.plan.claimant, || format!("E2: {gang:?} takes its own"))?;
             let members = || self.scene.members(&gang);
+            let user = self.shares.owner(pods.first().expect("a gang that loses some"));
             let bound = members().filter(|(_, known)| known.role == Role::Bound).count();
             let settled = self.scene.settled(&gang) as usize;
             let whole = bound == pods.len();
-            let keeps = settled >= self.scene.min(&gang) as usize + pods.len();
+            let keeps = settled >= self.scene.min(&gang) as usize + pods.len()
+                && self.scene.parts_keep(&gang, &pods);
             check(whole || keeps, || {
                 format!("I6, E3: {gang:?} loses {} of {settled} members", pods.len())
+            })?;
+            // what it has above its minima may make room for a part of it that lacks some
+            let own = gang == self.plan.claimant;
+            check(!own || keeps && self.scene.lacks_part(&gang), || {
+                format!("E2: {gang:?} takes its own")
             })?;
             let header = members().any(|(uid, known)| known.pod.header && pods.contains(uid));
             check(whole || !header, || format!("E3: {gang:?} loses its header first"))?;
@@ -140,7 +167,7 @@ impl Judge<'_> {
             };
             for pods in pieces {
                 let given = self.is_given(&gang, !single);
-                units.push(Unit { gang: gang.clone(), whole: !single, pods, given });
+                units.push(Unit { gang: gang.clone(), user, whole: !single, pods, given });
             }
         }
         Ok(units)
@@ -154,21 +181,22 @@ impl Judge<'_> {
     /// Whether the claimant, beyond its share, may take this of its own queue.
     fn is_given(&self, of: &Gang, whole: bool) -> bool {
         let claim = &self.claim;
-        let (namespace, priority) = (&of.0, self.first(of).pod.priority);
-        let spec = self.scene.spec(namespace);
+        let (pod, spec) = (&self.first(of).pod, self.scene.spec(&of.0));
+        let priority = pod.priority;
         let own = spec.name == self.scene.spec(&claim.namespace).name;
-        let equal = priority == claim.priority && *namespace == claim.namespace && !whole;
-        let leaf = self.shares.path(&claim.namespace)[0];
+        let user = self.shares.owner(&pod.uid);
+        let equal = priority == claim.priority && user == claim.user && !whole;
+        let leaf = Place::User(claim.user);
         own && spec.preemption.preemptible
             && (priority < claim.priority || equal)
-            && !self.is_entitled(leaf, &BTreeSet::new())
+            && !self.is_entitled(leaf, &BTreeSet::new(), claim.extra)
     }
 
-    fn is_entitled(&self, place: Place, gone: &BTreeSet<Uid>) -> bool {
+    fn is_entitled(&self, place: Place, gone: &BTreeSet<Uid>, wanted: Amounts) -> bool {
         let held = self.scene.held(place, &self.shares, |uid| !gone.contains(uid));
         (0..SHARED.len()).all(|at| {
-            let wanted = i128::from(held[at] + self.claim.extra[at]) * 1000;
-            self.claim.extra[at] == 0 || wanted <= self.shares.deserved(place, at)
+            let sum = i128::from(held[at] + wanted[at]) * 1000;
+            wanted[at] == 0 || sum <= self.shares.deserved(place, at)
         })
     }
 
@@ -186,7 +214,7 @@ impl Judge<'_> {
                 format!("E7: a disruption budget protected {uid} lately")
             })?;
             let firm = known.pod.non_preemptible;
-            check(!(firm && self.firm_is_guaranteed(&known.pod.key.namespace, [0, 0])), || {
+            check(!(firm && self.firm_is_guaranteed(self.shares.owner(uid), NONE)), || {
                 format!("E7: {uid} must never be evicted")
             })?;
             let pair = (self.plan.claimant.clone(), gang(&known.pod));
@@ -196,16 +224,14 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Whether what must never be evicted is within the guarantees above a namespace.
-    fn firm_is_guaranteed(&self, namespace: &str, extra: Amounts) -> bool {
+    /// Whether what must never be evicted is within the guarantees above a user.
+    fn firm_is_guaranteed(&self, user: usize, extra: Amounts) -> bool {
         let firm = |uid: &Uid| self.scene.pods[uid].pod.non_preemptible;
-        self.is_guaranteed(namespace, |place| {
-            plus(self.scene.held(place, &self.shares, firm), extra)
-        })
+        self.is_guaranteed(user, |place| plus(self.scene.held(place, &self.shares, firm), extra))
     }
 
-    fn is_guaranteed(&self, namespace: &str, held: impl Fn(Place) -> Amounts) -> bool {
-        self.shares.path(namespace).into_iter().skip(1).all(|place| {
+    fn is_guaranteed(&self, user: usize, held: impl Fn(Place) -> Amounts) -> bool {
+        self.shares.path(user).into_iter().skip(1).all(|place| {
             let Place::Queue(queue) = place else { return true };
             let (held, spec) = (held(place), &self.scene.queues[queue]);
             SHARED
@@ -217,15 +243,20 @@ impl Judge<'_> {
 
     fn stays_guaranteed(&self) -> bool {
         let extra = self.claim.extra;
-        self.is_guaranteed(&self.claim.namespace, |place| {
+        self.is_guaranteed(self.claim.user, |place| {
             let held = self.scene.held(place, &self.shares, |_| true);
-            let asked = |at: usize| if extra[at] == 0 { 0 } else { held[at] + extra[at] };
-            [asked(0), asked(1)]
+            std::array::from_fn(|at| if extra[at] == 0 { 0 } else { held[at] + extra[at] })
         })
     }
 
     /// E2: the claimant is entitled to what it takes from others, and they hold more than theirs.
-    fn rights(&self, units: &[Unit], victims: &BTreeSet<Uid>, leaving: bool) -> Result<(), String> {
+    fn rights(
+        &self,
+        units: &[Unit],
+        victims: &BTreeSet<Uid>,
+        leaving: bool,
+        wanted: Amounts,
+    ) -> Result<(), String> {
         let (scene, claim) = (self.scene, &self.claim);
         check(scene.spec(&claim.namespace).preemption.may_evict, || "E2: it may not evict".into())?;
         // what leaves anyway may or may not be counted: the plan has the benefit
@@ -234,28 +265,28 @@ impl Judge<'_> {
             scene.awaited.contains(uid) || leaves || victims.contains(uid)
         };
         let left: BTreeSet<Uid> = scene.pods.keys().copied().filter(leaves).collect();
-        for place in self.shares.path(&claim.namespace) {
+        for place in self.shares.path(claim.user) {
             let held = scene.held(place, &self.shares, |uid| !left.contains(uid));
-            self.within_ceiling(place, held)?;
+            self.within_ceiling(place, held, wanted)?;
         }
         let others: Vec<&Unit> = units.iter().filter(|unit| !unit.given).collect();
         for unit in &others {
             let spec = scene.spec(&unit.gang.0);
             check(spec.preemption.reclaimable, || format!("E2: {} gives nothing", spec.name))?;
-            check(unit.gang.0 != claim.namespace, || {
+            check(unit.user != claim.user, || {
                 format!("E2: {:?} is its equal in its own queue", unit.gang)
             })?;
-            for place in self.shares.below_common(&claim.namespace, &unit.gang.0) {
-                check(self.is_entitled(place, &left), || {
+            for place in self.shares.below_common(claim.user, unit.user) {
+                check(self.is_entitled(place, &left, wanted), || {
                     let held = scene.held(place, &self.shares, |uid| !left.contains(uid));
-                    let deserved = [0, 1].map(|at| self.shares.deserved(place, at));
+                    let deserved = [0, 1, 2, 3].map(|at| self.shares.deserved(place, at));
                     let name = self.shares.name(place);
-                    format!("E2: {name} holds {held:?} of {deserved:?}, wants {:?}", claim.extra)
+                    format!("E2: {name} holds {held:?} of {deserved:?}, wants {wanted:?}")
                 })?;
             }
         }
         // what another user of its queue gives is above that user's share as well
-        let users = |unit: &&Unit| !unit.given || unit.gang.0 != claim.namespace;
+        let users = |unit: &&Unit| !unit.given || unit.user != claim.user;
         let sheltered: Vec<&Unit> = units.iter().filter(users).collect();
         check(self.order_exists(&sheltered), || {
             let from: Vec<&Gang> = sheltered.iter().map(|unit| &unit.gang).collect();
@@ -263,7 +294,7 @@ impl Judge<'_> {
         })
     }
 
-    fn within_ceiling(&self, place: Place, held: Amounts) -> Result<(), String> {
+    fn within_ceiling(&self, place: Place, held: Amounts, wanted: Amounts) -> Result<(), String> {
         let claim = &self.claim;
         let limits = |at: usize| -> Option<i64> {
             let find = |list: &[(Box<str>, i64)]| crate::scene::amount(list, SHARED[at]);
@@ -278,7 +309,7 @@ impl Judge<'_> {
                 }
             }
         };
-        for (at, (held, extra)) in held.iter().zip(&claim.extra).enumerate() {
+        for (at, (held, extra)) in held.iter().zip(&wanted).enumerate() {
             let wanted = held + extra;
             let fits = *extra == 0 || limits(at).is_none_or(|limit| wanted <= limit);
             check(fits, || format!("F2: {} will hold {wanted}", self.shares.name(place)))?;
@@ -290,10 +321,8 @@ impl Judge<'_> {
     /// path holds more than its share each time. What its own queue gives may go after them.
     fn order_exists(&self, others: &[&Unit]) -> bool {
         let claim = &self.claim;
-        let paths: Vec<Vec<Place>> = others
-            .iter()
-            .map(|unit| self.shares.below_common(&unit.gang.0, &claim.namespace))
-            .collect();
+        let paths: Vec<Vec<Place>> =
+            others.iter().map(|unit| self.shares.below_common(unit.user, claim.user)).collect();
         let places: BTreeSet<Place> = paths.iter().flatten().copied().collect();
         let held: BTreeMap<Place, Amounts> = places
             .iter()
@@ -303,18 +332,22 @@ impl Judge<'_> {
             })
             .collect();
         let size = |unit: &Unit| {
-            unit.pods.iter().map(|uid| requests(&self.scene.pods[uid].pod)).fold([0, 0], plus)
+            unit.pods.iter().map(|uid| self.scene.charged(&self.scene.pods[uid])).fold(NONE, plus)
         };
         let sizes: Vec<Amounts> = others.iter().map(|unit| size(unit)).collect();
         let may_take = |unit: usize, before: &dyn Fn(usize) -> bool| {
             paths[unit].iter().all(|place| {
-                claim.contested.iter().any(|at| {
+                let is_above = |at: &usize| {
                     let taken = (0..others.len())
                         .filter(|other| before(*other) && paths[*other].contains(place))
                         .map(|other| sizes[other][*at]);
                     let left = held[place][*at] - taken.sum::<i64>();
                     i128::from(left) * 1000 > self.shares.deserved(*place, *at)
-                })
+                };
+                // of others it is taken only what is above their share of its type as well
+                let mut types = (2..SHARED.len()).filter(|at| sizes[unit][*at] > 0);
+                claim.contested.iter().any(is_above)
+                    && (others[unit].given || types.all(|at| is_above(&at)))
             })
         };
         if others.len() > 12 {
@@ -350,9 +383,6 @@ impl Judge<'_> {
         for (at, unit) in units.iter().enumerate() {
             let fewer: BTreeSet<Uid> = self.plan.victims.difference(&unit.pods).copied().collect();
             let gone = Gone { kept: &self.scene.kept[1], victims: &fewer, leaving: false };
-            let nodes = self.scene.nodes.values();
-            let slots: u32 =
-                nodes.map(|node| self.scene.slots(node, first, &gone).min(needed)).sum();
             let without = |(other, _): &(usize, &Unit)| *other != at;
             let rest = units.iter().enumerate().filter(without).map(|(_, unit)| Unit {
                 gang: unit.gang.clone(),
@@ -360,7 +390,22 @@ impl Judge<'_> {
                 ..*unit
             });
             let rest: Vec<Unit> = rest.collect();
-            let spared = slots >= needed && self.rights(&rest, &fewer, false).is_ok();
+            let may_take = |amounts| self.rights(&rest, &fewer, false, amounts).is_ok();
+            let nodes = self.scene.nodes.values();
+            // nodes of a type count only if all seats could be there
+            let nodes =
+                nodes.filter(|node| match type_of(node).filter(|at| self.scene.named[*at]) {
+                    None => true,
+                    Some(at) => {
+                        let mut all = self.claim.extra;
+                        all[at] = all[1];
+                        let firm = first.non_preemptible;
+                        may_take(all) && (!firm || self.firm_is_guaranteed(self.claim.user, all))
+                    }
+                });
+            let slots: u32 =
+                nodes.map(|node| self.scene.slots(node, first, &gone).min(needed)).sum();
+            let spared = slots >= needed && may_take(self.claim.extra);
             check(!spared, || {
                 let what = if unit.whole { "all" } else { "a member" };
                 format!("E1: {what} of {:?} could be spared", unit.gang)

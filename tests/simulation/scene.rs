@@ -1,15 +1,22 @@
 //! What the scheduler was told, and what follows from it for a plan: recomputed from nothing.
 
+use crate::features::{PRODUCT, TYPES};
+use crate::parts::Minima;
 use crate::reference;
 use crate::tenants::queue_of;
 use crate::world::{GPU, gang_of};
 use mss_scheduler::model::windows::Opening;
-use mss_scheduler::model::{Node, Phase, Pod, QueueSpec, Uid, WallTime};
+use mss_scheduler::model::{Node, Phase, Pod, PodClass, QueueSpec, Uid, WallTime};
 use reference::Place;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Resources that queues share.
-pub(crate) const SHARED: [&str; 2] = ["cpu", GPU];
+pub(crate) const SHARED: [&str; 4] = [
+    "cpu",
+    GPU,
+    "nvidia.com/gpu@nvidia.com/gpu.product=A100",
+    "nvidia.com/gpu@nvidia.com/gpu.product=H100",
+];
 
 /// As which host ports count among resources.
 pub(crate) const PORTS: &str = "ports";
@@ -24,8 +31,10 @@ pub(crate) struct Gone<'a> {
     pub(crate) leaving: bool,
 }
 
-/// CPU and GPUs.
-pub(crate) type Amounts = [i64; 2];
+/// CPU, GPUs, and these by type.
+pub(crate) type Amounts = [i64; SHARED.len()];
+
+pub(crate) const NONE: Amounts = [0; SHARED.len()];
 
 /// A gang by namespace and name, or a bare pod by namespace and the name of the pod.
 pub(crate) type Gang = (Box<str>, Box<str>);
@@ -59,6 +68,10 @@ pub(crate) struct Scene {
     pub(crate) now: i64,
     /// what there is to share
     pub(crate) capacity: Amounts,
+    /// which of the shared resources there are
+    pub(crate) named: [bool; SHARED.len()],
+    /// the types of GPUs of nodes
+    pub(crate) types: BTreeMap<Box<str>, usize>,
     /// the tree in force, with the default queue
     pub(crate) queues: Vec<QueueSpec>,
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
@@ -69,12 +82,22 @@ pub(crate) struct Scene {
     pub(crate) counted: BTreeSet<Gang>,
     /// room that was drained all through the cycle, and at its beginning or end
     pub(crate) kept: [Kept; 2],
-    /// asked for by namespaces whose pods were evicted and may come again
-    pub(crate) replaced: BTreeMap<Box<str>, Amounts>,
+    /// asked for by users whose pods were evicted and may come again
+    pub(crate) replaced: BTreeMap<Leaf, Amounts>,
     /// victims of plans in force
     pub(crate) awaited: BTreeSet<Uid>,
+    /// the minima of parts, of gangs that had room after the last cycle
+    pub(crate) remembered: BTreeMap<Gang, Minima>,
     /// who took from whom within ten minutes: victim, taker
     pub(crate) pairs: BTreeSet<(Gang, Gang)>,
+}
+
+/// A user of a queue, by the names of both.
+pub(crate) type Leaf = (Box<str>, Box<str>);
+
+/// Who stands behind a pod; its namespace, if nobody is stamped.
+pub(crate) fn user(pod: &Pod) -> &str {
+    pod.user.as_deref().unwrap_or(&pod.key.namespace)
 }
 
 pub(crate) fn gang(pod: &Pod) -> Gang {
@@ -99,18 +122,58 @@ pub(crate) fn run_limits(queues: &[QueueSpec], namespace: &str) -> (Option<i64>,
     (default, limits.iter().filter_map(|limit| limit.maximum_ms).min())
 }
 
+/// What a list says of resources that are not narrowed.
+pub(crate) fn base(list: &[(Box<str>, i64)]) -> Amounts {
+    SHARED.map(|name| amount(list, name).unwrap_or(0))
+}
+
 pub(crate) fn requests(pod: &Pod) -> Amounts {
-    SHARED.map(|name| amount(&pod.class.requests, name).unwrap_or(0))
+    base(&pod.class.requests)
+}
+
+/// The place of a type of GPU among what is shared.
+fn place_of(product: &str) -> Option<usize> {
+    TYPES.iter().position(|known| *known == product).map(|at| at + 2)
+}
+
+/// Which type of GPU a node has.
+pub(crate) fn type_of(node: &Node) -> Option<usize> {
+    let label = node.labels.iter().find(|(key, _)| &**key == PRODUCT);
+    label.and_then(|(_, product)| place_of(product))
+}
+
+/// Amounts on a node with GPUs of a type.
+pub(crate) fn typed(mut amounts: Amounts, at: Option<usize>) -> Amounts {
+    at.into_iter().for_each(|at| amounts[at] = amounts[1]);
+    amounts
+}
+
+/// What a pod asks for: of a type of GPU, if it runs on no other.
+pub(crate) fn asked(pod: &Pod) -> Amounts {
+    let selected = pod.class.node_selector.iter().find(|(key, _)| &**key == PRODUCT);
+    typed(requests(pod), selected.and_then(|(_, product)| place_of(product)))
+}
+
+/// Amounts of the resources that there are.
+pub(crate) fn only(named: &[bool; SHARED.len()], amounts: Amounts) -> Amounts {
+    std::array::from_fn(|at| if named[at] { amounts[at] } else { 0 })
+}
+
+/// Whether a node has the labels that a pod asks for.
+pub(crate) fn is_selected(node: &Node, class: &PodClass) -> bool {
+    class.node_selector.iter().all(|label| node.labels.contains(label))
 }
 
 pub(crate) fn plus(a: Amounts, b: Amounts) -> Amounts {
-    [a[0] + b[0], a[1] + b[1]]
+    std::array::from_fn(|at| a[at] + b[at])
 }
 
 /// What queues and users hold and deserve.
 pub(crate) struct Shares {
     world: reference::World,
-    users: BTreeMap<Box<str>, usize>,
+    users: BTreeMap<Leaf, usize>,
+    /// whose each pod is
+    owners: BTreeMap<Uid, usize>,
     /// by resource, thousandths
     deserved: Vec<BTreeMap<Place, i128>>,
 }
@@ -125,8 +188,13 @@ impl Scene {
             .filter(move |(_, known)| known.role != Role::Foreign && gang(&known.pod) == *of)
     }
 
-    /// Members that count towards the minimum.
+    /// How many members count towards the minimum.
     pub(crate) fn settled(&self, of: &Gang) -> u32 {
+        u32::try_from(self.counting(of).len()).expect("small")
+    }
+
+    /// Members that count towards the minimum.
+    pub(crate) fn counting<'a>(&'a self, of: &'a Gang) -> Vec<&'a Known> {
         let lives = |known: &Known| !matches!(known.role, Role::Ended | Role::Going);
         let alive = self.members(of).filter(|(_, known)| lives(known) && !known.pod.deleting);
         let oldest = alive.clone().map(|(_, known)| known.pod.created).min();
@@ -142,8 +210,7 @@ impl Scene {
             }
             _ => false,
         };
-        let count = self.members(of).filter(|(_, known)| counts(known)).count();
-        u32::try_from(count).expect("small")
+        self.members(of).map(|(_, known)| known).filter(|known| counts(known)).collect()
     }
 
     pub(crate) fn min(&self, of: &Gang) -> u32 {
@@ -161,10 +228,12 @@ impl Scene {
         let settled = self.settled(of) as usize;
         let min = self.min(of) as usize;
         let losing = self.members(of).any(|(uid, _)| self.awaited.contains(uid));
-        let completes = settled > 0 && settled < min;
+        let needed = self.needed(of);
+        let completes = settled > 0 && needed > 0;
         waiting > 0
             && settled + waiting >= min
-            && !(losing && settled < min)
+            && self.parts_are_there(of)
+            && !(losing && needed > 0)
             && !self.runs_too_long(of)
             && (completes || self.is_in_window(&of.0))
     }
@@ -195,9 +264,17 @@ impl Scene {
     }
 
     fn queue(&self, namespace: &str) -> usize {
-        let place = |name| self.queues.iter().position(|spec| &*spec.name == name);
-        let own = place(queue_of(namespace));
-        own.or_else(|| place("default")).expect("the default queue is there")
+        let own = self.place(queue_of(namespace));
+        own.or_else(|| self.place("default")).expect("the default queue is there")
+    }
+
+    fn place(&self, queue: &str) -> Option<usize> {
+        self.queues.iter().position(|spec| &*spec.name == queue)
+    }
+
+    /// To whom a pod is charged.
+    fn leaf(&self, pod: &Pod) -> Leaf {
+        (self.spec(&pod.key.namespace).name.clone(), user(pod).into())
     }
 
     /// Room of a node that is free once some have gone, but for what is promised.
@@ -217,9 +294,17 @@ impl Scene {
         amount(&node.allocatable, resource).unwrap_or(0) - used.sum::<i64>() - kept
     }
 
+    /// How many pods like this one a node takes once all of ours have gone.
+    pub(crate) fn slots_of_empty(&self, node: &Node, pod: &Pod) -> u32 {
+        let ours = self.pods.iter().filter(|(_, known)| known.role != Role::Foreign);
+        let victims = ours.map(|(uid, _)| *uid).collect();
+        self.slots(node, pod, &Gone { kept: &Kept::new(), victims: &victims, leaving: false })
+    }
+
     /// How many pods like this one a node takes once some have gone.
     pub(crate) fn slots(&self, node: &Node, pod: &Pod, gone: &Gone<'_>) -> u32 {
-        if node.unschedulable || !node.taints.is_empty() || self.closed.contains(&node.name) {
+        let open = is_selected(node, &pod.class) && !self.closed.contains(&node.name);
+        if node.unschedulable || !node.taints.is_empty() || !open {
             return 0;
         }
         let room = node.allocatable.iter().map(|(resource, _)| {
@@ -245,27 +330,58 @@ impl Scene {
         if kept || self.pods.iter().any(port) { 0 } else { room.min(1) }
     }
 
-    /// Everybody's share, by the slow reference.
-    pub(crate) fn shares(&self) -> Shares {
+    /// What a pod asks for of what there is.
+    pub(crate) fn asked(&self, pod: &Pod) -> Amounts {
+        only(&self.named, asked(pod))
+    }
+
+    /// What a pod is charged for.
+    pub(crate) fn charged(&self, known: &Known) -> Amounts {
+        let node = known.node.as_ref();
+        let at = node.and_then(|node| self.types.get(node).copied());
+        only(&self.named, typed(requests(&known.pod), at))
+    }
+
+    /// What seats take.
+    pub(crate) fn taken(&self, seats: &BTreeMap<Uid, Box<str>>) -> Amounts {
+        let taken = seats.iter().map(|(uid, node)| {
+            let amounts = requests(&self.pods[uid].pod);
+            only(&self.named, typed(amounts, self.types.get(node).copied()))
+        });
+        taken.fold(NONE, plus)
+    }
+
+    /// Everybody's share, by the slow reference; as if the user of a pod asked for more.
+    pub(crate) fn shares(&self, more: Option<(Uid, Amounts)>) -> Shares {
         let mut shares = Shares {
             world: reference::World::default(),
             users: BTreeMap::new(),
+            owners: BTreeMap::new(),
             deserved: Vec::new(),
         };
+        let ours = self.pods.iter().filter(|(_, known)| known.role != Role::Foreign);
+        let leaves = ours.map(|(uid, known)| (Some(*uid), self.leaf(&known.pod)));
+        for (uid, leaf) in leaves.chain(self.replaced.keys().map(|leaf| (None, leaf.clone()))) {
+            let next = shares.users.len();
+            let user = *shares.users.entry(leaf).or_insert(next);
+            uid.into_iter().for_each(|uid| _ = shares.owners.insert(uid, user));
+        }
         for (at, resource) in SHARED.iter().enumerate() {
-            let world = self.reference(at, resource, &mut shares.users);
+            if !self.named[at] {
+                shares.deserved.push(BTreeMap::new());
+                continue;
+            }
+            let mut world = self.reference(at, resource, &shares);
+            if let Some((uid, amounts)) = more {
+                world.users[shares.owners[&uid]].pending += amounts[at];
+            }
             shares.deserved.push(world.reference());
             shares.world = world;
         }
         shares
     }
 
-    fn reference(
-        &self,
-        at: usize,
-        resource: &str,
-        users: &mut BTreeMap<Box<str>, usize>,
-    ) -> reference::World {
+    fn reference(&self, at: usize, resource: &str, shares: &Shares) -> reference::World {
         let queue = |spec: &QueueSpec| reference::Queue {
             name: (*spec.name).to_owned(),
             parent: spec.parent.as_ref().map(|parent| {
@@ -287,29 +403,24 @@ impl Scene {
             queues: self.queues.iter().map(queue).collect(),
             users: Vec::new(),
         };
-        users.clear();
-        let ours = self.pods.values().filter(|known| known.role != Role::Foreign);
-        let namespaces = ours.clone().map(|known| &known.pod.key.namespace);
-        for namespace in namespaces.chain(self.replaced.keys()) {
-            users.entry(namespace.clone()).or_insert_with(|| {
-                world.users.push(reference::User {
-                    queue: self.queue(namespace),
-                    name: (**namespace).to_owned(),
-                    allocated: 0,
-                    pending: self.replaced.get(namespace).map_or(0, |amounts| amounts[at]),
-                });
-                world.users.len() - 1
+        let mut leaves: Vec<(&Leaf, &usize)> = shares.users.iter().collect();
+        leaves.sort_unstable_by_key(|(_, place)| **place);
+        for (leaf, _) in leaves {
+            world.users.push(reference::User {
+                queue: self.place(&leaf.0).expect("it is the queue of a pod"),
+                name: (*leaf.1).to_owned(),
+                allocated: 0,
+                pending: self.replaced.get(leaf).map_or(0, |amounts| amounts[at]),
             });
         }
-        for known in ours {
-            let user = users[&known.pod.key.namespace];
-            let amount = requests(&known.pod)[at];
+        for (uid, known) in self.pods.iter().filter(|(_, known)| known.role != Role::Foreign) {
+            let user = shares.owners[uid];
             match known.role {
                 Role::Placed | Role::Bound | Role::Going if known.node.is_some() => {
-                    world.users[user].allocated += amount;
+                    world.users[user].allocated += self.charged(known)[at];
                 }
                 Role::Waiting if self.counted.contains(&gang(&known.pod)) => {
-                    world.users[user].pending += amount;
+                    world.users[user].pending += self.asked(&known.pod)[at];
                 }
                 _ => {}
             }
@@ -324,22 +435,37 @@ impl Scene {
         shares: &Shares,
         counts: impl Fn(&Uid) -> bool,
     ) -> Amounts {
-        let below = |namespace: &str| shares.path(namespace).contains(&place);
         let holds = self.pods.iter().filter(|(uid, known)| {
             known.role != Role::Foreign
                 && known.role != Role::Ended
                 && known.node.is_some()
                 && counts(uid)
-                && below(&known.pod.key.namespace)
+                && shares.is_below(shares.owners[*uid], place)
         });
-        holds.map(|(_, known)| requests(&known.pod)).fold([0, 0], plus)
+        holds.map(|(_, known)| self.charged(known)).fold(NONE, plus)
     }
 }
 
 impl Shares {
-    /// From the leaf of a namespace up to below the root.
-    pub(crate) fn path(&self, namespace: &str) -> Vec<Place> {
-        let user = self.users[namespace];
+    /// The user behind a pod.
+    pub(crate) fn owner(&self, pod: &Uid) -> usize {
+        self.owners[pod]
+    }
+
+    fn is_below(&self, user: usize, place: Place) -> bool {
+        let above = |queue: &usize| self.world.queues[*queue].parent;
+        match place {
+            Place::Root => true,
+            Place::User(other) => user == other,
+            Place::Queue(queue) => {
+                let own = Some(self.world.users[user].queue);
+                std::iter::successors(own, above).any(|above| above == queue)
+            }
+        }
+    }
+
+    /// From the leaf of a user up to below the root.
+    pub(crate) fn path(&self, user: usize) -> Vec<Place> {
         let mut path = vec![Place::User(user)];
         let mut queue = Some(self.world.users[user].queue);
         while let Some(at) = queue {
@@ -350,13 +476,13 @@ impl Shares {
     }
 
     /// The part of a path that is not shared with another.
-    pub(crate) fn below_common(&self, namespace: &str, other: &str) -> Vec<Place> {
+    pub(crate) fn below_common(&self, user: usize, other: usize) -> Vec<Place> {
         let other = self.path(other);
-        self.path(namespace).into_iter().filter(|place| !other.contains(place)).collect()
+        self.path(user).into_iter().filter(|place| !other.contains(place)).collect()
     }
 
     pub(crate) fn deserved(&self, place: Place, at: usize) -> i128 {
-        self.deserved[at][&place]
+        self.deserved[at].get(&place).copied().unwrap_or(0)
     }
 
     /// The name of a place as the scheduler gives it.

@@ -1,12 +1,15 @@
 //! What this process was told, kept in the plainest way, and the scene that it makes.
 
 use crate::awaited::Absent;
+use crate::disruption::{BudgetKey, key};
+use crate::parts::Minima;
 use crate::reference::Place;
 use crate::scene::{
-    Amounts, Gang, Kept, Known, PORTS, Role, SHARED, Scene, amount, gang, plus, requests,
+    Amounts, Gang, Kept, Known, NONE, PORTS, Role, SHARED, Scene, base, gang, only, plus, requests,
+    type_of, typed,
 };
 use crate::world::World;
-use mss_scheduler::model::{Caps, EvictionBudget, Node, Pod, QueueSpec, Uid};
+use mss_scheduler::model::{Budget, Caps, EvictionBudget, Node, Pod, QueueSpec, Uid};
 use mss_scheduler::scheduler::{
     BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Kind, QueueShare,
 };
@@ -39,7 +42,11 @@ pub(crate) struct Shadow {
     calls: BTreeMap<CallId, (Gang, usize)>,
     protected: BTreeMap<Uid, i64>,
     /// victims by whom they make room for
-    plans: BTreeMap<Gang, BTreeSet<Uid>>,
+    pub(crate) plans: BTreeMap<Gang, BTreeSet<Uid>>,
+    /// until when the victims of plans have time to go
+    pub(crate) deadlines: BTreeMap<Gang, i64>,
+    /// plans that were given up as their victims stayed, until the last cycle
+    pub(crate) stayed: u64,
     /// pods evicted of late, by what is left of it times the window, and since when
     taken: i64,
     taken_at: i64,
@@ -48,6 +55,10 @@ pub(crate) struct Shadow {
     /// told to go by this process, and nobody else had done so before
     pub(crate) evicted: BTreeSet<Uid>,
     pub(crate) absent: Vec<Absent>,
+    /// disruption budgets, and how many pods were evicted since they were heard of
+    pub(crate) budgets: BTreeMap<BudgetKey, (Budget, u32)>,
+    /// types of GPUs of nodes that were ever heard of
+    types: BTreeMap<Box<str>, usize>,
     /// queues differ from those of the last cycle
     edited: bool,
     /// room that was drained after the last cycle
@@ -59,6 +70,8 @@ pub(crate) struct Shadow {
     pub(crate) quarantined: BTreeMap<Box<str>, i64>,
     /// the least limit with which a pod was asked to be bound, where room may be drained
     pub(crate) promised: BTreeMap<Uid, i64>,
+    /// minima of parts, of gangs that had room after the last cycle
+    pub(crate) parts: BTreeMap<Gang, Minima>,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }
@@ -75,6 +88,9 @@ impl Shadow {
             }
             Event::ListEnded(Kind::Pod) => {
                 let listed = std::mem::take(&mut self.listed[0]);
+                let unlisted = self.pods.keys().filter(|uid| !listed.contains(&uid.to_string()));
+                let unlisted: Vec<Uid> = unlisted.copied().collect();
+                unlisted.into_iter().for_each(|uid| self.note_leaving(uid));
                 let is_gone = |_: &Uid, pod: &mut Pod| !listed.contains(&pod.uid.to_string());
                 let gone: Vec<Pod> =
                     self.pods.extract_if(.., is_gone).map(|(_, pod)| pod).collect();
@@ -92,12 +108,22 @@ impl Shadow {
                 self.edited |= self.queues.len() != known;
             }
             Event::PodApplied(pod) => self.apply(now, pod),
+            Event::BudgetApplied(budget) => {
+                self.budgets.insert(key(budget), ((**budget).clone(), 0));
+            }
+            Event::BudgetDeleted { namespace, name } => {
+                self.budgets.remove(&(namespace.clone(), name.clone()));
+            }
             Event::PodDeleted(uid) => {
+                self.note_leaving(*uid);
                 let gone = self.pods.remove(uid);
                 gone.iter().for_each(|pod| self.lose(now, pod));
             }
             Event::NodeApplied(node) => {
                 self.listed[1].insert((*node.name).to_owned());
+                if let Some(at) = type_of(node) {
+                    self.types.insert(node.name.clone(), at);
+                }
                 self.nodes.insert(node.name.clone(), (**node).clone());
             }
             Event::NodeDeleted(name) => {
@@ -140,6 +166,9 @@ impl Shadow {
     fn apply(&mut self, now: i64, pod: &Pod) {
         self.listed[0].insert(pod.uid.to_string());
         self.gone.remove(&pod.uid);
+        if pod.deleting {
+            self.note_leaving(pod.uid);
+        }
         self.note_absence(now, pod);
         let before = self.pods.insert(pod.uid, pod.clone());
         let entry = self.pods.get_mut(&pod.uid).expect("it was put there");
@@ -166,14 +195,32 @@ impl Shadow {
         let all_ready = !self.nodes.values().any(|node| away(&node));
         let ready = self.nodes.values().filter(|node| !away(node));
         let names: BTreeSet<&str> = ready.clone().map(|node| &*node.name).collect();
-        let of = |node: &Node| SHARED.map(|name| amount(&node.allocatable, name).unwrap_or(0));
-        let offered = ready.map(of).fold([0, 0], plus);
+        let of = |node: &Node| {
+            let offered = base(&node.allocatable);
+            typed(offered, self.types.get(&node.name).copied())
+        };
+        let offered = ready.map(of).fold(NONE, plus);
         let foreign = self.pods.iter().filter(|(_, pod)| pod.profile.is_none());
         let foreign = foreign.filter(|(uid, _)| {
             node_of(**uid).is_some_and(|node| all_ready || names.contains(&*node))
         });
-        let taken = foreign.map(|(_, pod)| requests(pod)).fold([0, 0], plus);
-        [0, 1].map(|at| (offered[at] - taken[at]).max(0))
+        let taken = foreign.map(|(uid, pod)| {
+            let node = node_of(*uid);
+            typed(requests(pod), node.and_then(|node| self.types.get(&node).copied()))
+        });
+        let taken = taken.fold(NONE, plus);
+        let left = std::array::from_fn(|at| (offered[at] - taken[at]).max(0));
+        only(&self.named(), left)
+    }
+
+    /// Which of the shared resources there are: those that are narrowed, if a queue names them.
+    pub(crate) fn named(&self) -> [bool; SHARED.len()] {
+        let lists = self.in_force.iter().flat_map(|spec| {
+            let limits = [&spec.limit, &spec.lend_limit, &spec.borrow_limit, &spec.user_limit];
+            limits.into_iter().chain([&spec.quota])
+        });
+        let names: BTreeSet<&str> = lists.flatten().map(|(name, _)| &**name).collect();
+        std::array::from_fn(|at| at < 2 || names.contains(SHARED[at]))
     }
 
     /// Notes what there is to share in a cycle.
@@ -190,7 +237,7 @@ impl Shadow {
     /// The most that there was to share until a drop would have lasted.
     fn capacity(&self, now: i64) -> Amounts {
         let recent = self.offered.iter().filter(|(_, until)| until + HOLD_MS > now);
-        recent.fold([0, 0], |most, (offered, _)| [0, 1].map(|at| most[at].max(offered[at])))
+        recent.fold(NONE, |most, (offered, _)| std::array::from_fn(|at| most[at].max(offered[at])))
     }
 
     /// Binds or deletions are asked for.
@@ -231,16 +278,19 @@ impl World {
         let scheduler = &self.scheduler;
         let shadow = &mut self.shadow;
         let decides = shadow.leads && scheduler.is_synced();
-        if decides {
-            let offered = shadow.offered(|uid| scheduler.node_of(uid).map(Into::into));
-            shadow.note_offered(self.now, offered);
-        }
         let is_new = !shadow.in_force.iter().eq(shadow.queues.values());
         if decides && std::mem::take(&mut shadow.edited) && scheduler.tree_faults().is_empty() {
             shadow.absent.clear();
+            // names are looked up anew, and only where nodes are known
+            let nodes = &shadow.nodes;
+            shadow.types.retain(|name, _| nodes.contains_key(name));
         }
         if decides && is_new && scheduler.tree_faults().is_empty() {
             shadow.in_force = shadow.queues.values().cloned().collect();
+        }
+        if decides {
+            let offered = shadow.offered(|uid| scheduler.node_of(uid).map(Into::into));
+            shadow.note_offered(self.now, offered);
         }
         let seated = self.shadow.pods.iter().filter(|(uid, pod)| {
             let bound = pod.node.is_some() || self.shadow.bound.contains(uid);
@@ -315,6 +365,9 @@ impl World {
             queues: shadow.in_force.clone(),
             nodes: shadow.nodes.clone(),
             closed: shadow.quarantined.keys().cloned().collect(),
+            remembered: shadow.parts.clone(),
+            named: shadow.named(),
+            types: shadow.types.clone(),
             ..Scene::default()
         };
         if !scene.queues.iter().any(|spec| &*spec.name == "default") {
@@ -371,15 +424,18 @@ impl World {
             return;
         }
         let scene = self.scene(&BTreeSet::new());
-        let shares = scene.shares();
+        let shares = scene.shares(None);
         let believed = self.scheduler.shares();
         for place in shares.places() {
             let name = shares.name(place);
             let held = scene.held(place, &shares, |_| true);
-            for (at, resource) in SHARED.iter().enumerate() {
+            for (at, resource) in SHARED.iter().enumerate().filter(|(at, _)| scene.named[*at]) {
                 let same =
                     |share: &&QueueShare| share.queue == name && *share.resource == **resource;
-                let Some(share) = believed.iter().find(same) else { continue };
+                let Some(share) = believed.iter().find(same) else {
+                    assert!(held[at] == 0, "F1: {name} holds {} {resource} unknown", held[at]);
+                    continue;
+                };
                 let deserved = shares.deserved(place, at);
                 let (i, f) = (share.allocated, share.deserved_milli);
                 let root = place == Place::Root;

@@ -25,7 +25,9 @@ tally! {
     shown firm_bound firm_evicted budget_stops reclaims preempts regrown pdb_refusals
     restarts_in_plan too_many_requests timeouts lost_replies doubled slow_watches dropped_news
     drains drains_seated drains_expired quarantines ended_by_limit
-    events judged unjudged shares_checked
+    events judged unjudged shares_checked judged_users among_users
+    judged_parts parts_taken parts_bound own_taken
+    judged_types types_taken stayed judged_budgets parts_lost
 }
 
 impl Tally {
@@ -38,7 +40,7 @@ impl Tally {
     }
 
     /// What happened, and how much of it there must be in a full run.
-    fn floors(&self) -> [(&'static str, u64, u64); 38] {
+    fn floors(&self) -> [(&'static str, u64, u64); 48] {
         [
             ("cluster-hours", self.cluster_hours(), 500),
             ("events an hour", self.events_per_hour(), 4_000),
@@ -72,6 +74,16 @@ impl Tally {
             ("plans", self.plans, 5_000),
             ("times that all shares were recomputed", self.shares_checked, 50_000),
             ("plans judged", self.judged, 5_000),
+            ("plans judged whose users are stamped", self.judged_users, 1_000),
+            ("plans that take from another user of the queue", self.among_users, 100),
+            ("plans judged of gangs with parts, or that take of such", self.judged_parts, 500),
+            ("plans that take of gangs with parts", self.parts_taken, 300),
+            ("plans for a part of a gang that take of another", self.own_taken, 5),
+            ("times that gangs with parts were bound", self.parts_bound, 500),
+            ("plans judged in which a type of GPU counts", self.judged_types, 500),
+            ("plans that take GPUs of a type for such", self.types_taken, 300),
+            ("plans given up as their victims stayed", self.stayed, 300),
+            ("plans that take what a known disruption budget protects", self.judged_budgets, 300),
             ("plans seated", self.seated, 2_000),
             ("plans given up", self.given_up, 1_000),
             ("pods evicted", self.evicted, 5_000),
@@ -85,6 +97,8 @@ impl Tally {
         for (what, reached, floor) in self.floors() {
             eprintln!("simulation: {reached} {what} (at least {floor} in a full run)");
         }
+        eprintln!("simulation: {} plans were not judged", self.unjudged);
+        eprintln!("simulation: {} waiting gangs were not, of a lost part", self.parts_lost);
     }
 
     /// The run means something only if it went where the trouble is.

@@ -2,11 +2,11 @@
 
 use crate::history::Fault;
 use crate::judge::{Plan, judge};
-use crate::scene::{Role, gang};
+use crate::scene::{Amounts, Role, Scene, gang, user};
 use crate::world::{GPU, GangKey, Truth, World, gang_of};
 use mss_scheduler::model::queue::{Ageing, Ordering};
 use mss_scheduler::model::windows::{Week, zone};
-use mss_scheduler::model::{Caps, EvictionBudget, QueueSpec, Uid, Windows};
+use mss_scheduler::model::{Caps, EvictionBudget, Pod, QueueSpec, Uid, Windows};
 use mss_scheduler::scheduler::{BindMember, Event, PodRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -93,6 +93,7 @@ impl World {
         let (amount, few) = (i64::try_from(amount).expect("small"), u32::try_from(amount / 4 + 1));
         let few = few.expect("small");
         let run_limit = self.draw_run_limit();
+        let typed = self.draw_typed_edit();
         let spec = self.queues.values_mut().nth(at).expect("there are four");
         spec.run_limit = run_limit.unwrap_or(spec.run_limit);
         match what {
@@ -137,6 +138,7 @@ impl World {
             }
             _ => spec.preemption.min_runtime_ms = amount * 1_000,
         }
+        typed.iter().for_each(|edit| edit.make(spec));
         let spec = spec.clone();
         self.send(Event::QueueApplied(Box::new(spec)));
     }
@@ -164,8 +166,11 @@ impl World {
     }
 
     /// Judges the plans of a cycle, in the order in which they were made.
-    pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>) {
-        self.seated = self.seated_now();
+    pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>, bound: &[Uid]) {
+        let now = self.seated_now();
+        let before = std::mem::replace(&mut self.seated, now);
+        self.forget_parts(bound, &before);
+        self.check_patience(&before);
         let kept = self.kept();
         let plans = self.scheduler.tallies().plans;
         let made = plans - std::mem::replace(&mut self.shadow.made, plans);
@@ -202,6 +207,11 @@ impl World {
                 self.tally.unjudged += 1;
             } else {
                 self.tally.judged += 1;
+                self.note_users(&plan);
+                self.note_parts(&scene, &plan);
+                self.note_types(&scene, &plan);
+                self.note_budgets(&plan);
+                self.shadow.check_budgets(&scene, &plan);
                 if let Err(why) = judge(&scene, &plan) {
                     panic!("{why}; plan {plan:?}");
                 }
@@ -218,8 +228,48 @@ impl World {
             }
             scene.awaited.extend(&plan.victims);
             let victims: Vec<Uid> = plan.victims.into_iter().collect();
+            self.note_deadline(&scene, &claimant, &victims);
             self.shadow.planned(self.now, &claimant, &victims);
         }
+    }
+
+    /// Counts the plans of stamped users, and those that take from another user of the queue.
+    fn note_users(&mut self, plan: &Plan) {
+        if !self.features.users {
+            return;
+        }
+        self.tally.judged_users += 1;
+        let truth = |uid: &Uid| self.pods.get(uid).map(|truth| &truth.pod);
+        let leaf = |pod: &Pod| (queue_of(&pod.key.namespace), user(pod).to_owned());
+        let taker = plan.seats.keys().find_map(truth).map(leaf);
+        let losers = plan.victims.iter().filter_map(truth).map(leaf);
+        let among = |loser: (&str, String)| {
+            taker.as_ref().is_some_and(|taker| taker.0 == loser.0 && taker.1 != loser.1)
+        };
+        self.tally.among_users += u64::from(losers.into_iter().any(among));
+    }
+
+    /// Counts the plans of gangs that have parts, or take of such.
+    fn note_parts(&mut self, scene: &Scene, plan: &Plan) {
+        let parted = |uid: &Uid| {
+            let task = scene.pods.get(uid).and_then(|known| known.pod.task.as_ref());
+            task.is_some_and(|task| task.min > 0)
+        };
+        let takes = plan.victims.iter().any(parted);
+        self.tally.judged_parts += u64::from(takes || plan.seats.keys().any(parted));
+        self.tally.parts_taken += u64::from(takes);
+        let own = |uid: &Uid| gang(&scene.pods[uid].pod) == plan.claimant;
+        self.tally.own_taken += u64::from(plan.victims.iter().any(own));
+    }
+
+    /// Counts the plans in which a type of GPU counts that a queue names.
+    fn note_types(&mut self, scene: &Scene, plan: &Plan) {
+        let typed = |amounts: Amounts| amounts[2..].iter().any(|amount| *amount > 0);
+        let seated = typed(scene.taken(&plan.seats));
+        let victims = plan.victims.iter().map(|uid| &scene.pods[uid]);
+        let takes = victims.filter(|known| typed(scene.charged(known))).count() > 0;
+        self.tally.judged_types += u64::from(seated || takes);
+        self.tally.types_taken += u64::from(seated && takes);
     }
 
     /// What a plan does to the queues: room across queues is reclaimed, within one preempted.

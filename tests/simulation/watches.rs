@@ -119,7 +119,9 @@ impl World {
         let pods = pods.map(|truth| Event::PodApplied(Box::new(truth.pod.clone())));
         let queues = self.queues.values().filter(|_| kind == Kind::Queue);
         let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec.clone())));
-        let objects: Vec<Event> = nodes.chain(pods).chain(queues).collect();
+        let budgets = self.budgets.values().filter(|_| kind == Kind::Namespace);
+        let budgets = budgets.map(|budget| Event::BudgetApplied(Box::new(budget.clone())));
+        let objects: Vec<Event> = nodes.chain(pods).chain(queues).chain(budgets).collect();
         objects.into_iter().for_each(|event| self.send(event));
         self.send(Event::ListEnded(kind));
     }

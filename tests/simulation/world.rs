@@ -2,9 +2,11 @@
 
 use crate::api::{Task, What};
 use crate::controllers::controller;
+use crate::disruption::BudgetKey;
 use crate::features::Features;
 use crate::history::{Fault, History};
 use crate::judge::Plan;
+use crate::parts::Part;
 use crate::random::Random;
 use crate::scene;
 use crate::shadow::Shadow;
@@ -12,8 +14,8 @@ use crate::tally::Tally;
 use crate::watches::Watches;
 use mss_scheduler::model::pod::digest;
 use mss_scheduler::model::{
-    EvictionBudget, GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec, Taint,
-    TaintEffect, Timestamp, Uid, WallTime,
+    Budget, EvictionBudget, GroupSpec, HostPort, Node, Phase, Pod, PodClass, PodKey, QueueSpec,
+    Taint, TaintEffect, Timestamp, Uid, WallTime,
 };
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
@@ -50,6 +52,8 @@ pub(crate) fn gang_of(pod: &Pod) -> Option<GangKey> {
 #[derive(Clone, Default)]
 pub(crate) struct Gang {
     pub(crate) min: u32,
+    /// how many parts it has
+    pub(crate) parts: usize,
     /// at some time the minimum was bound
     pub(crate) whole: bool,
     /// since when it has been half bound without ever having been whole
@@ -68,6 +72,8 @@ pub(crate) struct World {
     pub(crate) gangs: BTreeMap<GangKey, Gang>,
     /// declared queues; none: everything is in the default queue
     pub(crate) queues: BTreeMap<Box<str>, QueueSpec>,
+    /// disruption budgets
+    pub(crate) budgets: BTreeMap<BudgetKey, Budget>,
     pub(crate) tally: Tally,
     /// every call, for comparing runs
     pub(crate) log: Vec<String>,
@@ -89,6 +95,7 @@ pub(crate) struct World {
     pub(crate) features: Features,
     next_is_header: bool,
     pub(crate) next_limit_ms: Option<i64>,
+    pub(crate) next_task: Option<Box<mss_scheduler::model::Task>>,
     /// what controllers replace, and when
     pub(crate) lost: Vec<(i64, Pod)>,
     pub(crate) faults: bool,
@@ -115,6 +122,7 @@ impl World {
             nodes: BTreeMap::new(),
             gangs: BTreeMap::new(),
             queues: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             tally: Tally::default(),
             log: Vec::new(),
             story: Vec::new(),
@@ -124,6 +132,7 @@ impl World {
             history: history.clone(),
             next_is_header: false,
             next_limit_ms: None,
+            next_task: None,
             lost: Vec::new(),
             shadow: Shadow::default(),
             keep: None,
@@ -178,6 +187,7 @@ impl World {
             _ => {}
         }
         self.step_controllers();
+        self.edit_budget();
         for _ in 0..self.random.below(8) {
             self.hear();
         }
@@ -222,6 +232,7 @@ impl World {
             self.check();
         }
         self.note_gangs();
+        self.check_drains();
         self.collect();
     }
 
@@ -229,6 +240,7 @@ impl World {
         let report = self.scheduler.cycle(Timestamp(self.now));
         let mut plans: Vec<(Arc<str>, Vec<PodRef>)> = Vec::new();
         let (mut bound, mut ended): (Vec<Uid>, Vec<PodRef>) = Default::default();
+        let mut evicted: Vec<Uid> = Vec::new();
         for call in report.calls {
             self.log.push(format!("{} {call:?}", self.now));
             self.story.extend(short(&call).map(|call| format!("{} {call}", self.now)));
@@ -251,6 +263,7 @@ impl World {
                     }
                 }
                 ApiCall::Evict { call, pods } => {
+                    evicted.extend(uids(&pods));
                     for pod in pods {
                         self.shadow.asked_to_evict(pod.uid);
                         self.ask(call, pod.uid, What::Evict);
@@ -282,7 +295,9 @@ impl World {
                 }
             }
         }
-        self.judge(plans);
+        self.judge(plans, &bound);
+        self.check_parts(&bound);
+        self.check_evictions(&evicted);
         self.note_promises(&bound);
         self.check_ends(&ended);
         self.check_quarantines();
@@ -338,11 +353,15 @@ impl World {
             created: WallTime(self.now),
             controller: group.as_ref().and_then(|group| controller(namespace, group)),
             run_limit_ms: self.next_limit_ms.take(),
+            task: self.next_task.take(),
             group: group.map(Ok),
             class,
             ..Pod::default()
         };
         self.features.rank(&mut pod);
+        self.features.stamp(&mut pod);
+        self.features.label(&mut pod);
+        self.features.select(&mut pod);
         self.pods.insert(uid, Truth { pod: pod.clone(), binds: 0 });
         self.send(Event::PodApplied(Box::new(pod)));
     }
@@ -365,14 +384,18 @@ impl World {
         self.tally.gangs += 1;
         let size = 2 + self.random.below(6);
         let min = 1 + u32::try_from(self.random.below(size)).expect("small");
-        self.gangs.insert((namespace.into(), name.clone()), Gang { min, ..Gang::default() });
         let class = self.class(true);
         let other = self.class(true);
         let mixed = self.random.below(4) == 0;
         // some say how long they run
         let limit = (self.random.below(5) == 0).then(|| 2_000 + self.random.below(20_000));
         let limit = limit.map(|limit| i64::try_from(limit).expect("small"));
-        for member in 0..size {
+        let tasks = self.features.tasks(&name, usize::try_from(size).expect("small"));
+        let parts = tasks.iter().flatten().map(|task| &task.name).collect::<BTreeSet<_>>().len();
+        let gang = Gang { min, parts, ..Gang::default() };
+        self.gangs.insert((namespace.into(), name.clone()), gang);
+        for (member, task) in tasks.into_iter().enumerate() {
+            self.next_task = task.map(Box::new);
             let class = if mixed && member == 0 { other.clone() } else { class.clone() };
             let group = GroupSpec { name: name.clone(), min_member: min, max_member: None };
             let is_header = member == 0 && digest(&name).is_multiple_of(3);
@@ -448,7 +471,8 @@ impl World {
         let name: Box<str> = format!("node-{}", self.serial).into();
         let gpus = if self.random.below(4) == 0 { 4 } else { 8 };
         let allocatable = vec![("cpu".into(), 16_000), (GPU.into(), gpus), ("pods".into(), 12)];
-        let node = Node { name: name.clone(), allocatable, ..Node::default() };
+        let labels = self.features.labels(&name);
+        let node = Node { name: name.clone(), labels, allocatable, ..Node::default() };
         self.nodes.insert(name, node.clone());
         self.send(Event::NodeApplied(Box::new(node)));
     }
@@ -508,8 +532,9 @@ impl World {
         let names: Vec<GangKey> = self.gangs.keys().cloned().collect();
         for name in names {
             let (bound, ended, now) = (self.bound(&name), self.succeeded(&name), self.now);
+            let have_minima = self.parts(&name).iter().all(Part::has_minimum);
             let gang = self.gangs.get_mut(&name).expect("it was listed");
-            gang.whole |= bound + ended >= gang.min;
+            gang.whole |= bound + ended >= gang.min && have_minima;
             gang.half_since = match bound {
                 0 => None,
                 _ if gang.whole => None,

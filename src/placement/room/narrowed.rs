@@ -8,6 +8,7 @@
 use super::{Claim, Demand, Search, Taken};
 use crate::cluster::{Assignment, ClassId, Cluster, DomainId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
+use crate::model::fault::{Fault, is_made};
 use crate::placement::place::{Failure, place_group};
 use crate::placement::{Gate, Rankings};
 use std::collections::BTreeMap;
@@ -65,7 +66,7 @@ impl Search<'_> {
 
     /// Whether the queues of a unit are above their shares in each narrowed resource it holds.
     pub(super) fn is_due_narrowed(&mut self, taken: &Taken) -> bool {
-        if self.cluster.narrowed().is_empty() {
+        if self.cluster.narrowed().is_empty() || is_made(Fault::NarrowedNotAsked) {
             return true;
         }
         let pods = taken.pods.iter().map(|(place, at)| self.candidates[*place].pods[*at]);
@@ -78,7 +79,7 @@ impl Search<'_> {
     /// exceeded, others keep it, the claim allows no more, or it is not due to the claimant and
     /// others give something.
     pub(super) fn overdrawn(&mut self, seats: &[Assignment]) -> Option<ResourceId> {
-        if self.cluster.narrowed().is_empty() {
+        if self.cluster.narrowed().is_empty() || is_made(Fault::NarrowedOverdrawn) {
             return None;
         }
         let givers: Vec<QueueIndex> = self.givers().collect();

@@ -1,0 +1,186 @@
+//! Gangs whose members form parts with minima of their own (I2, I6).
+
+use crate::scene::{Gang, Role, Scene, gang};
+use crate::shadow::Shadow;
+use crate::world::{GangKey, World, gang_of};
+use mss_scheduler::model::{Phase, Pod, Uid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The minima of the parts of a gang.
+pub(crate) type Minima = BTreeMap<Box<str>, u32>;
+
+/// A part of a gang, as it stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) min: u32,
+    /// members that count towards it
+    pub(crate) settled: u32,
+    pub(crate) waiting: u32,
+    /// of these
+    headers: u32,
+}
+
+impl Part {
+    pub(crate) fn has_minimum(&self) -> bool {
+        self.settled >= self.min
+    }
+
+    fn needed(&self) -> u32 {
+        self.min.saturating_sub(self.settled)
+    }
+}
+
+fn part_of(pod: &Pod) -> Option<(Box<str>, u32)> {
+    pod.task.as_ref().map(|task| (task.name.clone(), task.min))
+}
+
+impl Scene {
+    /// The parts of a gang: those of its members, and those that are remembered as long as
+    /// something of it has room.
+    pub(crate) fn parts(&self, of: &Gang) -> BTreeMap<Box<str>, Part> {
+        let mut parts: BTreeMap<Box<str>, Part> = BTreeMap::new();
+        let counting = self.counting(of);
+        for known in &counting {
+            if let Some((name, min)) = part_of(&known.pod) {
+                let part = parts.entry(name).or_default();
+                (part.min, part.settled) = (min, part.settled + 1);
+            }
+        }
+        for pod in self.waiting(of) {
+            if let Some((name, min)) = part_of(pod) {
+                let part = parts.entry(name).or_default();
+                (part.min, part.waiting) = (min, part.waiting + 1);
+                part.headers += u32::from(pod.header);
+            }
+        }
+        if counting.iter().any(|known| known.role != Role::Ended) {
+            for (name, min) in self.remembered.get(of).into_iter().flatten() {
+                parts.entry(name.clone()).or_default().min = *min;
+            }
+        }
+        parts
+    }
+
+    /// Members that must be placed yet: for the minimum, or for those of the parts, with a header
+    /// that waits beside them.
+    pub(crate) fn needed(&self, of: &Gang) -> u32 {
+        let parts = self.parts(of);
+        let lacking: u32 = parts.values().map(Part::needed).sum();
+        let headers = self.waiting(of).filter(|pod| pod.header).count();
+        let placed: u32 = parts.values().map(|part| part.headers.min(part.needed())).sum();
+        let beside = u32::try_from(headers).expect("small") - placed;
+        let of_parts = if lacking > 0 { lacking + beside } else { 0 };
+        self.min(of).saturating_sub(self.settled(of)).max(of_parts)
+    }
+
+    /// Whether the parts of a gang could have their minima with those that wait.
+    pub(crate) fn parts_are_there(&self, of: &Gang) -> bool {
+        self.parts(of).values().all(|part| part.settled + part.waiting >= part.min)
+    }
+
+    /// I6: the parts keep their minima without some members, as far as they lose any.
+    pub(crate) fn parts_keep(&self, of: &Gang, pods: &BTreeSet<Uid>) -> bool {
+        self.parts(of).iter().all(|(name, part)| {
+            let taken = self.count(pods, name);
+            taken == 0 || part.settled >= part.min + taken
+        })
+    }
+
+    /// I6: the parts have their minima with some members, and without others.
+    pub(crate) fn parts_have(
+        &self,
+        of: &Gang,
+        seated: &BTreeSet<Uid>,
+        lost: &BTreeSet<Uid>,
+    ) -> bool {
+        self.parts(of).iter().all(|(name, part)| {
+            let (more, less) = (self.count(seated, name), self.count(lost, name));
+            part.settled + more >= part.min + less
+        })
+    }
+
+    /// How many of some members belong to a part.
+    fn count(&self, pods: &BTreeSet<Uid>, part: &str) -> u32 {
+        let own =
+            |uid: &&Uid| part_of(&self.pods[*uid].pod).is_some_and(|(known, _)| *known == *part);
+        u32::try_from(pods.iter().filter(own).count()).expect("small")
+    }
+
+    /// Whether a part of a gang has less than its minimum.
+    pub(crate) fn lacks_part(&self, of: &Gang) -> bool {
+        self.parts(of).values().any(|part| !part.has_minimum())
+    }
+}
+
+impl Shadow {
+    /// Keeps in mind which parts gangs have, as long as something of them has room.
+    pub(crate) fn remember(&mut self, scene: &Scene) {
+        let parted = scene.pods.values().filter(|known| known.pod.task.is_some());
+        let gangs: BTreeSet<Gang> = parted.map(|known| gang(&known.pod)).collect();
+        let gangs: BTreeSet<Gang> = gangs.into_iter().chain(self.parts.keys().cloned()).collect();
+        for of in gangs {
+            let parts = scene.parts(&of);
+            let minima: Minima = parts.into_iter().map(|(name, part)| (name, part.min)).collect();
+            self.parts.insert(of, minima);
+        }
+    }
+}
+
+impl World {
+    /// Whether nobody is left of a part of a gang that runs: then it need not grow.
+    pub(crate) fn has_lost_part(&self, of: &GangKey) -> bool {
+        let known = self.parts(of).len();
+        self.bound(of) > 0 && self.gangs.get(of).is_some_and(|gang| known < gang.parts)
+    }
+
+    /// The parts of a gang as they truly stand; those of which nobody is left do not count.
+    pub(crate) fn parts(&self, of: &GangKey) -> Vec<Part> {
+        let mut parts: BTreeMap<Box<str>, Part> = BTreeMap::new();
+        let members = self.pods.values().map(|truth| &truth.pod);
+        for pod in members.filter(|pod| gang_of(pod).as_ref() == Some(of)) {
+            let Some((name, min)) = part_of(pod) else { continue };
+            let runs = pod.node.is_some() && !pod.deleting && pod.phase == Phase::Live;
+            let waits = pod.node.is_none() && !pod.deleting && pod.phase == Phase::Live;
+            let settled = runs || pod.phase == Phase::Succeeded;
+            if settled || waits {
+                let part = parts.entry(name).or_default();
+                part.min = min;
+                part.settled += u32::from(settled);
+                part.waiting += u32::from(waits);
+                part.headers += u32::from(waits && pod.header);
+            }
+        }
+        parts.into_values().collect()
+    }
+
+    /// Forgets the parts of gangs of which nothing had room before a cycle bound and seated some.
+    pub(crate) fn forget_parts(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
+        if self.shadow.parts.is_empty() {
+            return;
+        }
+        let seated = self.seated.difference(seated_before).cloned().collect();
+        let mut scene = self.scene(&seated);
+        for uid in bound {
+            scene.pods.entry(*uid).and_modify(|known| known.role = Role::Waiting);
+        }
+        let has_room = |of: &Gang| scene.counting(of).iter().any(|known| known.role != Role::Ended);
+        self.shadow.parts.retain(|of, _| has_room(of));
+    }
+
+    /// I2: with what is bound, each part of a gang has its minimum.
+    pub(crate) fn check_parts(&mut self, bound: &[Uid]) {
+        if !self.features.tasks {
+            return;
+        }
+        let scene = self.scene(&BTreeSet::new());
+        let bound = bound.iter().filter_map(|uid| scene.pods.get(uid));
+        let gangs: BTreeSet<Gang> = bound.map(|known| gang(&known.pod)).collect();
+        for of in gangs {
+            let parts = scene.parts(&of);
+            let whole = parts.values().all(Part::has_minimum);
+            self.tally.parts_bound += u64::from(parts.values().any(|part| part.min > 0));
+            assert!(whole, "I2: {of:?} is bound without the minima of its parts: {parts:?}");
+        }
+        self.shadow.remember(&scene);
+    }
+}
