@@ -161,7 +161,7 @@ pub struct PodGroup {
     pub(crate) dirty: bool,
     /// its place among the active when it last was one
     pub(super) order: Option<OrderKey>,
-    pub(super) waits_for: SmallVec<[(ClassId, Likeness, OrderKey); 1]>,
+    pub(crate) waits_for: SmallVec<[(ClassId, Likeness, OrderKey); 1]>,
     pub(crate) wake_at: Option<Timestamp>,
     /// Since when the gate holds it; telling waits a little, as members arrive one by one.
     pub(crate) gated_since: Option<Timestamp>,

@@ -35,8 +35,17 @@ pub enum Stage {
 /// the others need no try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Likeness {
-    /// Nothing of them runs, and all of their so many members are needed, of one class.
-    Alike(QueueIndex, u32),
+    /// Nothing of them runs, and all of their members are needed, of one class.
+    Alike {
+        /// Where they are charged.
+        leaf: QueueIndex,
+        /// Members of each.
+        members: u32,
+        /// `spec.priority` of the members.
+        priority: i32,
+        /// Nobody is evicted for them.
+        never_preempts: bool,
+    },
     /// A group like no other.
     Alone(GroupIndex),
 }
@@ -223,6 +232,20 @@ impl Queue {
         let range = (class, kind, KEY_MIN, GroupIndex::MIN)..;
         let first = self.unschedulable.range(range).next();
         first.filter(|(c, k, ..)| (*c, *k) == (class, kind)).map(|(.., group)| *group)
+    }
+
+    /// The unschedulable groups of a kind in their order, those after one of them if it is named.
+    pub fn waiting_of(
+        &self,
+        (class, kind): (ClassId, Likeness),
+        after: Option<(OrderKey, GroupIndex)>,
+    ) -> impl Iterator<Item = (OrderKey, GroupIndex)> {
+        let start = after
+            .map_or(Bound::Included((class, kind, KEY_MIN, GroupIndex::MIN)), |last| {
+                Bound::Excluded((class, kind, last.0, last.1))
+            });
+        let end = Bound::Included((class, kind, KEY_MAX, GroupIndex::MAX));
+        self.unschedulable.range((start, end)).map(|(.., place, group)| (*place, *group))
     }
 
     /// Unschedulable groups, those at a limit included, ascending.

@@ -45,6 +45,9 @@ impl Scheduler {
             let group = self.groups.get_mut(index);
             // a search for room may find what it did not: some were protected until now
             (group.wake_at, group.room_tried) = (None, None);
+            for (class, kind, _) in &group.waits_for {
+                self.tried.remove((*class, *kind));
+            }
             self.mark(index);
         }
         self.step_quarantine(now);
@@ -136,7 +139,8 @@ impl Scheduler {
             || self.is_pack(demands);
         match group.leaf {
             Some(leaf) if demands.len() == 1 && whole && !alone && !group.non_preemptible => {
-                Likeness::Alike(leaf, group.counts.waiting)
+                let (members, priority) = (group.counts.waiting, group.priority);
+                Likeness::Alike { leaf, members, priority, never_preempts: group.never_preempts }
             }
             _ => Likeness::Alone(index),
         }

@@ -9,6 +9,7 @@ mod budget;
 mod calls;
 mod capacity;
 mod caps;
+mod claimants;
 mod commit;
 mod cycle;
 mod devices;
@@ -60,6 +61,7 @@ use budget::Bucket;
 use calls::Calls;
 use capacity::Capacities;
 use caps::Counted;
+use claimants::Tried;
 use devices::Devices;
 use disruption::Disruption;
 use drains::Drain;
@@ -348,6 +350,7 @@ pub struct Scheduler {
     run_limits: RunLimits,
     /// searches for room were left for the next cycle
     room_wanted: bool,
+    tried: Tried,
     /// gangs that searches in vain passed over, because they were being bound
     passed_over: FxHashSet<GroupIndex>,
     /// when a search may end otherwise though nothing happens: protection ends, a budget fills
@@ -435,6 +438,7 @@ impl Scheduler {
             quarantine: Quarantine::default(),
             run_limits: RunLimits::default(),
             room_wanted: false,
+            tried: Tried::default(),
             passed_over: FxHashSet::default(),
             room_retry: None,
             buckets: BTreeMap::new(),

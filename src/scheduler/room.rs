@@ -13,22 +13,19 @@ use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{Growth, Timestamp, WallTime};
 use crate::placement::{Candidate, Claim, RoomAnswer, RoomPlan, TaskSpares, make_room};
-use crate::queue::{Amounts, GroupIndex, Home, OrderKey};
+use crate::queue::{Amounts, GroupIndex};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-
-/// A group among those of its leaf, the first in its order the greatest.
-type Turn = Reverse<(OrderKey, GroupIndex)>;
+use std::collections::BTreeMap;
 
 /// What a claimant may do.
 pub(super) struct Rights {
     pub(super) leaf: QueueIndex,
-    priority: i32,
+    pub(super) priority: i32,
     /// the claimant's own queue must give what goes beyond its share
     pub(super) own_only: bool,
     /// from whom the pair rule lets it take nothing, and until when
-    spared: Vec<(u64, Timestamp)>,
+    pub(super) spared: Vec<(u64, Timestamp)>,
 }
 
 /// A plan, the gangs that it could take from, and the notice that each of these is due.
@@ -52,111 +49,8 @@ pub(super) struct Stance {
 }
 
 impl Scheduler {
-    /// Looks for room for the groups that did not fit, as far as they are entitled to it.
-    pub(super) fn make_room_for_waiting(&mut self) {
-        self.room_wanted = false;
-        self.retry_room(self.now);
-        let evictions = self.options.evictions != Evictions::Off;
-        let idle = !evictions && self.options.drains.is_none();
-        if idle || !self.queue.any_unschedulable() {
-            return;
-        }
-        let mut waiting = self.queue.unschedulable();
-        waiting.retain(|index| self.wants_room(*index));
-        let mut unordered: BTreeMap<QueueIndex, Vec<Turn>> = BTreeMap::new();
-        for index in waiting {
-            let leaf = self.groups.get(index).leaf.expect("a group that was tried has a queue");
-            unordered.entry(leaf).or_default().push(Reverse((self.order_key(index), index)));
-        }
-        // few are looked at before those alike are left out, so they are not sorted
-        let heaps = unordered.into_iter().map(|(leaf, turns)| (leaf, BinaryHeap::from(turns)));
-        let mut by_leaf: BTreeMap<QueueIndex, BinaryHeap<Turn>> = heaps.collect();
-        let mut searches = 0;
-        while let Some(index) = self.next_claimant(&by_leaf) {
-            let leaf = self.groups.get(index).leaf.expect("as above");
-            let groups = by_leaf.get_mut(&leaf).expect("it is one of them");
-            groups.pop();
-            let group = self.groups.get(index);
-            if group.counts.waiting >= group.needed() {
-                if searches == self.options.searches_per_cycle {
-                    self.room_wanted = true;
-                    return;
-                }
-                searches += 1;
-                let evicts = evictions && self.may_evict(index, leaf);
-                if !(evicts && self.search_room(index)) {
-                    if evicts {
-                        self.note_passed_over(index);
-                    }
-                    self.consider_drain(index);
-                    // those that are alike would find nothing either, unless it alone spares some
-                    let alike = self.kind_of(index).filter(|_| !self.spares_some(index));
-                    let stamp = Some(self.room_stamp());
-                    self.groups.get_mut(index).room_tried = stamp;
-                    groups.retain(|Reverse((_, other))| {
-                        let differs = alike.is_none() || self.kind_of(*other) != alike;
-                        if !differs {
-                            self.groups.get_mut(*other).room_tried = stamp;
-                        }
-                        differs
-                    });
-                }
-            } // else it has lost members to a plan of this cycle and is looked at again
-            if groups.is_empty() {
-                by_leaf.remove(&leaf);
-            }
-        }
-    }
-
-    /// Whether room may be made for a group at all: neither its members nor a queue above it say
-    /// no. O(depth).
-    fn may_evict(&self, index: GroupIndex, leaf: QueueIndex) -> bool {
-        let queue_may = |queue| self.fair.spec(queue).preemption.may_evict;
-        !self.groups.get(index).never_preempts && self.fair.path(leaf).all(queue_may)
-    }
-
-    /// What decides, for members of one leaf, whether room can be made; `None` for a group of
-    /// several classes, which is like no other.
-    fn kind_of(&self, index: GroupIndex) -> Option<(ClassId, u32, i32, [bool; 2])> {
-        let group = self.groups.get(index);
-        let members = group.members.iter().map(|member| self.pods.get(*member));
-        let mut classes = members.filter(|pod| pod.state == PodState::Waiting).map(|pod| pod.class);
-        let class = classes.next()?;
-        let is_one = !group.asks_topology() && classes.all(|other| other == class);
-        let limits = [group.non_preemptible, group.never_preempts];
-        is_one.then_some((class, group.needed(), group.priority, limits))
-    }
-
-    /// Names everything that the outcome of a search depends on, but for time.
-    fn room_stamp(&self) -> (u64, u64) {
-        (self.cluster.changes().version(), self.demands_changed)
-    }
-
-    /// Of those that want room the one that comes first by the order of shares.
-    fn next_claimant(
-        &mut self,
-        by_leaf: &BTreeMap<QueueIndex, BinaryHeap<Turn>>,
-    ) -> Option<GroupIndex> {
-        let first = |turns: &BinaryHeap<Turn>| turns.peek().map(|Reverse((key, i))| (key.2, *i));
-        let firsts = by_leaf.iter();
-        let mut firsts = firsts.filter_map(|(leaf, turns)| Some((*leaf, first(turns)?)));
-        if by_leaf.len() <= 1 {
-            return firsts.next().map(|(_, (_, group))| group);
-        }
-        self.first_by_share(firsts.map(|(leaf, (tie, group))| (leaf, tie, group)))
-    }
-
-    fn wants_room(&self, index: GroupIndex) -> bool {
-        let group = self.groups.get(index);
-        group.home == Home::Unschedulable
-            && group.needed() > 0
-            && group.room_tried != Some(self.room_stamp())
-            && group.leaf.is_some()
-            && !self.asks_part(index)
-    }
-
     /// One search; puts the plan in force if there is one.
-    fn search_room(&mut self, index: GroupIndex) -> bool {
+    pub(super) fn search_room(&mut self, index: GroupIndex) -> bool {
         let group = self.groups.get(index);
         let leaf = group.leaf.expect("a group that was tried has a queue");
         let extra: Amounts = group.claim.clone();
@@ -201,28 +95,6 @@ impl Scheduler {
             RoomAnswer::NotFound => {
                 self.tallies.searches_unproved += 1;
                 false
-            }
-        }
-    }
-
-    /// Who is being bound is no candidate yet. When that has ended, a search in vain is made again
-    /// if such a gang might have given something. O(calls in flight x depth).
-    fn note_passed_over(&mut self, index: GroupIndex) {
-        let group = self.groups.get(index);
-        let leaf = group.leaf.expect("a group that was tried has a queue");
-        let (extra, priority) = (group.claim.clone(), group.priority);
-        let own_only = !self.fair.is_entitled(leaf, &extra);
-        let rights = Rights { leaf, priority, own_only, spared: Vec::new() };
-        let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
-        let reach: Vec<QueueIndex> = self.fair.path(leaf).collect();
-        let in_flight: Vec<GroupIndex> =
-            self.calls.groups().filter(|other| !self.passed_over.contains(other)).collect();
-        for other in in_flight {
-            let group = self.groups.get(other);
-            let Some(giver) = group.leaf.filter(|_| group.counts.assumed > 0) else { continue };
-            let stance = self.stance(&rights, giver, &asked, &reach);
-            if stance.may_give || stance.is_open {
-                self.passed_over.insert(other);
             }
         }
     }

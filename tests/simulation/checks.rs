@@ -1,7 +1,7 @@
 //! What must be true of a world, judged without the scheduler's own bookkeeping.
 
 use crate::scene::is_selected;
-use crate::world::{Truth, World, gang_of};
+use crate::world::{Truth, World, is_of};
 use mss_scheduler::model::{Node, Pod};
 
 fn amount(list: &[(Box<str>, i64)], name: &str) -> i64 {
@@ -71,7 +71,7 @@ pub(crate) fn settled(world: &World) -> u64 {
 fn gangs_do_not_wait_in_vain(world: &World) -> u64 {
     let mut unjudged = 0;
     for (name, gang) in &world.gangs {
-        let member = |truth: &&Truth| gang_of(&truth.pod).as_ref() == Some(name);
+        let member = |truth: &&Truth| is_of(&truth.pod, name);
         let members: Vec<&Pod> = world.pods.values().filter(member).map(|t| &t.pod).collect();
         let waiting: Vec<&&Pod> =
             members.iter().filter(|pod| pod.node.is_none() && !pod.deleting).collect();

@@ -2,7 +2,7 @@
 
 use crate::scene::{Gang, Role, Scene, gang};
 use crate::shadow::Shadow;
-use crate::world::{GangKey, World, gang_of};
+use crate::world::{GangKey, World, is_of};
 use mss_scheduler::model::{Phase, Pod, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,7 +137,7 @@ impl World {
     pub(crate) fn parts(&self, of: &GangKey) -> Vec<Part> {
         let mut parts: BTreeMap<Box<str>, Part> = BTreeMap::new();
         let members = self.pods.values().map(|truth| &truth.pod);
-        for pod in members.filter(|pod| gang_of(pod).as_ref() == Some(of)) {
+        for pod in members.filter(|pod| is_of(pod, of)) {
             let Some((name, min)) = part_of(pod) else { continue };
             let runs = pod.node.is_some() && !pod.deleting && pod.phase == Phase::Live;
             let waits = pod.node.is_none() && !pod.deleting && pod.phase == Phase::Live;

@@ -83,8 +83,7 @@ impl World {
             let deserves = |place: &_| {
                 (0..2).all(|at| i128::from(claim[at]) * 1000 <= shares.deserved(*place, at))
             };
-            let few = claim[1] * 100
-                <= scene.capacity[1] * i64::try_from(options.percent).expect("small");
+            let few = claim[1] * 100 <= scene.capacity[1] * i64::from(options.percent);
             let room: u32 =
                 scene.nodes.values().map(|node| scene.slots_of_empty(node, first)).sum();
             let due = path.iter().all(deserves) && few && room >= needed;

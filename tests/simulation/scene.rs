@@ -4,7 +4,7 @@ use crate::features::{PRODUCT, TYPES};
 use crate::parts::Minima;
 use crate::reference;
 use crate::tenants::queue_of;
-use crate::world::{GPU, gang_of};
+use crate::world::{GPU, gang_of, names_of};
 use mss_scheduler::model::windows::Opening;
 use mss_scheduler::model::{Node, Phase, Pod, PodClass, QueueSpec, Uid, WallTime};
 use reference::Place;
@@ -100,6 +100,12 @@ pub(crate) fn user(pod: &Pod) -> &str {
     pod.user.as_deref().unwrap_or(&pod.key.namespace)
 }
 
+/// Whether a pod is a member of a gang, or the bare pod itself.
+fn belongs(pod: &Pod, of: &Gang) -> bool {
+    let names = names_of(pod).unwrap_or((&pod.key.namespace, &pod.key.name));
+    names == (&of.0, &of.1)
+}
+
 pub(crate) fn gang(pod: &Pod) -> Gang {
     gang_of(pod).unwrap_or_else(|| (pod.key.namespace.clone(), pod.key.name.clone()))
 }
@@ -185,7 +191,7 @@ impl Scene {
     ) -> impl Iterator<Item = (&'a Uid, &'a Known)> + Clone {
         self.pods
             .iter()
-            .filter(move |(_, known)| known.role != Role::Foreign && gang(&known.pod) == *of)
+            .filter(move |(_, known)| known.role != Role::Foreign && belongs(&known.pod, of))
     }
 
     /// How many members count towards the minimum.

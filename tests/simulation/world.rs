@@ -44,8 +44,18 @@ pub(crate) type GangKey = (Box<str>, Box<str>);
 
 /// The gang of a pod.
 pub(crate) fn gang_of(pod: &Pod) -> Option<GangKey> {
+    names_of(pod).map(|(namespace, name)| (namespace.into(), name.into()))
+}
+
+/// The same, borrowed.
+pub(crate) fn names_of(pod: &Pod) -> Option<(&str, &str)> {
     let group = pod.group.as_ref()?.as_ref().ok()?;
-    Some((pod.key.namespace.clone(), group.name.clone()))
+    Some((&pod.key.namespace, &group.name))
+}
+
+/// Whether a pod is a member of a gang.
+pub(crate) fn is_of(pod: &Pod, gang: &GangKey) -> bool {
+    names_of(pod) == Some((&gang.0, &gang.1))
 }
 
 /// A gang as it was made.
@@ -513,7 +523,7 @@ impl World {
     /// Bound members of a gang that count.
     pub(crate) fn bound(&self, gang: &GangKey) -> u32 {
         let counts = |truth: &&Truth| {
-            gang_of(&truth.pod).as_ref() == Some(gang)
+            is_of(&truth.pod, gang)
                 && truth.pod.node.is_some()
                 && !truth.pod.deleting
                 && truth.pod.phase == Phase::Live
@@ -522,9 +532,8 @@ impl World {
     }
 
     fn succeeded(&self, gang: &GangKey) -> u32 {
-        let counts = |truth: &&Truth| {
-            gang_of(&truth.pod).as_ref() == Some(gang) && truth.pod.phase == Phase::Succeeded
-        };
+        let counts =
+            |truth: &&Truth| is_of(&truth.pod, gang) && truth.pod.phase == Phase::Succeeded;
         u32::try_from(self.pods.values().filter(counts).count()).expect("small")
     }
 
