@@ -1,5 +1,6 @@
 //! What must be true of a world, judged without the scheduler's own bookkeeping.
 
+use crate::parts::Part;
 use crate::scene::is_selected;
 use crate::world::{Truth, World, is_of};
 use mss_scheduler::model::{Node, Pod};
@@ -90,11 +91,16 @@ fn gangs_do_not_wait_in_vain(world: &World) -> u64 {
         if parts.iter().any(|part| part.settled + part.waiting < part.min) {
             continue;
         }
-        if world.has_lost_part(name) {
+        // who has ended well may belong to an earlier run, and then counts for nothing
+        let doubtful = |part: &Part| part.settled + part.waiting < part.min + part.ended;
+        if world.has_lost_part(name) || parts.iter().any(doubtful) {
             unjudged += 1;
             continue;
         }
-        let lacking = parts.iter().map(|part| part.min.saturating_sub(part.settled)).sum::<u32>();
+        let lacking = parts
+            .iter()
+            .map(|part| (part.min + part.ended).saturating_sub(part.settled))
+            .sum::<u32>();
         let header = usize::from(lacking > 0 && waiting.iter().any(|pod| pod.header));
         let needed = (gang.min as usize).saturating_sub(bound);
         let needed = needed.max(lacking as usize + header).max(1);

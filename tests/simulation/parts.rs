@@ -16,7 +16,9 @@ pub(crate) struct Part {
     /// members that count towards it
     pub(crate) settled: u32,
     pub(crate) waiting: u32,
-    /// of these
+    /// of a gang as it truly is: those that count if they belong to its present run
+    pub(crate) ended: u32,
+    /// of those that wait
     headers: u32,
 }
 
@@ -147,6 +149,7 @@ impl World {
                 part.min = min;
                 part.settled += u32::from(settled);
                 part.waiting += u32::from(waits);
+                part.ended += u32::from(pod.phase == Phase::Succeeded);
                 part.headers += u32::from(waits && pod.header);
             }
         }

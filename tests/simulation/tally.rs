@@ -98,7 +98,10 @@ impl Tally {
             eprintln!("simulation: {reached} {what} (at least {floor} in a full run)");
         }
         eprintln!("simulation: {} plans were not judged", self.unjudged);
-        eprintln!("simulation: {} waiting gangs were not, of a lost part", self.parts_lost);
+        eprintln!(
+            "simulation: {} waiting gangs were not, of a lost or doubtful part",
+            self.parts_lost
+        );
     }
 
     /// The run means something only if it went where the trouble is.
