@@ -112,7 +112,7 @@ impl Scheduler {
     pub(super) fn node_deleted(&mut self, name: &str) {
         self.nodes_listed.remove(name);
         if let Some(index) = self.cluster.delete_node(name) {
-            self.forget_suspect(index);
+            self.forget_suspect(index, name);
             self.capacity_changed = true;
             self.improved.remove(&index);
         }

@@ -298,12 +298,14 @@ impl Scheduler {
         for seat in plan.seats {
             self.forget(seat, PodState::Waiting);
         }
-        let left = plan.due.iter().flat_map(|(_, pods)| pods);
-        let left = left.filter(|pod| plan.victims.contains(*pod));
-        let left: Vec<PodRef> = left.map(|pod| self.reference(*pod)).collect();
-        if is_made(Fault::EvictedAfterAll) && !left.is_empty() {
-            let call = self.calls.begin(index, left.len());
-            self.outbox.push(ApiCall::Evict { call, pods: left });
+        if is_made(Fault::EvictedAfterAll) {
+            let left = plan.due.iter().flat_map(|(_, pods)| pods);
+            let left = left.filter(|pod| plan.victims.contains(*pod));
+            let pods: Vec<PodRef> = left.map(|pod| self.reference(*pod)).collect();
+            if !pods.is_empty() {
+                let call = self.calls.begin(index, pods.len());
+                self.outbox.push(ApiCall::Evict { call, pods });
+            }
         }
         for victim in plan.victims {
             let pod = self.pods.get_mut(victim);

@@ -215,8 +215,12 @@ impl Scheduler {
     }
 
     /// Forgets what was held against a node that is gone.
-    pub(super) fn forget_suspect(&mut self, node: NodeIndex) {
-        self.quarantine.suspects.remove(&node);
+    pub(super) fn forget_suspect(&mut self, node: NodeIndex, name: &str) {
+        let suspect = self.quarantine.suspects.remove(&node);
+        if suspect.is_some_and(|suspect| suspect.until.is_some()) {
+            let (node, note) = (name.into(), "the node is gone".into());
+            self.outbox.push(ApiCall::TellNode { node, news: NodeNews::QuarantineEnded, note });
+        }
     }
 
     /// Counts pods that have not started in time, and ends the quarantines that are over.

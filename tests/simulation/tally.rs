@@ -1,5 +1,7 @@
 //! What happened in the worlds, and how much of it there must be.
 
+use crate::features::has_parts;
+
 macro_rules! tally {
     ($($field:ident)*) => {
         /// How often each thing of interest happened.
@@ -40,8 +42,8 @@ impl Tally {
     }
 
     /// What happened, and how much of it there must be in a full run.
-    fn floors(&self) -> [(&'static str, u64, u64); 48] {
-        [
+    fn floors(&self) -> Vec<(&'static str, u64, u64)> {
+        let mut floors = vec![
             ("cluster-hours", self.cluster_hours(), 500),
             ("events an hour", self.events_per_hour(), 4_000),
             ("reclaims", self.reclaims, 1_000),
@@ -76,10 +78,6 @@ impl Tally {
             ("plans judged", self.judged, 5_000),
             ("plans judged whose users are stamped", self.judged_users, 1_000),
             ("plans that take from another user of the queue", self.among_users, 100),
-            ("plans judged of gangs with parts, or that take of such", self.judged_parts, 500),
-            ("plans that take of gangs with parts", self.parts_taken, 300),
-            ("plans for a part of a gang that take of another", self.own_taken, 5),
-            ("times that gangs with parts were bound", self.parts_bound, 500),
             ("plans judged in which a type of GPU counts", self.judged_types, 500),
             ("plans that take GPUs of a type for such", self.types_taken, 300),
             ("plans given up as their victims stayed", self.stayed, 300),
@@ -90,7 +88,16 @@ impl Tally {
             ("gangs evicted whole", self.ended_whole, 1_000),
             ("standings of queues", self.shown, 10_000),
             ("binds of gangs that must never be evicted", self.firm_bound, 500),
-        ]
+        ];
+        if has_parts() {
+            floors.extend([
+                ("plans judged of gangs with parts, or that take of such", self.judged_parts, 500),
+                ("plans that take of gangs with parts", self.parts_taken, 300),
+                ("plans for a part of a gang that take of another", self.own_taken, 5),
+                ("times that gangs with parts were bound", self.parts_bound, 500),
+            ]);
+        }
+        floors
     }
 
     pub(crate) fn print(&self) {
