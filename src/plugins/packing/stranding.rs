@@ -292,11 +292,10 @@ mod tests {
 
     #[test]
     fn a_stream_leaves_a_device_to_a_pod_that_uses_it_better() {
-        // beside 700 only 300 fits; 500s go two to a device
         let (prices, mut stranding) = made(&[(0, 500, 1, 40), (0, 300, 1, 30), (0, 700, 1, 30)]);
-        let known = prices.worth(700) - prices.worth(200) - prices.of(500, 1);
-        assert!(known > 0, "a 500 spoils what a 700 would fill");
+        let worth = |left| f64::from(prices.worth(left)) * 1000.0 / f64::from(PRICE);
+        assert!(worth(700) - worth(200) > 800.0, "a 500 would spoil what a 700 fills");
         let value = stranding.value(&prices, 0, 0, &[700]);
-        assert!(value > 500.0 && value <= 700.0, "{value}");
+        assert!((value - worth(700)).abs() < 1e-6, "{value}, {}", worth(700));
     }
 }
