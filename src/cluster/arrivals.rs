@@ -32,6 +32,8 @@ pub struct Shape {
 pub struct Expected {
     /// What it asks for.
     pub shape: Shape,
+    /// So many came, old ones counted less.
+    pub count: u64,
     /// Its part of all pods.
     pub part: f64,
 }
@@ -67,6 +69,14 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    pub(super) fn learnt(&self) -> &Arc<Learnt> {
+        &self.learnt
+    }
+
     fn count(&mut self, shape: Shape) {
         if self.counts.len() >= SHAPES_MAX && !self.counts.contains_key(&shape) {
             return;
@@ -92,8 +102,11 @@ impl Arrivals {
         counts.sort_by(|a, b| (b.1, b.0).cmp(&(a.1, a.0)));
         let all: u64 = self.counts.values().sum();
         let part = |count: u64| count as f64 / all as f64;
-        let expected =
-            |(shape, count): (&Shape, &u64)| Expected { shape: shape.clone(), part: part(*count) };
+        let expected = |(shape, count): (&Shape, &u64)| Expected {
+            shape: shape.clone(),
+            count: *count,
+            part: part(*count),
+        };
         counts.into_iter().map(expected).collect()
     }
 }

@@ -9,6 +9,7 @@ mod changes;
 mod classes;
 mod devices;
 mod domains;
+mod fullness;
 mod narrowed;
 mod nodes;
 mod resources;
@@ -28,6 +29,7 @@ use crate::model::{HostPort, Level, Node, PodClass, Taint};
 use arrivals::Arrivals;
 use classes::ClassTable;
 use devices::DeviceTable;
+use fullness::Fullness;
 use narrowed::NarrowedTable;
 use nodes::NodeTable;
 use rustc_hash::FxHashMap;
@@ -55,6 +57,7 @@ pub struct Cluster {
     devices: DeviceTable,
     gpu: Option<ResourceId>,
     arrivals: Arrivals,
+    fullness: Fullness,
     /// `[resource][node]`
     allocatable: Vec<Vec<i64>>,
     /// `[resource][node]`, pods of all schedulers, assumed ones included

@@ -39,8 +39,8 @@ pub struct Rankings {
 #[derive(Debug)]
 struct Ranking {
     epoch: u32,
-    /// what of arrivals was learnt when it was made
-    learnt: u32,
+    /// [`Cluster::outlook`] when it was made
+    outlook: (u32, u8),
     seen: u64,
     used: u64,
     /// weighted score of the plugins that read facts; -1: rejected by a filter that reads facts
@@ -277,7 +277,7 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
     let (epoch, leaves) = (class.epoch, vec![0; cluster.node_slots()]);
     let mut ranking = Ranking {
         epoch,
-        learnt: cluster.learnt().epoch,
+        outlook: cluster.outlook(),
         seen,
         used: 0,
         facts,
@@ -302,7 +302,7 @@ impl Ranking {
     /// Whether what changed since on nodes is all that changed.
     fn is_current(&self, cluster: &Cluster, profile: &Profile, class: ClassId) -> bool {
         self.epoch == cluster.class(class).epoch
-            && self.learnt == cluster.learnt().epoch
+            && self.outlook == cluster.outlook()
             && !profile.draws()
     }
 

@@ -158,6 +158,7 @@ impl Scheduler {
     }
 
     fn try_group(&mut self, now: Timestamp, index: GroupIndex) -> Attempt {
+        self.cluster.turn_stage();
         let demands = self.demands(index);
         let bounds = self.bounds(index);
         let kind = self.kind(index, &demands);

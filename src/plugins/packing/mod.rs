@@ -1,11 +1,27 @@
-//! Packing: where a pod strands least of the GPUs that the pods to come could use.
+//! Packing: where a pod costs least of what the pods to come could pay for the GPUs.
 //!
-//! The cost of placing a pod is what is expected to stay idle of the node's GPUs after it, less
-//! what was before: see [`stranding`]. On top of that, whole blocks of 2, 4 and 8 free GPUs have a
-//! price on as many nodes as the pods that need such blocks take; all others may be broken open.
+//! Sizes of fractions have prices, and what is left of a device has a worth under them; a whole GPU
+//! costs as much as it is worth: see [`prices`]. The cost of placing a pod, in thousandths of a GPU, is
+//!
+//! ```text
+//!   V(before) - V(after)
+//! + R(before) - R(after)
+//! + LOSS (W(before) - W(after) - the pod's price)
+//! + FILLING[stage] (O(after) - O(before))
+//! + LEFT (what is left of the device), for a fraction
+//! ```
+//!
+//! V is what the node is expected to earn yet, with its cores and finite streams of pods: see
+//! [`stranding`]. R is what its whole blocks of 2, 4 and 8 free GPUs are kept for: they have a price
+//! on as many nodes as the pods that need such blocks take; all others may be broken open. W is the
+//! worth of all its devices, O that of those in part: without end, a pod that leaves a gap costs
+//! what the gap is worth less. When few whole free GPUs are left, gaps are filled sooner: the stage
+//! is that of [`Cluster::stage`].
+//!
 //! What comes is learnt from arrivals. One set of parameters serves every workload; they were tuned
-//! on seeds 142 and 143 of the FGD protocol, which no published figure uses.
+//! on seeds 142 to 145 of the FGD protocol, which no published figure uses.
 
+mod prices;
 mod stranding;
 
 use super::spec::{device_at, free_cpu, model_of, try_devices};
@@ -13,6 +29,7 @@ use crate::cluster::{CPU, Class, Cluster, DeviceAsk, Expected, Learnt, Left, Nod
 use crate::framework::{Plugin, Reads, SCORE_MAX, SCORE_PARTS, Score, Term};
 use crate::model::DeviceSet;
 use crate::model::gpu_part::DEVICE;
+use prices::{PRICE, Prices};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use stranding::Stranding;
@@ -29,8 +46,15 @@ const KEPT_PRICE: f64 = 0.36;
 const OPEN_PRICE: f64 = 0.03;
 /// Most shapes of one block size that are told apart.
 const BLOCK_SHAPES: usize = 16;
-/// Costs are in thousandths of a GPU; none is above this.
-const COST_MAX: f64 = 17_600.0;
+/// What worth that is lost for good counts, on top of what the streams see of it.
+const LOSS: i64 = 8;
+/// What worth of devices in part counts, in tenths, by stage: above none, gaps are filled sooner.
+const FILLING: [i64; 3] = [0, 3, 10];
+/// Price of what is left of the device that a fraction takes.
+const LEFT: f64 = 0.01;
+/// Costs are in thousandths of a GPU; hardly any is above this, nor below it by more than
+/// [`SCORE_MAX`] can tell apart.
+const COST_MAX: f64 = 24_600.0;
 /// Levels of the score per thousandth of a GPU.
 const LEVELS: f64 = 4.0;
 
@@ -42,6 +66,7 @@ pub(super) struct Packing(RefCell<Option<State>>);
 #[derive(Debug)]
 struct State {
     epoch: u32,
+    prices: Prices,
     stranding: Stranding,
     blocks: [Block; 3],
     /// by node slot
@@ -79,10 +104,21 @@ impl Plugin for Packing {
     }
 }
 
+/// The fractions of one GPU among shapes: how many came of each size.
+fn fractions(shapes: &[Expected]) -> Vec<(u16, u64)> {
+    let mut counts: BTreeMap<u16, u64> = BTreeMap::new();
+    for known in shapes.iter().filter(|known| known.shape.gpus == 1) {
+        *counts.entry(known.shape.milli).or_default() += known.count;
+    }
+    counts.into_iter().collect()
+}
+
 /// Until something is known: half a GPU, and a whole one with 8 cores.
 fn prior() -> Vec<Expected> {
     let shape = |cpu, milli| Shape { cpu, milli, gpus: 1, models: Vec::new() };
-    [shape(8000, 1000), shape(4000, 500)].map(|shape| Expected { shape, part: 0.5 }).into()
+    [shape(8000, 1000), shape(4000, 500)]
+        .map(|shape| Expected { shape, count: 1, part: 0.5 })
+        .into()
 }
 
 impl State {
@@ -129,7 +165,9 @@ impl State {
             block.shapes =
                 shapes.map(|known| (known.part / parts, known.shape.cpu.max(1))).collect();
         }
-        Self { epoch: learnt.epoch, stranding: Stranding::new(shapes, bit), blocks, nodes }
+        let prices = Prices::new(fractions(shapes));
+        let stranding = Stranding::new(shapes, &prices, bit);
+        Self { epoch: learnt.epoch, prices, stranding, blocks, nodes }
     }
 
     /// The price of the whole free blocks of a node, in thousandths of a GPU.
@@ -150,20 +188,37 @@ impl State {
         price
     }
 
+    /// What is expected of a node and kept on it, in thousandths of a GPU, and what its devices are
+    /// worth: all, and those in part.
+    fn valued(&mut self, facts: Facts, cpu: i64, left: &[u16]) -> (f64, [i64; 2]) {
+        let worth = |left: &u16| i64::from(self.prices.worth(*left));
+        let in_part = left.iter().filter(|left| **left < DEVICE).map(worth).sum();
+        let worth = [left.iter().map(worth).sum(), in_part];
+        let earned = self.stranding.value(&self.prices, cpu, facts.model, left);
+        (earned + self.kept(facts, cpu, left), worth)
+    }
+
     /// The least cost of a pod, and for a fraction the device that has it, by its place.
     fn least(
         &mut self,
         facts: Facts,
+        stage: u8,
         (cpu, asked_cpu): (i64, i64),
         mut left: Left,
         ask: Option<DeviceAsk>,
     ) -> (f64, Option<usize>) {
-        let before = self.stranding.value(cpu, facts.model, &left) - self.kept(facts, cpu, &left);
+        let price = ask.map_or(0, |ask| i64::from(self.prices.of(ask.milli, ask.count)));
+        let filling = FILLING[usize::from(stage)];
+        let (before, [all_before, part_before]) = self.valued(facts, cpu, &left);
         let cpu = cpu - asked_cpu;
         let mut least = (f64::INFINITY, None);
         try_devices(&mut left, ask, |left, device| {
-            let value = self.stranding.value(cpu, facts.model, left);
-            let cost = value - self.kept(facts, cpu, left) - before;
+            let (after, [all, in_part]) = self.valued(facts, cpu, left);
+            let lost = LOSS * (all_before - all - price);
+            let opened = filling * (in_part - part_before);
+            let worth = (10 * lost + opened) as f64 * f64::from(DEVICE) / f64::from(10 * PRICE);
+            let rest = LEFT * device.map_or(0.0, |device| f64::from(left[device]));
+            let cost = before - after + worth + rest;
             if cost < least.0 {
                 least = (cost, device);
             }
@@ -188,7 +243,7 @@ impl Packing {
         };
         let facts = state.nodes.get(node.index()).copied();
         let facts = facts.unwrap_or_else(|| Facts::unknown(cluster, node));
-        state.least(facts, cpu, left, ask)
+        state.least(facts, cluster.stage(), cpu, left, ask)
     }
 }
 

@@ -1,25 +1,30 @@
-//! What is expected to stay idle of a node's GPUs.
+//! What the GPUs of a node are expected to earn.
 //!
-//! Streams of the pods that were learnt are thrown at the node alone: each pod that fits is placed,
-//! a fraction on the fullest device that has room. What is idle in the end, on average over the
-//! streams, is the value. A stream is finite and the longer the more is idle: an endless one would
-//! fill every gap with the one rare pod that fits it. The streams are the same for every state, so
-//! that states differ by what they are and not by chance.
+//! Streams of the pods that were learnt are thrown at the node alone, and each pod that is placed
+//! pays its price: see [`super::prices`]. A fraction goes where the device loses least worth beyond
+//! the price, and nowhere if it would lose more than [`LOSS_MAX`] of a device: better ones will come.
+//! A whole free device takes it always. What is paid, on average over the streams, is the value; a
+//! placement strands what it lowers the value by. A stream is finite and the longer the more is
+//! idle: an endless one would fill every gap with the one rare pod that fits it. The streams are
+//! the same for every state, so that states differ by what they are and not by chance.
 
+use super::prices::{PRICE, Prices};
 use crate::cluster::Expected;
 use crate::model::gpu_part::DEVICE;
 use crate::model::pod::mixed;
 use rustc_hash::FxHashMap;
 
-const STREAMS: usize = 16;
+const STREAMS: usize = 32;
 /// Pods of the longest stream.
-const LENGTH_MAX: usize = 256;
+const LENGTH_MAX: usize = 1024;
 /// Pods of a stream: so many, and so many more per idle GPU.
-const LENGTH: u32 = 16;
-const LENGTH_PER_GPU: u32 = 8;
+const LENGTH: u32 = 64;
+const LENGTH_PER_GPU: u32 = 24;
+/// Most of its worth that a device in part may lose to a pod of a stream: 0.3 of a whole device.
+const LOSS_MAX: i32 = PRICE * 3 / 10;
 /// Shapes that are told apart; one bit each.
 const SHAPES_MAX: usize = 64;
-/// Devices of a node that are looked at: those with most left.
+/// Devices of a node that are looked at: the first that are worth something.
 const DEVICES: usize = 16;
 /// Free CPU is cut to multiples of so many milli-CPU per idle GPU.
 const CPU_STEP: i64 = 200;
@@ -41,6 +46,7 @@ struct Item {
     gpus: usize,
     /// 0: any
     models: u16,
+    price: i32,
 }
 
 /// Values of node states under one learnt workload.
@@ -49,15 +55,16 @@ pub(super) struct Stranding {
     items: Vec<Item>,
     /// items by place
     streams: Vec<[u8; LENGTH_MAX]>,
-    /// the smallest part that is known: what is smaller is lost at once
-    least: u16,
+    /// a bit per item that pays
+    paying: u64,
     /// whether some item is choosy
     models: bool,
-    memo: FxHashMap<Key, f32>,
+    /// what all streams pay together
+    memo: FxHashMap<Key, i32>,
 }
 
 /// The next number of a stream of them.
-fn draw(state: &mut u64) -> u64 {
+pub(super) fn draw(state: &mut u64) -> u64 {
     let drawn = mixed(*state);
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     drawn
@@ -94,53 +101,51 @@ fn streams(parts: &[f64]) -> Vec<[u8; LENGTH_MAX]> {
 
 impl Stranding {
     /// `bit` is that of a model.
-    pub(super) fn new(shapes: &[Expected], bit: impl Fn(&str) -> u16) -> Self {
+    pub(super) fn new(shapes: &[Expected], prices: &Prices, bit: impl Fn(&str) -> u16) -> Self {
         let shapes = &shapes[..shapes.len().min(SHAPES_MAX)];
         let item = |known: &Expected| Item {
             cpu: known.shape.cpu,
             milli: known.shape.milli,
             gpus: known.shape.gpus,
             models: known.shape.models.iter().map(|model| bit(model)).fold(0, |all, bit| all | bit),
+            price: prices.of(known.shape.milli, known.shape.gpus),
         };
         let items: Vec<Item> = shapes.iter().map(item).collect();
         let parts: Vec<f64> = shapes.iter().map(|known| known.part).collect();
-        let smallest = items.iter().filter(|item| item.milli > 0).map(|item| item.milli).min();
+        let pays = |(place, item): (usize, &Item)| u64::from(item.price > 0) << place;
         Self {
             streams: streams(&parts),
-            least: smallest.unwrap_or(1),
+            paying: items.iter().enumerate().map(pays).sum(),
             models: items.iter().any(|item| item.models != 0),
             items,
             memo: FxHashMap::default(),
         }
     }
 
-    /// Thousandths of GPUs that are expected to stay idle.
-    pub(super) fn value(&mut self, cpu: i64, model: u16, left: &[u16]) -> f64 {
+    /// What is expected to be paid, in thousandths of a device's price.
+    pub(super) fn value(&mut self, prices: &Prices, cpu: i64, model: u16, left: &[u16]) -> f64 {
         let mut key = Key { cpu, model: if self.models { model } else { 0 }, left: [0; DEVICES] };
-        let (mut used, mut lost, mut idle) = (0, 0u32, 0u32);
-        for left in left {
-            if *left < self.least || used == DEVICES {
-                lost += u32::from(*left);
-            } else {
-                key.left[used] = *left;
-                used += 1;
-                idle += u32::from(*left);
-            }
+        let (mut used, mut idle) = (0, 0u32);
+        for left in left.iter().filter(|left| prices.worth(**left) > 0).take(DEVICES) {
+            key.left[used] = *left;
+            used += 1;
+            idle += u32::from(*left);
         }
         if used == 0 {
-            return f64::from(lost);
+            return 0.0;
         }
         key.left[..used].sort_unstable_by(|a, b| b.cmp(a));
         let step = CPU_STEP * i64::from(idle / u32::from(DEVICE));
         if step > 0 {
             key.cpu -= key.cpu.rem_euclid(step);
         }
-        f64::from(lost) + f64::from(self.known(&key, used, idle))
+        let paid = self.known(prices, &key, used, idle);
+        f64::from(paid) * f64::from(DEVICE) / (f64::from(PRICE) * STREAMS as f64)
     }
 
-    fn known(&mut self, key: &Key, used: usize, idle: u32) -> f32 {
-        if let Some(value) = self.memo.get(key) {
-            return *value;
+    fn known(&mut self, prices: &Prices, key: &Key, used: usize, idle: u32) -> i32 {
+        if let Some(paid) = self.memo.get(key) {
+            return *paid;
         }
         let length = (LENGTH + LENGTH_PER_GPU * idle / u32::from(DEVICE)) as usize;
         let free = key.left.iter().filter(|left| **left == DEVICE).count();
@@ -154,63 +159,65 @@ impl Stranding {
             };
             alive |= u64::from(fits && item.cpu <= key.cpu) << place;
         }
-        let end = |stream: &[u8; LENGTH_MAX]| {
-            let stream = &stream[..length.min(LENGTH_MAX)];
-            Thrown {
-                items: &self.items,
-                alive,
-                free,
-                idle,
-                cpu: key.cpu,
-                parts: [0; DEVICES],
-                used: 0,
-            }
-            .through(&key.left[..used], stream)
+        let mut thrown = Thrown {
+            items: &self.items,
+            prices,
+            paying: self.paying,
+            alive,
+            free,
+            cpu: key.cpu,
+            parts: [0; DEVICES],
+            used: 0,
+            paid: 0,
         };
-        let sum: u32 = self.streams.iter().map(end).sum();
-        #[allow(clippy::cast_possible_truncation)] // a sum of thousandths
-        let value = (f64::from(sum) / STREAMS as f64) as f32;
+        for left in key.left[..used].iter().filter(|left| **left < DEVICE) {
+            thrown.parts[thrown.used] = *left;
+            thrown.used += 1;
+        }
+        let paid =
+            |stream: &[u8; LENGTH_MAX]| thrown.clone().through(&stream[..length.min(LENGTH_MAX)]);
+        let paid = self.streams.iter().map(paid).sum();
         if self.memo.len() >= MEMO_MAX {
             self.memo.clear();
         }
-        self.memo.insert(*key, value);
-        value
+        self.memo.insert(*key, paid);
+        paid
     }
 }
 
 /// A node under one stream.
+#[derive(Clone)]
 struct Thrown<'a> {
     items: &'a [Item],
-    /// items that may fit: one that failed never fits again
+    prices: &'a Prices,
+    paying: u64,
+    /// items that may fit: one for which there is no room never fits again
     alive: u64,
     /// whole free devices
     free: usize,
-    idle: u32,
     cpu: i64,
     /// what is left of devices in part
     parts: [u16; DEVICES],
     used: usize,
+    paid: i32,
 }
 
 impl Thrown<'_> {
-    /// Thousandths that are idle in the end.
-    fn through(mut self, left: &[u16], stream: &[u8]) -> u32 {
-        for left in left.iter().filter(|left| **left < DEVICE) {
-            self.parts[self.used] = *left;
-            self.used += 1;
-        }
+    /// What is paid in the end.
+    fn through(mut self, stream: &[u8]) -> i32 {
         for place in stream {
-            if self.alive == 0 || self.idle == 0 {
+            if self.alive & self.paying == 0 {
                 break;
             }
-            if self.alive >> place & 1 == 1 && !self.take(self.items[usize::from(*place)]) {
+            if self.alive >> place & 1 == 1 && !self.has_room(self.items[usize::from(*place)]) {
                 self.alive &= !(1 << place);
             }
         }
-        self.idle
+        self.paid
     }
 
-    fn take(&mut self, item: Item) -> bool {
+    /// Whether there is room for a pod; it is taken unless it spoils a device.
+    fn has_room(&mut self, item: Item) -> bool {
         if self.cpu < item.cpu {
             return false;
         }
@@ -218,21 +225,77 @@ impl Thrown<'_> {
             0 => {}
             DEVICE if self.free < item.gpus => return false,
             DEVICE => self.free -= item.gpus,
-            milli => {
-                let parts = self.parts[..self.used].iter_mut().filter(|left| **left >= milli);
-                match parts.min_by_key(|left| **left) {
-                    Some(left) => *left -= milli,
-                    None if self.free > 0 => {
-                        self.free -= 1;
-                        self.parts[self.used] = DEVICE - milli;
-                        self.used += 1;
-                    }
-                    None => return false,
+            milli => match self.best_part(milli, item.price) {
+                (Some(place), _) => self.parts[place] -= milli,
+                (None, _) if self.free > 0 => {
+                    self.free -= 1;
+                    self.parts[self.used] = DEVICE - milli;
+                    self.used += 1;
                 }
-            }
+                (None, has_room) => return has_room,
+            },
         }
         self.cpu -= item.cpu;
-        self.idle -= u32::from(item.milli) * item.gpus as u32;
+        self.paid += item.price;
         true
+    }
+
+    /// The device in part that loses least to a fraction, of equal ones the fullest, if that is
+    /// little; and whether any has room.
+    fn best_part(&self, milli: u16, price: i32) -> (Option<usize>, bool) {
+        let (mut best, mut least, mut has_room) = (None, (LOSS_MAX, DEVICE), false);
+        for (place, left) in self.parts[..self.used].iter().enumerate() {
+            let Some(rest) = left.checked_sub(milli) else { continue };
+            has_room = true;
+            let loss = (self.prices.worth(*left) - self.prices.worth(rest) - price, *left);
+            if loss < least {
+                (best, least) = (Some(place), loss);
+            }
+        }
+        (best, has_room)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Shape;
+
+    fn expected(shapes: &[(i64, u16, usize, u64)]) -> Vec<Expected> {
+        let all: u64 = shapes.iter().map(|(.., count)| count).sum();
+        let expected = |(cpu, milli, gpus, count): &(i64, u16, usize, u64)| Expected {
+            shape: Shape { cpu: *cpu, milli: *milli, gpus: *gpus, models: Vec::new() },
+            count: *count,
+            part: *count as f64 / all as f64,
+        };
+        shapes.iter().map(expected).collect()
+    }
+
+    fn made(shapes: &[(i64, u16, usize, u64)]) -> (Prices, Stranding) {
+        let fractions = shapes.iter().filter(|(_, _, gpus, _)| *gpus == 1);
+        let prices = Prices::new(fractions.map(|(_, milli, _, count)| (*milli, *count)).collect());
+        let stranding = Stranding::new(&expected(shapes), &prices, |_| 0);
+        (prices, stranding)
+    }
+
+    #[test]
+    fn a_node_earns_what_fits_on_its_devices_and_cores() {
+        let (prices, mut stranding) = made(&[(4000, 500, 1, 50), (4000, 1000, 1, 50)]);
+        let mut value = |cpu, left: &[u16]| stranding.value(&prices, cpu, 0, left);
+        assert_eq!([value(64_000, &[]), value(64_000, &[0, 400])], [0.0; 2], "too little is left");
+        assert_eq!(value(64_000, &[500]), 500.0);
+        assert_eq!(value(64_000, &[1000, 500, 499]), 1500.0);
+        assert_eq!(value(4000, &[500, 500]), 500.0, "cores for one");
+        assert_eq!(value(3999, &[1000]), 0.0);
+        assert_eq!(value(64_000, &[500, 1000]), value(64_000, &[1000, 500]));
+    }
+
+    #[test]
+    fn a_stream_leaves_a_device_to_a_pod_that_uses_it_better() {
+        let (prices, mut stranding) = made(&[(0, 500, 1, 40), (0, 300, 1, 30), (0, 700, 1, 30)]);
+        let worth = |left| f64::from(prices.worth(left)) * 1000.0 / f64::from(PRICE);
+        assert!(worth(700) - worth(200) > 800.0, "a 500 would spoil what a 700 fills");
+        let value = stranding.value(&prices, 0, 0, &[700]);
+        assert!((value - worth(700)).abs() < 1e-6, "{value}, {}", worth(700));
     }
 }

@@ -109,7 +109,7 @@ impl Inputs {
                 milli: u16::try_from(milli).expect("at most 1000"),
                 models: models.map(Into::into).collect(),
             };
-            Expected { shape, part: number as f64 / counted as f64 }
+            Expected { shape, count: number as u64, part: number as f64 / counted as f64 }
         };
         shapes.into_iter().map(typical).collect()
     }
