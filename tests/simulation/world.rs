@@ -240,8 +240,8 @@ impl World {
             self.finish_deletions();
             self.decide();
             self.check();
+            self.note_gangs();
         }
-        self.note_gangs();
         self.check_drains();
         self.collect();
     }
