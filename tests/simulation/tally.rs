@@ -80,7 +80,7 @@ impl Tally {
             ("plans that take from another user of the queue", self.among_users, 100),
             ("plans judged in which a type of GPU counts", self.judged_types, 500),
             ("plans that take GPUs of a type for such", self.types_taken, 300),
-            ("plans given up as their victims stayed", self.stayed, 300),
+            ("plans given up as their victims stayed", self.stayed, 50),
             ("plans that take what a known disruption budget protects", self.judged_budgets, 300),
             ("plans seated", self.seated, 2_000),
             ("plans given up", self.given_up, 1_000),
