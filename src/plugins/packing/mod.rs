@@ -1,7 +1,8 @@
 //! Packing: where a pod costs least of what the pods to come could pay for the GPUs.
 //!
 //! Sizes of fractions have prices, and what is left of a device has a worth under them; a whole GPU
-//! costs as much as it is worth: see [`prices`]. The cost of placing a pod, in thousandths of a GPU, is
+//! costs as much as it is worth: see [`prices`]. The cost of placing a pod, in thousandths of a
+//! GPU, is
 //!
 //! ```text
 //!   V(before) - V(after)
@@ -12,11 +13,11 @@
 //! ```
 //!
 //! V is what the node is expected to earn yet, with its cores and finite streams of pods: see
-//! [`stranding`]. R is what its whole blocks of 2, 4 and 8 free GPUs are kept for: they have a price
-//! on as many nodes as the pods that need such blocks take; all others may be broken open. W is the
-//! worth of all its devices, O that of those in part: without end, a pod that leaves a gap costs
-//! what the gap is worth less. When few whole free GPUs are left, gaps are filled sooner: the stage
-//! is that of [`Cluster::stage`].
+//! [`stranding`]. R is what its whole blocks of 2, 4 and 8 free GPUs are kept for: they have a
+//! price on as many nodes as the pods that need such blocks take; all others may be broken open. W
+//! is the worth of all its devices, O that of those in part: without end, a pod that leaves a gap
+//! costs what the gap is worth less. When few whole free GPUs are left, gaps are filled sooner: the
+//! stage is that of [`Cluster::stage`].
 //!
 //! What comes is learnt from arrivals. One set of parameters serves every workload; they were tuned
 //! on seeds 142 to 145 of the FGD protocol, which no published figure uses.

@@ -1,9 +1,9 @@
 //! What parts of a GPU are worth, as the pods that come use them.
 //!
-//! Fractions of GPUs are cut from devices as rolls are cut from stock (Gilmore and Gomory, *A Linear
-//! Programming Approach to the Cutting-Stock Problem*, Operations Research 9, 1961). With c(m) pods
-//! of size m, in thousandths, and patterns p, the multisets of sizes that one device holds, a(m, p)
-//! times m each, the fewest devices are
+//! Fractions of GPUs are cut from devices as rolls are cut from stock (Gilmore and Gomory, *A
+//! Linear Programming Approach to the Cutting-Stock Problem*, Operations Research 9, 1961). With
+//! c(m) pods of size m, in thousandths, and patterns p, the multisets of sizes that one device
+//! holds, a(m, p) times m each, the fewest devices are
 //!
 //! ```text
 //! min sum over p of x(p)   where   sum over p of a(m, p) x(p) >= c(m) for each m,   x >= 0
@@ -14,8 +14,8 @@
 //! generated as needed: the best one under the prices so far is a knapsack over the thousandths of
 //! a device.
 //!
-//! Counts are a sample, and prices jump with them where sizes compete for the same gaps. So they are
-//! means of [`SOLVES`]: of the counts as they are, and of counts that are moved by up to
+//! Counts are a sample, and prices jump with them where sizes compete for the same gaps. So they
+//! are means of [`SOLVES`]: of the counts as they are, and of counts that are moved by up to
 //! [`NOISE`] sqrt(c + 1), evenly.
 //!
 //! Floats stay within the programme, in fixed order: equal counts have equal prices.
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(solved(&[(500, 7.0)]), [0.5], "two to a device");
         assert_eq!(solved(&[(810, 3.0)]), [1.0], "one to a device");
         assert_eq!(solved(&[(300, 9.0)]), [1.0 / 3.0].map(|y: f64| (y * 1e6).round() / 1e6));
-        // more 300s than gaps beside the 700s: three of them take a device, which leaves 700 the rest
+        // more 300s than gaps beside the 700s: three take a device, which leaves 700 the rest
         assert_eq!(solved(&[(300, 9.0), (700, 2.0)]), [0.333_333, 0.666_667]);
         // more gaps than 300s: these cost nothing
         assert_eq!(solved(&[(700, 9.0), (300, 2.0)]), [1.0, 0.0]);

@@ -2,11 +2,11 @@
 //!
 //! Streams of the pods that were learnt are thrown at the node alone, and each pod that is placed
 //! pays its price: see [`super::prices`]. A fraction goes where the device loses least worth beyond
-//! the price, and nowhere if it would lose more than [`LOSS_MAX`] of a device: better ones will come.
-//! A whole free device takes it always. What is paid, on average over the streams, is the value; a
-//! placement strands what it lowers the value by. A stream is finite and the longer the more is
-//! idle: an endless one would fill every gap with the one rare pod that fits it. The streams are
-//! the same for every state, so that states differ by what they are and not by chance.
+//! the price, and nowhere if it would lose more than [`LOSS_MAX`] of a device: better ones will
+//! come. A whole free device takes it always. What is paid, on average over the streams, is the
+//! value; a placement strands what it lowers the value by. A stream is finite and the longer the
+//! more is idle: an endless one would fill every gap with the one rare pod that fits it. The
+//! streams are the same for every state, so that states differ by what they are and not by chance.
 
 use super::prices::{PRICE, Prices};
 use crate::cluster::Expected;
