@@ -314,6 +314,13 @@ pub fn mixed(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The next number of a generator: SplitMix64 (Steele, Lea and Flood, OOPSLA'14).
+pub fn draw(state: &mut u64) -> u64 {
+    let drawn = mixed(*state);
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    drawn
+}
+
 impl Pod {
     /// Whether the pod has ended.
     #[must_use]

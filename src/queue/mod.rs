@@ -229,9 +229,7 @@ impl Queue {
     /// The first unschedulable group of a kind.
     #[must_use]
     pub fn first_waiting(&self, class: ClassId, kind: Likeness) -> Option<GroupIndex> {
-        let range = (class, kind, KEY_MIN, GroupIndex::MIN)..;
-        let first = self.unschedulable.range(range).next();
-        first.filter(|(c, k, ..)| (*c, *k) == (class, kind)).map(|(.., group)| *group)
+        self.waiting_of((class, kind), None).next().map(|(_, group)| group)
     }
 
     /// The unschedulable groups of a kind in their order, those after one of them if it is named.

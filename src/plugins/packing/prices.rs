@@ -20,8 +20,8 @@
 //!
 //! Floats stay within the programme, in fixed order: equal counts have equal prices.
 
-use super::stranding::draw;
 use crate::model::gpu_part::DEVICE;
+use crate::model::pod::draw;
 
 /// The worth of a whole device. Divisible by 2 to 10.
 pub(super) const PRICE: i32 = 10_080;

@@ -11,7 +11,7 @@
 use super::prices::{PRICE, Prices};
 use crate::cluster::Expected;
 use crate::model::gpu_part::DEVICE;
-use crate::model::pod::mixed;
+use crate::model::pod::draw;
 use rustc_hash::FxHashMap;
 
 const STREAMS: usize = 32;
@@ -61,13 +61,6 @@ pub(super) struct Stranding {
     models: bool,
     /// what all streams pay together
     memo: FxHashMap<Key, i32>,
-}
-
-/// The next number of a stream of them.
-pub(super) fn draw(state: &mut u64) -> u64 {
-    let drawn = mixed(*state);
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    drawn
 }
 
 /// Streams drawn by the parts of items. At each position the draws of all streams are spread evenly

@@ -1,5 +1,6 @@
 //! Seeded numbers: the same for the same seed and purpose.
 
+use crate::model::pod::draw;
 pub(super) use crate::model::pod::mixed;
 
 /// A generator of numbers: SplitMix64 (Steele, Lea and Flood, OOPSLA'14).
@@ -14,9 +15,7 @@ impl Dice {
 
     /// A number from 0 up to, but not, 1.
     pub(super) fn unit(&mut self) -> f64 {
-        let drawn = mixed(self.0);
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        (drawn >> 11) as f64 / (1_u64 << 53) as f64
+        (draw(&mut self.0) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Exponentially distributed.
