@@ -85,10 +85,15 @@ impl Disruption {
 
     /// Where a pod counts: the place of its budget, or [`NEVER`]; `None`: nowhere.
     fn place(&self, pod: &PodEntry) -> Option<u32> {
-        let here = self.by_namespace.get(&*pod.namespace)?;
-        let mut places = here.iter().filter(|(_, budget)| budget.protects(&pod.labels));
-        let (place, _) = places.next()?;
-        Some(if places.next().is_some() { NEVER } else { *place })
+        let mut places = self.protecting(pod);
+        let place = places.next()?;
+        Some(if places.next().is_some() { NEVER } else { place })
+    }
+
+    /// The places of all budgets that protect a pod.
+    fn protecting<'a>(&'a self, pod: &'a PodEntry) -> impl Iterator<Item = u32> + 'a {
+        let here = self.by_namespace.get(&*pod.namespace).into_iter().flatten();
+        here.filter(|(_, budget)| budget.protects(&pod.labels)).map(|(place, _)| *place)
     }
 }
 
@@ -142,7 +147,7 @@ impl Scheduler {
         }
         for victim in self.plans.values().flat_map(Plan::victims) {
             let pod = self.pods.get(victim);
-            if let Some(place) = self.disruption.place(pod).filter(|_| !pod.deleting) {
+            for place in self.disruption.protecting(pod).filter(|_| !pod.deleting) {
                 allowed[place as usize] = (allowed[place as usize] - 1).max(0);
             }
         }

@@ -32,7 +32,7 @@ pub(crate) struct Shadow {
     queues: BTreeMap<Box<str>, QueueSpec>,
     pub(crate) in_force: Vec<QueueSpec>,
     leads: bool,
-    listed: [BTreeSet<String>; 3],
+    listed: [BTreeSet<String>; 4],
     /// answered as bound
     pub(crate) bound: BTreeSet<Uid>,
     /// answered as gone, and not heard of since
@@ -77,7 +77,7 @@ pub(crate) struct Shadow {
 }
 
 fn place(kind: Kind) -> Option<usize> {
-    [Kind::Pod, Kind::Node, Kind::Queue].iter().position(|known| *known == kind)
+    [Kind::Pod, Kind::Node, Kind::Queue, Kind::Budget].iter().position(|known| *known == kind)
 }
 
 impl Shadow {
@@ -89,9 +89,11 @@ impl Shadow {
             Event::ListEnded(kind) => self.end_list(now, *kind),
             Event::PodApplied(pod) => self.apply(now, pod),
             Event::BudgetApplied(budget) => {
+                self.listed[3].insert(format!("{}/{}", budget.namespace, budget.name));
                 self.budgets.insert(key(budget), ((**budget).clone(), 0));
             }
             Event::BudgetDeleted { namespace, name } => {
+                self.listed[3].remove(&format!("{namespace}/{name}"));
                 self.budgets.remove(&(namespace.clone(), name.clone()));
             }
             Event::PodDeleted(uid) => {
@@ -167,7 +169,11 @@ impl Shadow {
                 self.queues.retain(|name, _| listed.contains(&**name));
                 self.edited |= self.queues.len() != known;
             }
-            Kind::Namespace | Kind::Budget => {}
+            Kind::Budget => {
+                let listed = std::mem::take(&mut self.listed[3]);
+                self.budgets.retain(|(ns, name), _| listed.contains(&format!("{ns}/{name}")));
+            }
+            Kind::Namespace => {}
         }
     }
 
