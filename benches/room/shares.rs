@@ -89,8 +89,8 @@ impl Shares {
     }
 }
 
-/// One gang comes or goes, nodes are lost, and the weight of a queue at the top changes; after
-/// each, the share of one leaf is asked for, and all are as if computed from nothing.
+/// One gang comes or goes, nodes are lost, the weight or quota of a queue at the top changes;
+/// after each, the share of one leaf is asked for, and all are as if computed from nothing.
 pub(crate) fn one_event(run: &Run) {
     for fan_outs in [&[1_000][..], &[10, 10, 10][..]] {
         let shape: Vec<String> = fan_outs.iter().map(ToString::to_string).collect();
@@ -101,7 +101,8 @@ pub(crate) fn one_event(run: &Run) {
         }
         let mut shares = Shares::new(fan_outs);
         shares.check(&name);
-        let (mut gangs, mut losses, mut edits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gangs, mut losses) = (Vec::new(), Vec::new());
+        let (mut weights, mut quotas) = (Vec::new(), Vec::new());
         for round in 0..run.rounds(10_000) {
             let leaf = round * 7 % shares.leaves.len();
             let (queue, sign) = (shares.leaves[leaf], if round % 2 == 0 { 1 } else { -1 });
@@ -124,15 +125,28 @@ pub(crate) fn one_event(run: &Run) {
                 shares.check(&name);
             }
         }
-        for round in 0..run.rounds(100) {
+        for round in 0..run.rounds(10_000) {
             let top = shares.specs.iter_mut().find(|spec| spec.parent.is_none());
             top.expect("a queue at the top").weight = u32::try_from(1 + round % 9).expect("small");
-            // everything is charged anew, as the scheduler does after an edit
+            let event = || {
+                assert!(shares.fair.reweigh(&shares.specs), "weights alone were edited");
+                shares.fair.deserved_milli(shares.leaves[0], CPU)
+            };
+            weights.push(time(event).1);
+            if round % 100 == 0 {
+                shares.check(&name);
+            }
+        }
+        for round in 0..run.rounds(100) {
+            let top = shares.specs.iter_mut().find(|spec| spec.parent.is_none());
+            let guarantee = i64::try_from(1 + round % 9).expect("small") * 1_000;
+            top.expect("a queue at the top").quota = vec![("cpu".into(), guarantee)];
+            // everything is charged anew, as the scheduler does after such an edit
             let mut edited = None;
             let (_, took) = time(|| edited = Some(shares.recomputed()));
             let mut edited = edited.expect("it was made");
             let (_, asked) = time(|| edited.deserved_milli(shares.leaves[0], CPU));
-            edits.push(took + asked);
+            quotas.push(took + asked);
             shares.fair = edited;
             shares.check(&name);
         }
@@ -140,6 +154,7 @@ pub(crate) fn one_event(run: &Run) {
         let target = Target { p50: Some(most), p99: Some(most), bytes: None };
         report(&format!("{name}, a gang comes or goes"), gangs, 0, target);
         report(&format!("{name}, a node is lost or back"), losses, 0, target);
-        report(&format!("{name}, the weight of a queue at the top is edited"), edits, 0, target);
+        report(&format!("{name}, the weight of a queue at the top is edited"), weights, 0, target);
+        report(&format!("{name}, the quota of a queue at the top is edited"), quotas, 0, target);
     }
 }

@@ -41,13 +41,16 @@ impl ResourceId {
 #[derive(Debug)]
 pub struct ResourceTable {
     names: Vec<Box<str>>,
+    /// `[resource]`
+    gpus: Vec<bool>,
     narrowed: usize,
     ids: FxHashMap<Box<str>, ResourceId>,
 }
 
 impl Default for ResourceTable {
     fn default() -> Self {
-        let mut table = Self { names: Vec::new(), narrowed: 0, ids: FxHashMap::default() };
+        let mut table =
+            Self { names: Vec::new(), gpus: Vec::new(), narrowed: 0, ids: FxHashMap::default() };
         FIXED.iter().for_each(|name| table.intern(name));
         table
     }
@@ -66,6 +69,7 @@ impl ResourceTable {
         self.narrowed += usize::from(is_narrowed);
         let id = u16::try_from(self.names.len()).expect("RESOURCES_MAX fits a u16");
         self.names.push(name.into());
+        self.gpus.push(is_gpu(name));
         self.ids.insert(name.into(), ResourceId(id));
     }
 
@@ -79,6 +83,12 @@ impl ResourceTable {
     #[must_use]
     pub fn name(&self, resource: ResourceId) -> &str {
         &self.names[resource.index()]
+    }
+
+    /// Whether a resource is a GPU or a slice of one, see [`is_gpu`]. O(1).
+    #[must_use]
+    pub fn is_gpu(&self, resource: ResourceId) -> bool {
+        self.gpus[resource.index()]
     }
 
     /// What a node has of a resource that it does not offer: no end of slots, and nothing else.

@@ -81,6 +81,11 @@ pub(super) fn arrange(specs: &[QueueSpec]) -> Result<Vec<Arranged>, Vec<TreeFaul
     }
 }
 
+/// Whether a weight is possible.
+pub(super) fn is_weight(weight: u32) -> bool {
+    (1..=WEIGHT_MAX).contains(&weight)
+}
+
 /// Declared queues by name.
 type Specs<'a> = FxHashMap<&'a str, &'a QueueSpec>;
 /// Queues by the name of their parent.
@@ -135,7 +140,7 @@ impl Faults {
         let weights =
             [("weight", Some(spec.weight)), ("over_quota_weight", spec.over_quota_weight)];
         for (field, weight) in weights {
-            if weight.is_some_and(|weight| !(1..=WEIGHT_MAX).contains(&weight)) {
+            if weight.is_some_and(|weight| !is_weight(weight)) {
                 let hint = "to keep a queue from room beyond its guarantee set a borrow limit of 0";
                 self.add(spec, format!("{field} must be 1 to {WEIGHT_MAX}; {hint}"));
             }

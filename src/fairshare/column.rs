@@ -232,7 +232,8 @@ impl Column {
         }
     }
 
-    fn mark(&mut self, queue: QueueIndex) {
+    /// Has a queue's room divided again.
+    pub(super) fn mark(&mut self, queue: QueueIndex) {
         self.stale[queue.index()] = true;
         self.stale_from = self.stale_from.min(queue.index());
     }

@@ -107,6 +107,16 @@ impl FairShare {
         Ok(())
     }
 
+    /// Takes edited weights, if the tree in force differs from these queues in nothing else;
+    /// whether that is so. Nothing is forgotten then. O(queues).
+    pub fn reweigh(&mut self, specs: &[QueueSpec]) -> bool {
+        let Some(parents) = self.tree.reweigh(specs) else { return false };
+        for column in self.columns.iter_mut().flatten() {
+            parents.iter().for_each(|parent| column.mark(*parent));
+        }
+        true
+    }
+
     /// The order of the queues at the top, of this tree and of those that replace it. Called before
     /// anything is charged.
     pub fn set_root_order(&mut self, order: Ordering) {

@@ -67,6 +67,53 @@ fn a_faulty_tree_is_refused_with_a_reason_for_each_queue() {
 }
 
 #[test]
+fn edited_weights_are_taken_as_a_new_tree_would_take_them() {
+    let weighed = |a: u32, b: u32, c: u32, surplus: Option<u32>| {
+        let a = QueueSpec { weight: a, over_quota_weight: surplus, ..guaranteed("a", None, 20) };
+        [a, QueueSpec { weight: b, ..queue("b") }, QueueSpec { weight: c, ..below("c", "b") }]
+    };
+    let ask = |share: &mut FairShare| {
+        for name in ["a", "c"] {
+            let leaf = share.acquire_leaf(share.find(name).unwrap(), "ann");
+            share.pend(leaf, &[(CPU, 90)], 1);
+        }
+        share.acquire_leaf(share.find("b").unwrap(), "ben")
+    };
+    let stand = |share: &mut FairShare| -> Vec<i128> {
+        let queues: Vec<QueueIndex> = share.shape().collect();
+        let below = |queue: &QueueIndex| i128::from(share.tree.weight_below(*queue));
+        let below: Vec<i128> = queues.iter().take(share.tree.declared()).map(below).collect();
+        let deserved = queues.iter().map(|queue| share.deserved_milli(*queue, CPU));
+        deserved.collect::<Vec<i128>>().into_iter().chain(below).collect()
+    };
+    let mut edited = share(&weighed(1, 1, 1, None));
+    let ben = ask(&mut edited);
+    for (a, b, c, surplus) in
+        [(3, 1, 1, None), (3, 5, 2, None), (3, 5, 9, Some(1)), (1, 1, 1, None)]
+    {
+        assert!(edited.reweigh(&weighed(a, b, c, surplus)));
+        let mut anew = share(&weighed(a, b, c, surplus));
+        ask(&mut anew);
+        assert_eq!(stand(&mut edited), stand(&mut anew), "{a} {b} {c} {surplus:?}");
+    }
+    // anything else needs a new tree, and what was charged stays until then
+    edited.charge(ben, &[(CPU, 7)], 1);
+    let [a, b, c] = weighed(2, 1, 1, None);
+    let other = |spec: QueueSpec| [spec, b.clone(), c.clone()];
+    assert!(!edited.reweigh(&[a.clone(), b.clone()]));
+    assert!(!edited.reweigh(&[a.clone(), a.clone(), b.clone(), c.clone()]));
+    assert!(!edited.reweigh(&other(QueueSpec { weight: 0, ..a.clone() })));
+    assert!(!edited.reweigh(&other(QueueSpec { over_quota_weight: Some(0), ..a.clone() })));
+    assert!(!edited.reweigh(&other(QueueSpec { priority: 1, ..a.clone() })));
+    assert!(!edited.reweigh(&other(QueueSpec { quota: cpu(21), ..a.clone() })));
+    assert!(!edited.reweigh(&[a.clone(), b.clone(), c.clone(), queue("d")]));
+    let default = QueueSpec { weight: 2, ..QueueSpec::default() };
+    assert!(edited.reweigh(&[a.clone(), b.clone(), c.clone(), default]));
+    assert!(!edited.reweigh(&[a, b, c]), "the default queue has its own weight back");
+    assert_eq!(edited.allocated(ben, CPU), 7);
+}
+
+#[test]
 fn guarantees_of_children_fit_into_their_parent() {
     let children = [guaranteed("b", Some("a"), 6), guaranteed("c", Some("a"), 5)];
     let tree = |parent: QueueSpec| [vec![parent], children.to_vec()].concat();

@@ -3,9 +3,10 @@
 //! Declared queues come first, by breadth, so that a parent's index is below its children's and
 //! siblings lie together. Leaves of users follow; their slots are reused.
 
-use super::check::{TreeFault, arrange};
+use super::check::{TreeFault, arrange, is_weight};
 use crate::model::QueueSpec;
 use crate::model::queue::{DEFAULT_QUEUE, Ordering};
+use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 
@@ -81,6 +82,11 @@ pub(super) struct Tree {
     by_namespace: FxHashMap<Box<str>, Vec<QueueIndex>>,
 }
 
+/// By how much a queue shares what is left of the guarantees.
+fn surplus_weight(spec: &QueueSpec) -> u32 {
+    spec.over_quota_weight.unwrap_or(spec.weight)
+}
+
 impl Tree {
     /// A tree without leaves. O(queues log queues).
     pub(super) fn new(specs: &[QueueSpec]) -> Result<Self, Vec<TreeFault>> {
@@ -90,7 +96,7 @@ impl Tree {
             depth: u32::try_from(queue.depth).expect("depth is bounded"),
             priority: queue.spec.priority,
             weight: queue.spec.weight,
-            surplus_weight: queue.spec.over_quota_weight.unwrap_or(queue.spec.weight),
+            surplus_weight: surplus_weight(&queue.spec),
         });
         let mut tree = Self {
             nodes: nodes.collect(),
@@ -124,6 +130,48 @@ impl Tree {
             queues.dedup();
         }
         Ok(tree)
+    }
+
+    /// Takes edited weights, if nothing else differs in these queues and they are all: the parents
+    /// of those that were edited. O(queues).
+    pub(super) fn reweigh(&mut self, specs: &[QueueSpec]) -> Option<Vec<QueueIndex>> {
+        let mut edited = Vec::new();
+        let mut known = FixedBitSet::with_capacity(self.declared());
+        for spec in specs {
+            let queue = self.find(&spec.name)?;
+            let old = &self.specs[queue.index()];
+            if known.put(queue.index()) {
+                return None;
+            }
+            if old != spec {
+                let QueueSpec { generation, weight, over_quota_weight, .. } = *spec;
+                let may_be = QueueSpec { generation, weight, over_quota_weight, ..old.clone() };
+                if may_be != *spec || !is_weight(weight) || !is_weight(surplus_weight(spec)) {
+                    return None;
+                }
+                edited.push((queue, may_be));
+            }
+        }
+        // the default queue exists without being declared
+        let default = self.find(DEFAULT_QUEUE).expect("the default queue always exists");
+        let is_implied = !known.put(default.index());
+        if known.count_ones(..) + 1 != self.declared()
+            || is_implied && self.specs[default.index()] != QueueSpec::default()
+        {
+            return None;
+        }
+        let mut parents = Vec::new();
+        for (queue, spec) in edited {
+            let node = &mut self.nodes[queue.index()];
+            let below = &mut self.weight_below[node.parent.index()];
+            *below = *below + u64::from(spec.weight) - u64::from(node.weight);
+            (node.weight, node.surplus_weight) = (spec.weight, surplus_weight(&spec));
+            parents.push(node.parent);
+            self.specs[queue.index()] = spec;
+        }
+        parents.sort_unstable();
+        parents.dedup();
+        Some(parents)
     }
 
     pub(super) fn set_shut(&mut self, queue: QueueIndex, shut: bool) {

@@ -19,6 +19,7 @@ mod narrowing;
 mod profile;
 mod status;
 
+pub(crate) use diagnosis::Refusals;
 pub use diagnosis::{Diagnosis, GangProgress};
 pub use narrowing::Narrowing;
 pub use profile::{Plugins, Profile};

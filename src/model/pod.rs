@@ -299,7 +299,14 @@ pub enum Protocol {
 /// Stable 64-bit digest of a text (FNV-1a), never 0: what was told is remembered by it.
 #[must_use]
 pub fn digest(text: &str) -> u64 {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+    digest_of(&[text])
+}
+
+/// [`digest`] of a text that consists of these, one after the other.
+#[must_use]
+pub fn digest_of(texts: &[&str]) -> u64 {
+    let bytes = texts.iter().flat_map(|text| text.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     hash.max(1)

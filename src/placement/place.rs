@@ -2,7 +2,7 @@
 
 use super::Rankings;
 use super::gate::{Barred, Gate};
-use crate::cluster::{Assignment, ClassId, Cluster, PodIndex, Statement, is_gpu};
+use crate::cluster::{Assignment, ClassId, Cluster, PodIndex, Statement};
 use crate::framework::{Diagnosis, Profile};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ pub fn place_group(
 pub fn weight(cluster: &Cluster, class: ClassId) -> (i64, i64, i64, ClassId) {
     let class_id = class;
     let class = cluster.class(class);
-    let gpus = class.requests.iter().filter(|(r, _)| is_gpu(cluster.resources().name(*r)));
+    let gpus = class.requests.iter().filter(|(r, _)| cluster.resources().is_gpu(*r));
     (gpus.map(|(_, n)| n).sum(), class.scored_cpu, class.scored_memory, class_id)
 }
 
@@ -112,8 +112,7 @@ fn attempt(
     let Some(stuck) = stuck.filter(|_| headless || placed < needed.max(1)) else {
         return Ok(statement);
     };
-    let diagnosis =
-        Arc::new(Diagnosis::of(cluster, profile, stuck, |node| rankings.facts_pass(stuck, node)));
+    let diagnosis = rankings.diagnose(cluster, profile, stuck);
     statement.rollback(cluster, Statement::default().checkpoint());
     if order.len() == 1 && !is_gated {
         rankings.set_exhausted(stuck, version, placed, diagnosis.clone());

@@ -6,7 +6,7 @@
 
 use super::fits::{Fits, room_on};
 use crate::cluster::{Change, ClassId, Cluster, NodeIndex};
-use crate::framework::{Diagnosis, Profile, Reads, SCORE_PARTS, Terms};
+use crate::framework::{Diagnosis, Profile, Reads, Refusals, SCORE_PARTS, Terms};
 use std::sync::Arc;
 
 /// Children per inner node of the tree: two cache lines.
@@ -52,6 +52,8 @@ struct Ranking {
     exhausted: Option<Exhausted>,
     /// pods of the class that fit by node and domain, once a gang of it was placed by the tree
     fits: Option<Fits>,
+    /// what the nodes said when a pod of the class found none
+    refusals: Option<Refusals>,
 }
 
 /// At this state of the cluster no more than `placeable` pods of the class fit at once.
@@ -68,7 +70,9 @@ impl Ranking {
     }
 
     fn all_bytes(&self) -> usize {
-        Self::bytes(self.facts.len()) + self.fits.as_ref().map_or(0, Fits::bytes)
+        let fits = self.fits.as_ref().map_or(0, Fits::bytes);
+        let refusals = self.refusals.as_ref().map_or(0, Refusals::bytes);
+        Self::bytes(self.facts.len()) + fits + refusals
     }
 }
 
@@ -113,6 +117,32 @@ impl Rankings {
     pub(super) fn facts_pass(&self, class: ClassId, node: NodeIndex) -> bool {
         let ranking = self.by_class[class.index()].as_ref();
         ranking.is_some_and(|ranking| ranking.facts[node.index()] >= 0)
+    }
+
+    /// Why nodes cannot take one more pod of the class. O(changes x filters); O(nodes x filters) at
+    /// first.
+    pub(super) fn diagnose(
+        &mut self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class_id: ClassId,
+    ) -> Arc<Diagnosis> {
+        self.catch_up(cluster, profile, class_id);
+        let ranking = self.by_class[class_id.index()].as_mut().expect("catch_up made it");
+        let class = cluster.class(class_id);
+        let facts = &ranking.facts;
+        let facts_pass = |node: NodeIndex| facts[node.index()] >= 0;
+        match &mut ranking.refusals {
+            Some(known) => known.ask(cluster, profile, class, facts_pass),
+            unknown => {
+                let known = unknown.insert(Refusals::of(cluster, profile, class, facts_pass));
+                self.bytes += known.bytes();
+            }
+        }
+        let known = ranking.refusals.as_mut().expect("it is known now");
+        let told = known.tell_again(cluster, profile, class);
+        debug_assert_eq!(*told, Diagnosis::of(cluster, profile, class_id, facts_pass), "kept");
+        told
     }
 
     /// Takes a node out of the ranking of a class that was just used, until it changes or the bar
@@ -231,6 +261,9 @@ impl Rankings {
             if std::mem::replace(&mut self.stamps[node.index()], self.stamp) != self.stamp {
                 let key = ranking.key(cluster, profile, class, node);
                 ranking.set(node.index(), key);
+                if let Some(refusals) = &mut ranking.refusals {
+                    refusals.forget(node);
+                }
                 if let Some(fits) = &mut ranking.fits {
                     let room = if key == 0 { 0 } else { room_on(cluster, class, node) };
                     fits.set(cluster.domains(), node, room, key);
@@ -285,6 +318,7 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
         levels: vec![leaves],
         exhausted: None,
         fits: None,
+        refusals: None,
     };
     for node in &passing {
         ranking.levels[0][node.index()] = ranking.key(cluster, profile, class_id, *node);

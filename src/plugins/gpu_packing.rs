@@ -1,7 +1,7 @@
 //! GpuPacking: fills nodes whose GPUs are already in use, keeps whole nodes whole, and keeps GPU
 //! nodes free of pods that ask for no GPU.
 
-use crate::cluster::{Class, Cluster, NodeIndex, is_gpu};
+use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::framework::{Plugin, Reads, SCORE_MAX, Score, Term, Terms};
 
 /// What breaking up an idle node costs, against any node already in use.
@@ -29,11 +29,11 @@ impl Score for GpuPacking {
     fn terms(&self, cluster: &Cluster, class: &Class) -> Terms {
         let resources = cluster.resources();
         let term = |resource, asked| Term { resource, asked, weight: 1 };
-        let asked = class.requests.iter().find(|(r, n)| *n > 0 && is_gpu(resources.name(*r)));
+        let asked = class.requests.iter().find(|(r, n)| *n > 0 && resources.is_gpu(*r));
         if let Some((resource, asked)) = asked {
             return std::iter::once(term(*resource, *asked)).collect();
         }
-        let gpus = resources.iter().filter(|resource| is_gpu(resources.name(*resource)));
+        let gpus = resources.iter().filter(|resource| resources.is_gpu(*resource));
         gpus.map(|resource| term(resource, 0)).collect()
     }
 

@@ -9,9 +9,7 @@
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
-use crate::cluster::{
-    Assignment, ClassId, DomainId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
-};
+use crate::cluster::{Assignment, ClassId, DomainId, NodeIndex, PodIndex, ResourceId, Statement};
 use crate::framework::Reads;
 use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
@@ -124,16 +122,16 @@ impl Scheduler {
     /// Whether all that is claimed is one GPU with what goes with it: then nothing smaller is in
     /// the way, and the gang's turn comes with the next GPU.
     fn is_single_gpu(&self, extra: &Amounts) -> bool {
-        let name = |resource: &ResourceId| self.cluster.resources().name(*resource);
-        let gpus = extra.iter().filter(|(resource, _)| is_gpu(name(resource)));
+        let is_gpu = |resource: &ResourceId| self.cluster.resources().is_gpu(*resource);
+        let gpus = extra.iter().filter(|(resource, _)| is_gpu(resource));
         gpus.map(|(_, amount)| *amount).sum::<i64>() == 1
     }
 
     /// Whether drains may keep so much more.
     fn may_drain(&self, extra: &Amounts, options: DrainOptions) -> bool {
-        let name = |resource: &ResourceId| self.cluster.resources().name(*resource);
-        let gpus = extra.iter().any(|(resource, _)| is_gpu(name(resource)));
-        let counted = extra.iter().filter(|(resource, _)| is_gpu(name(resource)) || !gpus);
+        let is_gpu = |resource: &ResourceId| self.cluster.resources().is_gpu(*resource);
+        let gpus = extra.iter().any(|(resource, _)| is_gpu(resource));
+        let counted = extra.iter().filter(|(resource, _)| is_gpu(resource) || !gpus);
         let kept = |resource: ResourceId| -> i64 {
             let all = self.drains.values().flat_map(|drain| &drain.extra);
             all.filter(|(known, _)| *known == resource).map(|(_, amount)| *amount).sum()
@@ -360,7 +358,7 @@ impl Scheduler {
         let mut kept: BTreeMap<(NodeIndex, ResourceId), i64> = BTreeMap::new();
         for (class, node) in self.drained_seats() {
             for (resource, amount) in &self.cluster.class(class).requests {
-                if is_gpu(self.cluster.resources().name(*resource)) {
+                if self.cluster.resources().is_gpu(*resource) {
                     *kept.entry((node, *resource)).or_default() += amount;
                 }
             }

@@ -7,7 +7,7 @@ use crate::cluster::ResourceId;
 use crate::fairshare::{QueueIndex, accounts};
 use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
-use crate::model::pod::digest;
+use crate::model::pod::digest_of;
 use crate::queue::GroupIndex;
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ impl Scheduler {
         let group = self.groups.get(index);
         let first = self.pods.get(*group.members.first()?);
         let name = group.name.as_ref().map_or(&first.name, |known| &known.name);
-        Some(digest(&format!("{}/{}/{name}", first.namespace, first.user)))
+        Some(digest_of(&[&first.namespace, "/", &first.user, "/", name]))
     }
 
     /// Remembers that a gang takes members of another.

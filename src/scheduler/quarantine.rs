@@ -9,7 +9,7 @@
 use super::Scheduler;
 use super::calls::{ApiCall, NodeNews};
 use super::pods::{PodEntry, PodState};
-use crate::cluster::{NodeIndex, PodIndex, is_gpu};
+use crate::cluster::{NodeIndex, PodIndex};
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{Phase, Pod, Timestamp, Uid};
@@ -115,7 +115,7 @@ impl Scheduler {
 
     fn asks_gpus(&self, pod: &PodEntry) -> bool {
         let mut requests = self.cluster.class(pod.class).requests.iter();
-        requests.any(|(resource, _)| is_gpu(self.cluster.resources().name(*resource)))
+        requests.any(|(resource, _)| self.cluster.resources().is_gpu(*resource))
     }
 
     fn node_works(&mut self, index: PodIndex, node: NodeIndex) {

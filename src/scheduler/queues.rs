@@ -50,6 +50,13 @@ impl Scheduler {
         }
         self.queues_changed += 1;
         let specs: Vec<QueueSpec> = self.queue_specs.values().cloned().collect();
+        if !first && self.fair.reweigh(&specs) {
+            self.tree_faults.clear();
+            self.good_specs = specs;
+            // what others may give is another question now
+            self.demands_changed += 1;
+            return;
+        }
         match self.fair.replace(&specs) {
             Err(faults) => self.tree_faults = faults,
             Ok(()) => {

@@ -6,7 +6,7 @@
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
-use crate::cluster::{PodIndex, is_gpu};
+use crate::cluster::PodIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::placement::{TaskSpares, weight};
 use crate::queue::{GroupIndex, PodGroup, TaskGroup};
@@ -160,8 +160,8 @@ impl Scheduler {
             .map(|member| {
                 let pod = self.pods.get(*member);
                 let requests = self.cluster.class(pod.class).requests.iter();
-                let name = |resource| self.cluster.resources().name(resource);
-                let gpus = requests.filter(|(r, _)| is_gpu(name(*r))).map(|(_, amount)| *amount);
+                let is_gpu = |resource| self.cluster.resources().is_gpu(resource);
+                let gpus = requests.filter(|(r, _)| is_gpu(*r)).map(|(_, amount)| *amount);
                 (gpus.sum(), pod.task.as_ref().map(|task| &*task.name))
             })
             .collect();

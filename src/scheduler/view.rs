@@ -156,7 +156,7 @@ impl Scheduler {
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         let resources = self.cluster.resources();
-        let gpus = resources.iter().filter(|r| crate::cluster::is_gpu(resources.name(*r)));
+        let gpus = resources.iter().filter(|r| resources.is_gpu(*r));
         let gpus = gpus.map(|resource| {
             let (allocatable, requested) = self.cluster.totals(resource);
             (resources.name(resource).into(), allocatable, requested)

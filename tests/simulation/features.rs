@@ -32,8 +32,9 @@ pub(crate) struct Features {
     pub(crate) budgets: bool,
 }
 
-/// Whether gangs with parts are drawn too. Only if `MSS_PARTS` is set: what becomes of a part of
-/// which nobody is left is not judged rightly yet.
+/// Whether gangs with parts are drawn too. Only if `MSS_PARTS` is set: where the oldest member of a
+/// gang is evicted, those that ended before the next oldest was made count no longer, and with them
+/// a part may lack its minimum. That is not judged rightly yet.
 pub(crate) fn has_parts() -> bool {
     std::env::var_os("MSS_PARTS").is_some()
 }

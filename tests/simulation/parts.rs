@@ -55,12 +55,17 @@ impl Scene {
                 part.headers += u32::from(pod.header);
             }
         }
-        if counting.iter().any(|known| known.role != Role::Ended) {
+        if self.has_room(of) {
             for (name, min) in self.remembered.get(of).into_iter().flatten() {
                 parts.entry(name.clone()).or_default().min = *min;
             }
         }
         parts
+    }
+
+    /// Whether something of a gang has room, or is on its way to it.
+    fn has_room(&self, of: &Gang) -> bool {
+        self.counting(of).iter().any(|known| known.role != Role::Ended)
     }
 
     /// Members that must be placed yet: for the minimum, or for those of the parts, with a header
@@ -121,9 +126,13 @@ impl Shadow {
         let gangs: BTreeSet<Gang> = parted.map(|known| gang(&known.pod)).collect();
         let gangs: BTreeSet<Gang> = gangs.into_iter().chain(self.parts.keys().cloned()).collect();
         for of in gangs {
-            let parts = scene.parts(&of);
-            let minima: Minima = parts.into_iter().map(|(name, part)| (name, part.min)).collect();
-            self.parts.insert(of, minima);
+            if scene.has_room(&of) {
+                let parts = scene.parts(&of).into_iter();
+                let minima: Minima = parts.map(|(name, part)| (name, part.min)).collect();
+                self.parts.insert(of, minima);
+            } else {
+                self.parts.remove(&of);
+            }
         }
     }
 }

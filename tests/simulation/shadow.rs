@@ -286,6 +286,19 @@ impl Shadow {
     }
 }
 
+impl Shadow {
+    /// Whether the queues differ from those in force in more than their weights.
+    fn is_another_tree(&self) -> bool {
+        let unweighed = |spec: &QueueSpec| QueueSpec {
+            generation: 0,
+            weight: 1,
+            over_quota_weight: None,
+            ..spec.clone()
+        };
+        !self.in_force.iter().map(unweighed).eq(self.queues.values().map(unweighed))
+    }
+}
+
 impl World {
     /// Gangs with seats that are not free yet.
     pub(crate) fn seated_now(&mut self) -> BTreeSet<Gang> {
@@ -293,7 +306,9 @@ impl World {
         let shadow = &mut self.shadow;
         let decides = shadow.leads && scheduler.is_synced();
         let is_new = !shadow.in_force.iter().eq(shadow.queues.values());
-        if decides && std::mem::take(&mut shadow.edited) && scheduler.tree_faults().is_empty() {
+        let is_edited = decides && std::mem::take(&mut shadow.edited);
+        // of edited weights alone nothing is forgotten
+        if is_edited && scheduler.tree_faults().is_empty() && shadow.is_another_tree() {
             shadow.absent.clear();
             // names are looked up anew, and only where nodes are known
             let nodes = &shadow.nodes;
