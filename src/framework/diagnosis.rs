@@ -121,7 +121,12 @@ impl Refusals {
         let mut last = 0;
         for node in std::mem::take(&mut self.stale) {
             self.of[node.index()] = NONE;
-            let left_out = narrowed.leaves_out(&cluster.node(node).name);
+            let entry = cluster.node(node);
+            if entry.node.is_none() {
+                // pods are still counted on a node that is gone
+                continue;
+            }
+            let left_out = narrowed.leaves_out(&entry.name);
             let places = match left_out {
                 true => narrowed.by,
                 false if facts_pass(node) => profile.usage_filters(),
