@@ -14,6 +14,7 @@ mod optimum;
 mod shares;
 mod singles;
 mod steps;
+mod tied;
 
 use super::{Demand, Rankings};
 use crate::cluster::{
@@ -24,7 +25,7 @@ use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
 pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares};
-use rustc_hash::FxHashMap;
+use claim::{OnNode, on_node};
 use shares::{Bound, Less};
 pub use singles::{Paper, Single, Singles};
 use smallvec::SmallVec;
@@ -79,7 +80,9 @@ struct Search<'a> {
     task_spare: Vec<Vec<u32>>,
     /// per candidate and pod: taken
     taken: Vec<Vec<bool>>,
-    on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>>,
+    on_node: &'a OnNode,
+    /// what these units cost that were looked at last, as long as nothing has been moved since
+    costed: Option<(SmallVec<[Unit; 8]>, Cost)>,
     /// what is taken from queues on paper
     less: Less,
     statement: Statement,
@@ -115,7 +118,9 @@ struct Search<'a> {
 /// priority of a gang that ends, gangs ended, pods evicted, the highest rank, in this order, unless
 /// the effort for it exceeds a bound. For a single pod for which the steps find nothing every set
 /// of every node is looked at, within the same bound. "No" is proved then, and also where neither
-/// shares nor minima of gangs tie the victims together.
+/// shares nor minima of gangs tie the victims together. Where they do, and the steps find nothing,
+/// all sets of units are looked at by branch and bound (`tied`), again within a bound on the
+/// effort.
 pub fn make_room(
     cluster: &mut Cluster,
     rankings: &mut Rankings,
@@ -128,6 +133,7 @@ pub fn make_room(
     if demands.is_empty() {
         return RoomAnswer::No;
     }
+    let on_node = on_node(cluster, candidates);
     let sought = narrowed::sought(cluster, claim);
     fair.pend(claim.leaf, &sought, 1);
     let mut answer = RoomAnswer::No;
@@ -141,7 +147,7 @@ pub fn make_room(
     for within in domains.iter().take(DOMAINS_MAX) {
         let mut closed: Vec<ResourceId> = Vec::new();
         let found = loop {
-            let mut search = Search::new(cluster, fair, profile, claim, candidates);
+            let mut search = Search::new(cluster, fair, profile, claim, (candidates, &on_node));
             search.closed = &closed;
             search.within = *within;
             let (answer, overdrawn) = search.answer(rankings, &demands, claim);
@@ -201,16 +207,8 @@ impl<'a> Search<'a> {
         fair: &'a mut FairShare,
         profile: &'a Profile,
         claim: &Claim<'a>,
-        candidates: &'a [Candidate],
+        (candidates, on_node): (&'a [Candidate], &'a OnNode),
     ) -> Self {
-        let mut on_node: FxHashMap<NodeIndex, Vec<(usize, usize)>> = FxHashMap::default();
-        for (place, candidate) in candidates.iter().enumerate() {
-            for (at, pod) in candidate.pods.iter().enumerate() {
-                if cluster.node(pod.node).node.is_some() {
-                    on_node.entry(pod.node).or_default().push((place, at));
-                }
-            }
-        }
         Search {
             contested: SmallVec::new(),
             spare: candidates.iter().map(|candidate| candidate.spare).collect(),
@@ -230,6 +228,7 @@ impl<'a> Search<'a> {
             profile,
             candidates,
             on_node,
+            costed: None,
             extra: claim.extra,
             at_most: claim.at_most,
             closed: &[],
@@ -251,14 +250,15 @@ impl<'a> Search<'a> {
         self.is_proved = demands.len() == 1
             && self.closed.is_empty()
             && !self.candidates.iter().any(|candidate| candidate.is_tied(claim.leaf));
-        for (leaf, pod) in claim.going {
-            self.move_off(*pod, true);
-            self.less_by(*leaf, *pod, 1);
-        }
+        self.clear_going(claim);
         let is_hopeless = demands.iter().any(|demand| self.is_hopeless(demand));
         self.is_proved |= is_hopeless && self.closed.is_empty();
         self.is_bound = !is_hopeless && self.must_give();
-        let seats = if is_hopeless { None } else { self.run(rankings, demands) };
+        let mut seats = if is_hopeless { None } else { self.run(rankings, demands) };
+        if seats.is_none() && !self.is_proved && self.find_tied(demands, claim) {
+            let needed = self.needed;
+            seats = self.seats(rankings, demands, needed).ok();
+        }
         let overdrawn = seats.as_ref().and_then(|seats| self.overdrawn(seats));
         let answer = match seats {
             Some(seats) => RoomAnswer::Placed(RoomPlan { victims: self.victims(), seats }),
@@ -272,14 +272,25 @@ impl<'a> Search<'a> {
 }
 
 impl Search<'_> {
+    /// Takes the victims of other plans off their nodes on paper.
+    fn clear_going(&mut self, claim: &Claim<'_>) {
+        for (leaf, pod) in claim.going {
+            self.move_off(*pod, true);
+            self.less_by(*leaf, *pod, 1);
+        }
+    }
+
     fn run(&mut self, rankings: &mut Rankings, demands: &[Demand]) -> Option<Vec<Assignment>> {
         self.give_to(Bound::Ceiling)?;
         if let [demand] = demands {
             let gave_back = self.seat_class(demand).is_some();
+            self.is_proved = self.is_proved && (gave_back || !self.lacks_other());
             if gave_back {
                 self.give_back();
             }
             let is_found = gave_back && self.is_settled();
+            // its own queues may have more to give than seats ask for
+            self.is_proved &= is_found || !gave_back;
             let is_small = !self.is_bound && self.is_small();
             let is_one = self.needed == 1 && (is_small || !is_found);
             if is_one {
@@ -341,13 +352,19 @@ impl Search<'_> {
         Some(seats)
     }
 
-    /// Takes units until all members of the class fit.
-    fn seat_class(&mut self, demand: &Demand) -> Option<()> {
+    /// Counts what fits of a class as things stand.
+    fn count_class(&mut self, demand: &Demand) {
         self.class = demand.class;
         self.needed = u32::try_from(demand.pods.len()).expect("groups are bounded");
+        self.costed = None;
         self.slots = vec![0; self.cluster.node_slots()];
         self.total = 0;
         (0..self.slots.len()).for_each(|slot| self.recount(NodeIndex::at(slot)));
+    }
+
+    /// Takes units until all members of the class fit.
+    fn seat_class(&mut self, demand: &Demand) -> Option<()> {
+        self.count_class(demand);
         self.take_all_steps();
         if self.total < self.needed && self.is_bound {
             // once the claimant's own have given what is beyond its share, others may give too
@@ -358,8 +375,9 @@ impl Search<'_> {
     }
 
     fn take_all_steps(&mut self) {
+        let is_elastic = self.spare.iter().any(|spare| *spare > 0);
         for gangs in [false, true] {
-            if self.total < self.needed {
+            if self.total < self.needed && (gangs || is_elastic) {
                 self.take_steps(gangs);
             }
         }
@@ -470,6 +488,7 @@ impl Search<'_> {
     }
 
     fn move_pods(&mut self, taken: &Taken, off: bool) {
+        self.costed = None;
         let candidates = self.candidates;
         let node = |(place, at): &(usize, usize)| candidates[*place].pods[*at].node;
         for (number, (place, at)) in taken.pods.iter().enumerate() {

@@ -7,6 +7,7 @@ use crate::model::{Growth, Node, PodClass, QueueSpec};
 use crate::plugins::default_profile;
 use smallvec::SmallVec;
 
+mod beyond;
 mod mid_size;
 
 const GPU: &str = "nvidia.com/gpu";

@@ -24,6 +24,11 @@ impl Holders {
         self.by_leaf.get(&leaf).into_iter().flatten().copied()
     }
 
+    /// How many they are.
+    pub(super) fn count(&self, leaf: QueueIndex) -> usize {
+        self.by_leaf.get(&leaf).map_or(0, BTreeSet::len)
+    }
+
     fn set(&mut self, index: GroupIndex, now: Option<QueueIndex>) {
         let before = match now {
             Some(leaf) => self.known.insert(index, leaf),

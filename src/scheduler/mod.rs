@@ -5,6 +5,7 @@
 //! good and that forgets them again.
 
 mod awaited;
+mod blocked;
 mod budget;
 mod calls;
 mod capacity;

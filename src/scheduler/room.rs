@@ -67,6 +67,11 @@ impl Scheduler {
         if is_free && let Some(found) = self.find_singles(index, &rights, &demands) {
             return self.put_in_force(index, found);
         }
+        if let [demand] = &demands[..]
+            && self.is_blocked(&rights, &extra, (demand.class, needed))
+        {
+            return false;
+        }
         let (candidates, grace) = self.candidates(&rights, &extra);
         if candidates.is_empty() {
             return false;
@@ -286,7 +291,8 @@ impl Scheduler {
             }
         }
         // the reverse of how they join: the youngest first, headers and protected pods not at all
-        // before the others
+        // before the others; most often they stand in the order in which they came
+        members.reverse();
         members.sort_by(|a, b| {
             let name = |member: &Member| &self.pods.get(member.2).name;
             (a.0, a.1).cmp(&(b.0, b.1)).then_with(|| name(b).cmp(name(a)))

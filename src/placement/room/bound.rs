@@ -97,7 +97,7 @@ impl Search<'_> {
         if self.cluster.node(node).node.is_none() || self.is_closed(node) {
             return 0;
         }
-        let here = self.on_node.get(&node).map_or(&[][..], Vec::as_slice);
+        let here = self.on_node.get(&node).map_or(&[][..], |here| &here[..]);
         // ports may come free with a victim
         let usage =
             here.is_empty() && !self.profile.passes(Reads::Usage, self.cluster, class, node);

@@ -1,10 +1,12 @@
 //! What a search is asked, and what it answers.
 
-use crate::cluster::{Assignment, DomainId, PodIndex, ResourceId};
+use crate::cluster::{Assignment, Cluster, DomainId, NodeIndex, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Growth;
 use crate::model::fault::{Fault, is_made};
 use crate::placement::Demand;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 /// A gang that may lose members.
 #[derive(Clone, Debug)]
@@ -49,6 +51,22 @@ pub struct TaskSpares {
 /// Queue priority, pod priority, how dear it says it is to interrupt; then, for a single member,
 /// minus how far its gang has grown; then minus when what is lost began, and a stable hash.
 pub type Rank = (i32, i32, i16, i64, i64, u64);
+
+/// The candidates' pods, by candidate and place, on each node that has some.
+pub(super) type OnNode = FxHashMap<NodeIndex, SmallVec<[(usize, usize); 8]>>;
+
+/// The candidates' pods by node, those of one candidate together.
+pub(super) fn on_node(cluster: &Cluster, candidates: &[Candidate]) -> OnNode {
+    let mut on_node = OnNode::default();
+    for (place, candidate) in candidates.iter().enumerate() {
+        for (at, pod) in candidate.pods.iter().enumerate() {
+            if cluster.node(pod.node).node.is_some() {
+                on_node.entry(pod.node).or_default().push((place, at));
+            }
+        }
+    }
+    on_node
+}
 
 /// For whom room is made.
 #[derive(Clone, Copy, Debug)]

@@ -356,7 +356,7 @@ impl Search<'_> {
 
     /// Whether there is an order in which each unit, `last` among them, is taken from queues that
     /// are above their shares. The greatest last is such an order if any is.
-    fn keeps_shares(&mut self, others: &[Taken], last: &Taken) -> bool {
+    pub(super) fn keeps_shares(&mut self, others: &[Taken], last: &Taken) -> bool {
         let mut units: Vec<&Taken> = others.iter().chain([last]).collect();
         if units.iter().all(|taken| self.is_free(taken)) {
             return true;

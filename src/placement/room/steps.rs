@@ -47,11 +47,12 @@ impl Search<'_> {
         // with nothing lacking, what keeps pods off is nothing that an eviction is sure to help
         let mut lacking = self.lacking(node).filter(|lacking| !lacking.is_empty())?;
         let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
-        let here = self.on_node.get(&node)?.clone();
+        let on_node = self.on_node;
+        let here = on_node.get(&node)?;
         let mut used: FxHashMap<(usize, Option<usize>), u32> = FxHashMap::default();
         let mut seen: FxHashMap<usize, u32> = FxHashMap::default();
         let mut elastic = Vec::new();
-        for (place, at) in &here {
+        for (place, at) in here {
             let candidate = &self.candidates[*place];
             let single = at + candidate.kept < candidate.pods.len();
             if single && self.is_legal(Unit::Elastic(*place, *at)) {
@@ -78,12 +79,23 @@ impl Search<'_> {
             }
         }
         if gangs && !lacking.is_empty() {
-            self.add_gangs(&here, &mut lacking, &mut units);
+            self.add_gangs(here, &mut lacking, &mut units);
         }
         if !lacking.is_empty() {
             return None;
         }
-        let cost = self.cost(node, &units, gangs);
+        let tie = self.cluster.node(node).tie;
+        // neighbours often hold the same gangs
+        if let Some((known, cost)) = &self.costed
+            && *known == units
+        {
+            let (highest, ended, pods, rank, _) = *cost;
+            return Some(((highest, ended, pods, rank, tie), units));
+        }
+        let cost = self.cost(tie, &units, gangs);
+        if gangs {
+            self.costed = Some((units.clone(), cost));
+        }
         Some((cost, units))
     }
 
@@ -93,17 +105,25 @@ impl Search<'_> {
         lacking: &mut SmallVec<[(ResourceId, i64); 4]>,
         units: &mut SmallVec<[Unit; 8]>,
     ) {
-        let mut amounts: FxHashMap<usize, i64> = FxHashMap::default();
+        // those of one gang stand together
+        let mut amounts: SmallVec<[(usize, i64); 8]> = SmallVec::new();
         for (place, at) in here {
             let counted = self.taken[*place][*at] || units.contains(&Unit::Elastic(*place, *at));
             if !counted {
                 let class = self.candidates[*place].pods[*at].class;
-                *amounts.entry(*place).or_default() += self.useful(lacking, class);
+                if !self.helps(lacking, class) {
+                    continue;
+                }
+                let useful = self.useful(lacking, class);
+                match amounts.last_mut().filter(|(last, _)| last == place) {
+                    Some((_, sum)) => *sum += useful,
+                    None => amounts.push((*place, useful)),
+                }
             }
         }
-        let mut gangs: Vec<(Reverse<i64>, usize, Rank, usize)> = Vec::new();
+        let mut gangs: SmallVec<[(Reverse<i64>, usize, Rank, usize); 8]> = SmallVec::new();
         for (place, amount) in amounts {
-            if amount > 0 && self.is_legal(Unit::Gang(place)) {
+            if self.is_legal(Unit::Gang(place)) {
                 let candidate = &self.candidates[place];
                 gangs.push((Reverse(amount), candidate.pods.len(), candidate.rank, place));
             }
@@ -127,7 +147,7 @@ impl Search<'_> {
         }
     }
 
-    fn cost(&self, node: NodeIndex, units: &[Unit], gangs: bool) -> Cost {
+    fn cost(&self, tie: u32, units: &[Unit], gangs: bool) -> Cost {
         let mut highest = NO_PRIORITY;
         let mut ended = 0;
         let mut pods = 0;
@@ -154,7 +174,6 @@ impl Search<'_> {
         if gangs && ended > 0 {
             gained = u64::from(self.gained(units)).max(1);
         }
-        let tie = self.cluster.node(node).tie;
         (highest, ended * 1000 / gained, pods * 1000 / gained, rank, tie)
     }
 
@@ -235,6 +254,20 @@ impl Search<'_> {
     fn useful(&self, lacking: &[(ResourceId, i64)], class: ClassId) -> i64 {
         let class = self.cluster.class(class);
         lacking.iter().max().map_or(0, |(resource, short)| class.request(*resource).min(*short))
+    }
+
+    /// Whether a pod holds some of what is lacking.
+    fn helps(&self, lacking: &[(ResourceId, i64)], class: ClassId) -> bool {
+        let class = self.cluster.class(class);
+        lacking.iter().any(|(resource, _)| class.request(*resource) > 0)
+    }
+
+    /// Whether a node lacks nothing that is counted for one more pod, and takes none all the same:
+    /// a port or a device may come free with a victim.
+    pub(super) fn lacks_other(&self) -> bool {
+        let lacks =
+            |node: &NodeIndex| self.lacking(*node).is_some_and(|lacking| lacking.is_empty());
+        self.on_node.keys().any(lacks)
     }
 
     /// Takes what a pod holds off what is lacking; whether that helped.

@@ -264,6 +264,15 @@ impl Plain {
         }
     }
 
+    fn above_shares(world: &mut World) -> Self {
+        let mut plain = Self::of(world);
+        for (queue, excess) in &mut plain.excess {
+            let held = i128::from(world.fair.allocated(*queue, world.gpu)) * 1000;
+            *excess = held - world.fair.deserved_milli(*queue, world.gpu);
+        }
+        plain
+    }
+
     /// The least cost of all sets of units; `Err`: it took too long.
     fn best(&self) -> Result<Option<Cost>, ()> {
         let mut branch = Branch {
@@ -351,10 +360,10 @@ fn filled(
 }
 
 /// Gangs fill nearly all of a cluster, packed or scattered.
-fn mid_size(dice: &mut Dice) -> World {
+fn mid_size(dice: &mut Dice, least: usize) -> World {
     let mut cluster = Cluster::default();
     let mut nodes = Vec::new();
-    for index in 0..9 + dice.below(16) {
+    for index in 0..least + dice.below(16) {
         let allocatable = vec![("cpu".into(), 1_000), (GPU.into(), GPUS), ("pods".into(), 99)];
         let node = Node { name: format!("n{index}").into(), allocatable, ..Node::default() };
         let _ = cluster.apply_node(node);
@@ -408,12 +417,8 @@ fn the_victims_are_nearly_the_best_in_worlds_of_middle_size() {
     let mut sums = [(0, 0); 2];
     let mut by_more: BTreeMap<i64, u32> = BTreeMap::new();
     for number in 0..WORLDS {
-        let mut world = mid_size(&mut dice);
-        let mut plain = Plain::of(&world);
-        for (queue, excess) in &mut plain.excess {
-            let held = i128::from(world.fair.allocated(*queue, world.gpu)) * 1000;
-            *excess = held - world.fair.deserved_milli(*queue, world.gpu);
-        }
+        let mut world = mid_size(&mut dice, 9);
+        let plain = Plain::above_shares(&mut world);
         let best = plain.best();
         let needed = world.demand.pods.len() as u32;
         let demands = [world.demand.clone()];
@@ -463,4 +468,42 @@ fn the_victims_are_nearly_the_best_in_worlds_of_middle_size() {
     assert!(same + dearer > WORLDS / 2, "too few were compared");
     assert!(pods.0 * 100 <= pods.1 * 105 && gangs.0 * 100 <= gangs.1 * 105, "{sums:?}");
     assert_eq!(missed, 0);
+}
+
+#[test]
+fn no_plan_is_missed_in_worlds_of_more_than_24_nodes() {
+    let mut dice = Dice(0x5eed_000a);
+    let profile = default_profile("mss-scheduler");
+    let (mut placed, mut proved, mut unproved, mut left_out) = (0, 0, 0, 0);
+    for number in 0..WORLDS {
+        let mut world = mid_size(&mut dice, 25);
+        let best = Plain::above_shares(&mut world).best();
+        let needed = world.demand.pods.len() as u32;
+        let demands = [world.demand.clone()];
+        let claim = claim_of(world.claimant, &demands, needed);
+        let World { cluster, fair, candidates, .. } = &mut world;
+        let mut rankings = Rankings::default();
+        let answer = make_room(cluster, &mut rankings, fair, &profile, &claim, candidates);
+        let Ok(best) = best else {
+            left_out += 1;
+            continue;
+        };
+        match answer {
+            RoomAnswer::Placed(_) => {
+                assert!(best.is_some(), "world {number}: a plan where there is none");
+                placed += 1;
+            }
+            RoomAnswer::No => {
+                assert_eq!(best, None, "world {number}: \"no\" is proved");
+                proved += 1;
+            }
+            RoomAnswer::NotFound => {
+                assert_eq!(best, None, "world {number}: a plan is missed");
+                unproved += 1;
+            }
+        }
+    }
+    println!("{placed} placed, {proved} proved, {unproved} unproved, {left_out} left out");
+    assert!(placed > WORLDS / 3 && proved > WORLDS / 30, "{placed} placed, {proved} proved");
+    assert!(unproved * 100 <= WORLDS, "{unproved} of {WORLDS} end without a proof");
 }
