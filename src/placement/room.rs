@@ -8,6 +8,7 @@
 
 mod bound;
 mod claim;
+mod facts;
 mod narrowed;
 mod one_seat;
 mod optimum;
@@ -29,6 +30,7 @@ use claim::{OnNode, on_node};
 use shares::{Bound, Less};
 pub use singles::{Paper, Single, Singles};
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::cmp::Reverse;
 
 /// Queue priority and pod priority of a gang.
@@ -83,6 +85,8 @@ struct Search<'a> {
     on_node: &'a OnNode,
     /// what these units cost that were looked at last, as long as nothing has been moved since
     costed: Option<(SmallVec<[Unit; 8]>, Cost)>,
+    /// `[node]`: whether facts let the class there, as far as it was asked
+    facts: Vec<Cell<Option<bool>>>,
     /// what is taken from queues on paper
     less: Less,
     statement: Statement,
@@ -209,6 +213,7 @@ impl<'a> Search<'a> {
         claim: &Claim<'a>,
         (candidates, on_node): (&'a [Candidate], &'a OnNode),
     ) -> Self {
+        let nodes = cluster.node_slots();
         Search {
             contested: SmallVec::new(),
             spare: candidates.iter().map(|candidate| candidate.spare).collect(),
@@ -216,7 +221,7 @@ impl<'a> Search<'a> {
             taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
             claimant: claim.leaf,
             within: None,
-            slots: vec![0; cluster.node_slots()],
+            slots: vec![0; nodes],
             total: 0,
             needed: 0,
             units: Vec::new(),
@@ -229,6 +234,7 @@ impl<'a> Search<'a> {
             candidates,
             on_node,
             costed: None,
+            facts: vec![Cell::new(None); nodes],
             extra: claim.extra,
             at_most: claim.at_most,
             closed: &[],
@@ -354,7 +360,7 @@ impl Search<'_> {
 
     /// Counts what fits of a class as things stand.
     fn count_class(&mut self, demand: &Demand) {
-        self.class = demand.class;
+        self.turn_to(demand.class);
         self.needed = u32::try_from(demand.pods.len()).expect("groups are bounded");
         self.costed = None;
         self.slots = vec![0; self.cluster.node_slots()];
@@ -535,7 +541,7 @@ impl Search<'_> {
             && self.cluster.node(node).node.is_some()
             && !self.is_closed(node)
             && self.profile.passes(Reads::Usage, self.cluster, class, node)
-            && self.profile.passes(Reads::Facts, self.cluster, class, node);
+            && self.suits(node);
         let slots = if fits { room } else { 0 };
         let old = std::mem::replace(&mut self.slots[node.index()], slots);
         self.total = self.total - old + slots;

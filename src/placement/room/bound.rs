@@ -13,7 +13,7 @@ impl Search<'_> {
     /// could come free there, whatever shares, minima and budgets say. O(nodes + candidates' pods).
     pub(super) fn is_hopeless(&mut self, demand: &Demand) -> bool {
         let needed = u32::try_from(demand.pods.len()).expect("groups are bounded");
-        self.class = demand.class;
+        self.turn_to(demand.class);
         let mut total = 0;
         for node in (0..self.slots.len()).map(NodeIndex::at) {
             total += self.most_on(node, needed);
@@ -116,10 +116,6 @@ impl Search<'_> {
             u32::try_from(((free + given) / amount).clamp(0, i64::from(most))).expect("clamped")
         });
         let fits = fits.min().unwrap_or(most);
-        if fits > 0 && self.profile.passes(Reads::Facts, self.cluster, class, node) {
-            fits
-        } else {
-            0
-        }
+        if fits > 0 && self.suits(node) { fits } else { 0 }
     }
 }

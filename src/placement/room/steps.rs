@@ -2,11 +2,13 @@
 
 use super::{Cost, NO_PRIORITY, NO_RANK, Rank, Search, Unit};
 use crate::cluster::{ClassId, NodeIndex, ResourceId};
-use crate::framework::Reads;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+
+/// A gang that may end: what of it helps most specially, its pods, its rank, its place.
+type Whole = (Reverse<i64>, usize, Rank, usize);
 
 impl Search<'_> {
     pub(super) fn take_steps(&mut self, gangs: bool) {
@@ -121,7 +123,7 @@ impl Search<'_> {
                 }
             }
         }
-        let mut gangs: SmallVec<[(Reverse<i64>, usize, Rank, usize); 8]> = SmallVec::new();
+        let mut gangs: SmallVec<[Whole; 8]> = SmallVec::new();
         for (place, amount) in amounts {
             if self.is_legal(Unit::Gang(place)) {
                 let candidate = &self.candidates[place];
@@ -207,10 +209,7 @@ impl Search<'_> {
     /// How many pods of the class fit on a node without these.
     fn fits_without(&self, node: NodeIndex, pods: &[(NodeIndex, ClassId)]) -> u32 {
         let class = self.cluster.class(self.class);
-        if self.cluster.node(node).node.is_none()
-            || self.is_closed(node)
-            || !self.profile.passes(Reads::Facts, self.cluster, class, node)
-        {
+        if self.cluster.node(node).node.is_none() || self.is_closed(node) || !self.suits(node) {
             return 0;
         }
         let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
@@ -228,7 +227,7 @@ impl Search<'_> {
         if self.cluster.node(node).node.is_none()
             || !class.unknown.is_empty()
             || self.is_closed(node)
-            || !self.profile.passes(Reads::Facts, self.cluster, class, node)
+            || !self.suits(node)
         {
             return None;
         }

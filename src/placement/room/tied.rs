@@ -16,7 +16,6 @@ use super::shares::Less;
 use super::{Claim, Demand, Search, Unit};
 use crate::cluster::{Assignment, ClassId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
-use crate::framework::Reads;
 use model::{Amounts, Gang, Model, Place, Pod, Tie};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -178,10 +177,7 @@ impl Search<'_> {
         model.nodes.push(Place { free: asked.iter().map(|_| 0).collect(), ..Place::default() });
         for node in nodes {
             elsewhere -= self.slots[node.index()];
-            if self.is_closed(node)
-                || !class.unknown.is_empty()
-                || !self.profile.passes(Reads::Facts, self.cluster, class, node)
-            {
+            if self.is_closed(node) || !class.unknown.is_empty() || !self.suits(node) {
                 continue;
             }
             let free = asked.iter().map(|resource| {

@@ -5,6 +5,7 @@ use super::*;
 use std::collections::BTreeMap;
 
 const WORLDS: usize = 300;
+const LARGE_WORLDS: usize = 100;
 const GPUS: i64 = 8;
 /// Steps of the branch and bound, after which a world is left out.
 const STEPS_MAX: u64 = 3_000_000;
@@ -475,7 +476,7 @@ fn no_plan_is_missed_in_worlds_of_more_than_24_nodes() {
     let mut dice = Dice(0x5eed_000a);
     let profile = default_profile("mss-scheduler");
     let (mut placed, mut proved, mut unproved, mut left_out) = (0, 0, 0, 0);
-    for number in 0..WORLDS {
+    for number in 0..LARGE_WORLDS {
         let mut world = mid_size(&mut dice, 25);
         let best = Plain::above_shares(&mut world).best();
         let needed = world.demand.pods.len() as u32;
@@ -504,6 +505,6 @@ fn no_plan_is_missed_in_worlds_of_more_than_24_nodes() {
         }
     }
     println!("{placed} placed, {proved} proved, {unproved} unproved, {left_out} left out");
-    assert!(placed > WORLDS / 3 && proved > WORLDS / 30, "{placed} placed, {proved} proved");
-    assert!(unproved * 100 <= WORLDS, "{unproved} of {WORLDS} end without a proof");
+    assert!(placed > 60 && proved > 8, "{placed} placed, {proved} proved");
+    assert!(unproved * 100 <= LARGE_WORLDS, "{unproved} of them end without a proof");
 }
