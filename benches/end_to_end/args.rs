@@ -42,6 +42,29 @@ impl Binder {
     }
 }
 
+/// Which disruption budgets protect those who give room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Budgets {
+    /// None: the API server looks for them all the same.
+    None,
+    /// One for all gangs.
+    Queue,
+    /// One for each gang.
+    Gang,
+}
+
+impl Budgets {
+    const ALL: [Budgets; 3] = [Budgets::None, Budgets::Queue, Budgets::Gang];
+
+    pub(crate) fn slug(self) -> &'static str {
+        match self {
+            Budgets::None => "none",
+            Budgets::Queue => "queue",
+            Budgets::Gang => "gang",
+        }
+    }
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
@@ -51,13 +74,15 @@ pub(crate) enum Scenario {
     Gang,
     /// Pods that never fit: what they cost when nothing changes.
     Rest,
-    /// Room that a queue gives back for a large gang of another.
+    /// Room that a queue gives back for a large gang of another: members above the minimum.
     Reclaim,
+    /// The same where only whole gangs can go.
+    ReclaimWhole,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 4] =
-        [Scenario::Fill, Scenario::Gang, Scenario::Rest, Scenario::Reclaim];
+    pub(crate) const ALL: [Scenario; 5] =
+        [Scenario::Fill, Scenario::Gang, Scenario::Rest, Scenario::Reclaim, Scenario::ReclaimWhole];
 
     /// Whether the binder does here what no other does: a gang is a gang for both forms of this
     /// scheduler, and without binds there are no events to write.
@@ -66,7 +91,9 @@ impl Scenario {
             Scenario::Fill => true,
             Scenario::Gang => binder != Binder::Mss,
             Scenario::Rest => binder != Binder::BareEvents,
-            Scenario::Reclaim => matches!(binder, Binder::Bare | Binder::Mss),
+            Scenario::Reclaim | Scenario::ReclaimWhole => {
+                matches!(binder, Binder::Bare | Binder::Mss)
+            }
         }
     }
 
@@ -76,6 +103,7 @@ impl Scenario {
             Scenario::Gang => "gang",
             Scenario::Rest => "rest",
             Scenario::Reclaim => "reclaim",
+            Scenario::ReclaimWhole => "reclaim-whole",
         }
     }
 }
@@ -90,19 +118,21 @@ pub(crate) struct Args {
     pub(crate) rest_pods: usize,
     pub(crate) rest_seconds: u64,
     pub(crate) rounds: usize,
+    pub(crate) budgets: Budgets,
     pub(crate) json: Option<PathBuf>,
 }
 
 const USAGE: &str = "\
 cargo bench --bench end_to_end -- [OPTIONS]
   --binders LIST      of bare,bare-events,mss,mss-gangs,kube-scheduler (all)
-  --scenarios LIST    of fill,gang,rest,reclaim (all)
+  --scenarios LIST    of fill,gang,rest,reclaim,reclaim-whole (all)
   --nodes N           nodes of 8 GPUs (1000)
   --pods N            pods of 1 GPU that fill binds; a multiple of 8 (5000)
   --gang N            members of the gang (512)
   --rest-pods N       pods that never fit; a multiple of 8 (4000)
   --rest-seconds N    how long rest is measured (40)
   --rounds N          rounds, the binders alternating in each (3)
+  --budgets WHICH     reclaim: the disruption budgets, none, queue (one for all) or gang (gang)
   --json FILE         writes the results as perf-dash reads them
   --smoke             50 nodes, 200 pods, one round, short rest";
 
@@ -118,6 +148,7 @@ impl Args {
             rest_pods: 4000,
             rest_seconds: 40,
             rounds: 3,
+            budgets: Budgets::Gang,
             json: None,
         };
         // cargo adds this one to every bench
@@ -131,6 +162,7 @@ impl Args {
             match name.as_str() {
                 "--binders" => args.binders = list(&value()?, &Binder::ALL, |b| b.slug())?,
                 "--scenarios" => args.scenarios = list(&value()?, &Scenario::ALL, |s| s.slug())?,
+                "--budgets" => args.budgets = list(&value()?, &Budgets::ALL, |b| b.slug())?[0],
                 "--nodes" => args.nodes = number(&value()?)?,
                 "--pods" => args.pods = number(&value()?)?,
                 "--gang" => args.gang = number(&value()?)?,

@@ -26,7 +26,7 @@ pub(crate) fn run(kubeconfig: &Path, scheduler_name: &str, with_events: bool) ->
     runtime.block_on(bind_all(kubeconfig, scheduler_name, with_events))
 }
 
-async fn connect(kubeconfig: &Path) -> Client {
+pub(crate) async fn connect(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).expect("a valid kubeconfig");
     let options = KubeConfigOptions::default();
     let mut config =
@@ -56,7 +56,7 @@ async fn bind_all(kubeconfig: &Path, scheduler_name: &str, with_events: bool) ->
             && let Some(pod) = waiting.pop_front()
         {
             let node = nodes.next().expect("there are nodes");
-            binding.push(bind(client.clone(), pod, node, with_events));
+            binding.push(bind_and_tell(client.clone(), pod, node, with_events));
         }
         tokio::select! {
             Some(event) = pods.next() => {
@@ -81,15 +81,15 @@ async fn bind_all(kubeconfig: &Path, scheduler_name: &str, with_events: bool) ->
     }
 }
 
-/// A pod to bind.
-struct Target {
-    namespace: String,
-    name: String,
-    uid: String,
+/// A pod to write about.
+pub(crate) struct Target {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
 }
 
 impl Target {
-    fn of(meta: ObjectMeta) -> Target {
+    pub(crate) fn of(meta: ObjectMeta) -> Target {
         Target {
             namespace: meta.namespace.expect("a stored pod has a namespace"),
             name: meta.name.expect("a stored pod has a name"),
@@ -98,33 +98,46 @@ impl Target {
     }
 }
 
-async fn bind(client: Client, pod: Target, node: String, with_events: bool) {
+async fn bind_and_tell(client: Client, pod: Target, node: String, with_events: bool) {
+    bind(&client, &pod, &node).await;
+    if with_events {
+        let Target { namespace, name, .. } = &pod;
+        let note = format!("Successfully assigned {namespace}/{name} to {node}");
+        let (path, event) = pod_event(&pod, "Scheduled", &note);
+        post(&client, &path, &event).await;
+    }
+}
+
+pub(crate) async fn bind(client: &Client, pod: &Target, node: &str) {
     let Target { namespace, name, uid } = pod;
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
         "metadata": {"namespace": namespace, "name": name, "uid": uid},
         "target": {"apiVersion": "v1", "kind": "Node", "name": node},
     });
-    post(&client, &format!("/api/v1/namespaces/{namespace}/pods/{name}/binding"), &binding).await;
-    if !with_events {
-        return;
-    }
-    let now = Timestamp::now();
+    post(client, &format!("/api/v1/namespaces/{namespace}/pods/{name}/binding"), &binding).await;
+}
+
+/// An event about a pod, and where it is posted.
+pub(crate) fn pod_event(pod: &Target, reason: &str, note: &str) -> (String, Value) {
+    let Target { namespace, name, uid } = pod;
+    let (preempted, now) = (reason == "Preempted", Timestamp::now());
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
         "metadata": {"namespace": namespace, "name": format!("{name}.{:x}", now.as_nanosecond())},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
         "reportingController": "bare-loop", "reportingInstance": "bare-loop-0",
-        "action": "Binding", "reason": "Scheduled", "type": "Normal",
+        "action": if preempted { "Preempting" } else { "Binding" },
+        "reason": reason, "type": if preempted { "Warning" } else { "Normal" },
         "regarding": {
             "apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid,
         },
-        "note": format!("Successfully assigned {namespace}/{name} to {node}"),
+        "note": note,
     });
-    post(&client, &format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"), &event).await;
+    (format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"), event)
 }
 
-async fn post(client: &Client, path: &str, body: &Value) {
+pub(crate) async fn post(client: &Client, path: &str, body: &Value) {
     let body = serde_json::to_vec(body).expect("a JSON value can be written");
     let request = http::Request::post(path)
         .header(http::header::CONTENT_TYPE, "application/json")

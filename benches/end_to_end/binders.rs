@@ -44,6 +44,17 @@ pub(crate) fn start(servers: &ControlPlane, binder: Binder, scheduler_name: &str
     Process::start(binder.slug(), command, log).expect("the binder can be started")
 }
 
+/// Starts the bare loop that makes room as `orders` say.
+pub(crate) fn start_room_maker(servers: &ControlPlane, name: &str, orders: &str) -> Process {
+    let path = servers.folder().join(format!("{name}.orders"));
+    std::fs::write(&path, orders).expect("the folder is writable");
+    let program = std::env::current_exe().expect("the path of this program is known");
+    let mut command = Command::new(program);
+    command.arg("--bare-room").arg(servers.kubeconfig(User::Admin)).arg(path);
+    let log = servers.folder().join(format!("{name}-bare.log"));
+    Process::start("bare room", command, log).expect("the bare loop can be started")
+}
+
 fn mss_config(scheduler_name: &str) -> String {
     let [port] = crate::support::servers::free_ports();
     format!(

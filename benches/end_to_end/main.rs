@@ -29,6 +29,11 @@ fn main() -> ExitCode {
     {
         bare_loop::run(Path::new(kubeconfig), name, !rest.is_empty());
     }
+    if let [mode, kubeconfig, orders] = arguments.as_slice()
+        && mode == "--bare-room"
+    {
+        reclaim::blindly::run(Path::new(kubeconfig), Path::new(orders));
+    }
     let args = match Args::parse(arguments.into_iter()) {
         Ok(args) => args,
         Err(text) => {

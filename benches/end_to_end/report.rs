@@ -42,7 +42,9 @@ const COLUMNS: [Column; 12] = [
 fn compared(scenario: Scenario) -> Option<fn(&Sample) -> Option<f64>> {
     match scenario {
         Scenario::Fill => Some(|sample| sample.pods_per_s),
-        Scenario::Gang | Scenario::Reclaim => Some(|sample| sample.last_bind_s),
+        Scenario::Gang | Scenario::Reclaim | Scenario::ReclaimWhole => {
+            Some(|sample| sample.last_bind_s)
+        }
         Scenario::Rest => None,
     }
 }
@@ -61,6 +63,9 @@ pub(crate) fn print(samples: &Samples, args: &Args) {
                 "reclaim: all GPUs held by gangs of 16 that need 4, 32 % wanted by one gang of whole \
                  nodes, CPU per victim"
                     .to_owned()
+            }
+            Scenario::ReclaimWhole => {
+                "reclaim-whole: the same, the gangs need all 16, so the fewest are ended".to_owned()
             }
         };
         println!("\n{what}; {} nodes x 8 GPUs, median of {}", args.nodes, args.rounds);

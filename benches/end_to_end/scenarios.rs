@@ -3,6 +3,7 @@
 use crate::args::{Args, Binder, Scenario};
 use crate::binders;
 use crate::observer::{self, Observer, ServerWork};
+use crate::reclaim::Terms;
 use crate::support::children::Process;
 use crate::support::control_plane::{ControlPlane, User};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -69,7 +70,8 @@ impl Bench {
             Scenario::Fill => self.fill(binder, &name, self.args.pods).await,
             Scenario::Gang => self.gang(binder, &name).await,
             Scenario::Rest => self.rest(binder, &name).await,
-            Scenario::Reclaim => self.reclaim(binder, &name).await,
+            Scenario::Reclaim => self.reclaim(binder, Terms::Elastic, &name).await,
+            Scenario::ReclaimWhole => self.reclaim(binder, Terms::Whole, &name).await,
         };
         self.remove_pods(&name).await;
         sample
@@ -124,7 +126,12 @@ impl Bench {
 
     /// Waits until an event was written for each of `count` pods or none comes any more. Returns
     /// when the last one was seen.
-    async fn wait_for_events(&self, before: u64, count: usize, expected: bool) -> Option<Instant> {
+    pub(crate) async fn wait_for_events(
+        &self,
+        before: u64,
+        count: usize,
+        expected: bool,
+    ) -> Option<Instant> {
         if !expected {
             return None;
         }
@@ -164,7 +171,7 @@ impl Bench {
 
     /// The pods have been told that they do not fit: no API write for five seconds, or a minute
     /// has passed, for a binder that never stops writing.
-    async fn wait_until_quiet(&self, process: &mut Process) {
+    pub(crate) async fn wait_until_quiet(&self, process: &mut Process) {
         let began = Instant::now();
         let mut last = (Instant::now(), ServerWork::read(&self.client).await.writes);
         let (quiet, patience) = (Duration::from_secs(5), Duration::from_secs(60));

@@ -193,9 +193,9 @@ impl World {
                         decided.placed += members.len();
                         self.binds.push((call, members));
                     }
-                    ApiCall::Evict { pods, .. } => {
-                        decided.victims += pods.len();
-                        self.victims.extend(pods.iter().map(|pod| pod.uid));
+                    ApiCall::Evict { victims, .. } => {
+                        decided.victims += victims.len();
+                        self.victims.extend(victims.iter().map(|victim| victim.pod.uid));
                     }
                     _ => {}
                 }

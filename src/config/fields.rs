@@ -354,8 +354,8 @@ pub static FIELDS: &[Field] = &[
     field("limits", Section, "",
         "Bounds on everything that could grow with what others do."),
     field("limits.bindsInFlight", Integer(1, 1_024), "64",
-        "Bind requests sent and not yet answered. 64 keep an API server with a round trip of \
-         30 ms busy at 2,000 binds a second; more only queue there."),
+        "Bind requests sent and not yet answered, and beside them as many evictions. 64 keep an \
+         API server with a round trip of 30 ms busy at 2,000 binds a second; more only queue there."),
     field("limits.bindTimeout", Duration(SECOND, MINUTE), "10s",
         "How long one bind request may take. After it the outcome is unknown and the same request \
          is sent again; the node's room stays taken until there is an answer."),

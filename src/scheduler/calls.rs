@@ -81,7 +81,7 @@ pub enum ApiCall {
         /// Identity.
         call: CallId,
         /// The victims.
-        pods: Vec<PodRef>,
+        victims: Vec<Victim>,
     },
     /// Set the `PodScheduled=False` condition of the pods and write an event on each.
     Tell {
@@ -110,6 +110,18 @@ pub enum ApiCall {
     },
     /// Write how a queue stands into its status. A later one replaces an earlier one.
     ShowQueue(Box<Standing>),
+}
+
+/// A pod to evict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// The pod.
+    pub pod: PodRef,
+    /// The number of the disruption budget that counts it. The API server lets evictions that meet
+    /// at a budget wait for half a second, so they are best sent one after the other.
+    pub budget: Option<u32>,
+    /// It has no termination grace: with its eviction it is gone.
+    pub goes_at_once: bool,
 }
 
 /// A pod and the node it is to run on.

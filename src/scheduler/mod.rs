@@ -42,7 +42,7 @@ mod windows;
 
 pub use calls::{
     ApiCall, BindMember, BindOutcome, CallId, ConditionReason, DeleteOutcome, EvictOutcome,
-    NodeNews, PodRef, Telling,
+    NodeNews, PodRef, Telling, Victim,
 };
 pub use drains::DrainOptions;
 pub use quarantine::QuarantineOptions;

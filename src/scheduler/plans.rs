@@ -7,7 +7,7 @@
 //! those that were not evicted yet are spared.
 
 use super::Scheduler;
-use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef};
+use super::calls::{ApiCall, BindMember, CallId, EvictOutcome, PodRef, Victim};
 use super::pods::PodState;
 use crate::cluster::{Assignment, NodeIndex, PodIndex, Statement};
 use crate::framework::Reads;
@@ -176,25 +176,33 @@ impl Scheduler {
             return self.give_up(now, index, plan, "VictimsStayed");
         }
         while let Some((_, pods)) = plan.due.pop_if(|(at, _)| *at <= now) {
-            let pods: Vec<PodRef> = pods
-                .iter()
-                .filter(|pod| plan.victims.contains(*pod))
-                .map(|pod| self.reference(*pod))
-                .collect();
+            let pods = pods.into_iter().filter(|pod| plan.victims.contains(pod));
+            let pods: Vec<PodIndex> = pods.collect();
             for pod in &pods {
-                if let Some(pod) = self.pods.find(pod.uid) {
-                    let pod = self.pods.get_mut(pod);
-                    pod.evicted |= !pod.deleting;
-                }
+                let pod = self.pods.get_mut(*pod);
+                pod.evicted |= !pod.deleting;
             }
-            if !pods.is_empty() {
-                let call = self.calls.begin(index, pods.len());
-                self.outbox.push(ApiCall::Evict { call, pods });
-            }
+            self.evict(index, &pods);
         }
         let next = plan.due.last().map_or(plan.deadline, |(at, _)| *at);
         self.queue.wake_at(index, self.groups.get_mut(index), next);
         self.plans.insert(index, plan);
+    }
+
+    /// Asks for the eviction of pods, if there are any.
+    fn evict(&mut self, index: GroupIndex, pods: &[PodIndex]) {
+        if pods.is_empty() {
+            return;
+        }
+        let mut places = self.disruption_places(pods);
+        places.resize(pods.len(), None);
+        let victims = pods.iter().zip(places).map(|(pod, budget)| {
+            let goes_at_once = self.pods.get(*pod).termination_ms == 0;
+            Victim { pod: self.reference(*pod), budget, goes_at_once }
+        });
+        let victims: Vec<Victim> = victims.collect();
+        let call = self.calls.begin(index, victims.len());
+        self.outbox.push(ApiCall::Evict { call, victims });
     }
 
     /// Takes in that a pod no longer takes room.
@@ -301,11 +309,8 @@ impl Scheduler {
         if is_made(Fault::EvictedAfterAll) {
             let left = plan.due.iter().flat_map(|(_, pods)| pods);
             let left = left.filter(|pod| plan.victims.contains(*pod));
-            let pods: Vec<PodRef> = left.map(|pod| self.reference(*pod)).collect();
-            if !pods.is_empty() {
-                let call = self.calls.begin(index, pods.len());
-                self.outbox.push(ApiCall::Evict { call, pods });
-            }
+            let pods: Vec<PodIndex> = left.copied().collect();
+            self.evict(index, &pods);
         }
         for victim in plan.victims {
             let pod = self.pods.get_mut(victim);

@@ -16,7 +16,7 @@ use mss_scheduler::kubernetes::dispatch::{Dispatcher, Identity, Limits, Observer
 use mss_scheduler::kubernetes::lease::Fence;
 use mss_scheduler::kubernetes::{Clock, Connection, watch};
 use mss_scheduler::model::{PodKey, Uid};
-use mss_scheduler::scheduler::{ApiCall, BindOutcome, CallId, Event, EvictOutcome, PodRef};
+use mss_scheduler::scheduler::{ApiCall, BindOutcome, CallId, Event, EvictOutcome, PodRef, Victim};
 use mss_scheduler::simulator::kubelet::node_name;
 use mss_scheduler::telemetry::Metrics;
 use serde_json::json;
@@ -99,7 +99,8 @@ impl Harness {
     async fn evict(&mut self, pods: &[PodRef]) -> BTreeMap<Uid, EvictOutcome> {
         self.last += 1;
         let call = CallId(self.last);
-        let asked = ApiCall::Evict { call, pods: pods.to_vec() };
+        let victim = |pod: &PodRef| Victim { pod: pod.clone(), budget: None, goes_at_once: false };
+        let asked = ApiCall::Evict { call, victims: pods.iter().map(victim).collect() };
         self.calls.send(asked).await.expect("the dispatcher runs");
         let mut answers = BTreeMap::new();
         while answers.len() < pods.len() {

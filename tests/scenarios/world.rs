@@ -459,7 +459,10 @@ impl World {
                 let said = pods.iter().map(|pod| format!("{}: {note}", shown(pod)));
                 self.done.reported.extend(said);
             }
-            ApiCall::Evict { call, pods } => self.evict(call, &pods),
+            ApiCall::Evict { call, victims } => {
+                let pods: Vec<PodRef> = victims.into_iter().map(|victim| victim.pod).collect();
+                self.evict(call, &pods);
+            }
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));
             }

@@ -272,9 +272,9 @@ impl World {
                         None => plans.push((note, pods)),
                     }
                 }
-                ApiCall::Evict { call, pods } => {
-                    evicted.extend(uids(&pods));
-                    for pod in pods {
+                ApiCall::Evict { call, victims } => {
+                    for pod in victims.into_iter().map(|victim| victim.pod) {
+                        evicted.push(pod.uid);
                         self.shadow.asked_to_evict(pod.uid);
                         self.ask(call, pod.uid, What::Evict);
                     }
@@ -564,7 +564,10 @@ fn short(call: &ApiCall) -> Option<String> {
         ApiCall::Warn { pods, note, .. } | ApiCall::Spare { pods, note } => {
             Some(format!("{}: {note}", names(pods).join(", ")))
         }
-        ApiCall::Evict { pods, .. } => Some(format!("evict {}", names(pods).join(", "))),
+        ApiCall::Evict { victims, .. } => {
+            let pods = victims.iter().map(|victim| victim.pod.key.to_string());
+            Some(format!("evict {}", pods.collect::<Vec<_>>().join(", ")))
+        }
         ApiCall::Delete { pods, .. } | ApiCall::End { pods, .. } => {
             Some(format!("delete {}", names(pods).join(", ")))
         }

@@ -17,7 +17,7 @@ use super::watch::jobs::Job;
 use crate::model::Uid;
 use crate::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, NodeNews, PodRef,
-    Telling,
+    Telling, Victim,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -39,7 +39,7 @@ const BESIDE_BINDS: usize = 2;
 /// Bounds; see the configuration's `limits`.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Binds, deletions and evictions in flight.
+    /// Binds and deletions in flight, and beside them as many evictions.
     pub binds_in_flight: usize,
     /// How long one request may take.
     pub deadline: Duration,
@@ -77,7 +77,7 @@ pub trait Observer: Send + Sync + 'static {
 enum Done {
     Bind { call: CallId, member: BindMember, outcome: BindOutcome },
     Delete { call: CallId, pod: PodRef, outcome: DeleteOutcome },
-    Evict { call: CallId, pod: PodRef, outcome: EvictOutcome },
+    Evict { call: CallId, victim: Victim, outcome: EvictOutcome },
     Told { condition: Option<Uid> },
     Shown { status: Box<QueueStatus>, done: bool },
 }
@@ -178,7 +178,8 @@ impl Dispatcher {
 
     fn show_queues(&self) {
         let binds = self.binds.len() + self.held_binds.len();
-        let calls = binds + self.victims.evictions() + self.calls_in_flight;
+        let evictions = self.victims.evictions() + self.victims.in_flight;
+        let calls = binds + evictions + self.calls_in_flight;
         let conditions = self.conditions.len() + self.victims.notices();
         let writes = self.events.len() + conditions + self.standings.len();
         self.observer.queued(calls, writes);
@@ -212,7 +213,7 @@ impl Dispatcher {
                     self.queue_event(&pod, false, "WouldBePreempted", "Preempting", note);
                 }
             }
-            ApiCall::Evict { call, pods } => self.evict(call, pods),
+            ApiCall::Evict { call, victims } => self.evict(call, victims),
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
             }
@@ -303,18 +304,17 @@ impl Dispatcher {
 
     /// Starts what may be started.
     fn fill(&mut self) {
+        while self.start_evict() {}
         while self.calls_in_flight < self.limits.binds_in_flight {
             if let Some((call, pod)) = self.deletes.pop_front() {
                 self.start_delete(call, pod);
-            } else if self.start_evict() {
-                continue;
             } else if let Some((call, profile, member)) = self.binds.pop_front() {
                 self.start_bind(call, profile, member);
             } else {
                 break;
             }
         }
-        let binding = self.calls_in_flight > 0;
+        let binding = self.calls_in_flight + self.victims.in_flight > 0;
         let conditions = self.conditions.len() + self.victims.notices();
         if self.events.is_empty() && conditions == 0 && !self.standings.ready() {
             self.waiting_since = None;
@@ -398,9 +398,9 @@ impl Dispatcher {
                 self.calls_in_flight -= 1;
                 Some(Event::DeleteFinished { call, pod: pod.uid, outcome })
             }
-            Done::Evict { call, pod, outcome } => {
-                self.evicted(&pod, &outcome);
-                Some(Event::EvictFinished { call, pod: pod.uid, outcome })
+            Done::Evict { call, victim, outcome } => {
+                self.evicted(&victim, &outcome);
+                Some(Event::EvictFinished { call, pod: victim.pod.uid, outcome })
             }
             Done::Shown { status, done } => {
                 self.writes_in_flight -= 1;
@@ -448,11 +448,12 @@ impl Dispatcher {
         self.deletes.clear();
         self.held_binds.clear();
         self.victims.clear();
-        while self.calls_in_flight > 0 {
+        while self.calls_in_flight + self.victims.in_flight > 0 {
             tokio::select! {
                 biased;
                 () = &mut deadline => {
-                    tracing::warn!(calls = self.calls_in_flight, "calls were left unanswered");
+                    let calls = self.calls_in_flight + self.victims.in_flight;
+                    tracing::warn!(calls, "calls were left unanswered");
                     return;
                 }
                 Some(done) = self.in_flight.next() => self.conclude(done).await,

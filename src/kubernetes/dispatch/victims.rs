@@ -2,37 +2,54 @@
 //!
 //! A notice waits behind binds, as all telling does. An eviction whose pod's notice still waits
 //! gives that notice itself before it leaves, and one whose notice is on its way waits for it.
+//!
+//! The API server lists the disruption budgets for each eviction and lets it wait until that list
+//! is current, a tenth of a second as a rule. So many are in flight, beside the binds: those that
+//! hang (a webhook that is down) leave the binds' room alone. But of those that meet at one budget
+//! all but the first wait for half a second. So those of different budgets leave first, and a few
+//! more of the same only where there is nothing else to do.
 
 use super::super::tell::{Fate, Note, Notice, SPARED, Write};
 use super::{Dispatcher, Done};
 use crate::model::Uid;
-use crate::scheduler::{CallId, EvictOutcome, PodRef};
+use crate::scheduler::{CallId, EvictOutcome, PodRef, Victim};
 use jiff::{SignedDuration, Timestamp};
-use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Evictions take at most this part of the calls in flight, so that those which hang (a webhook
-/// that is down) leave room for binds.
-const PART_OF_CALLS: usize = 4;
+/// Evictions of one disruption budget under way at most. While those that met wait, one that comes
+/// later finds the budget free: four are half again as fast as one after the other.
+const OF_ONE_BUDGET: usize = 4;
+
+/// Evictions that one disruption budget counts.
+#[derive(Default)]
+struct Lane {
+    under_way: usize,
+    waiting: VecDeque<(CallId, Victim)>,
+}
 
 /// Evictions and notices that wait.
 #[derive(Default)]
 pub(super) struct Victims {
-    evictions: VecDeque<(CallId, PodRef)>,
+    evictions: VecDeque<(CallId, Victim)>,
     /// evictions whose pod has a write in flight
-    held: FxHashMap<Uid, Vec<(CallId, PodRef)>>,
+    held: FxHashMap<Uid, Vec<(CallId, Victim)>>,
+    /// by the number of the budget; those of which nothing is under way or waits are forgotten
+    lanes: BTreeMap<u32, Lane>,
     notices: VecDeque<Uid>,
     notice_of: FxHashMap<Uid, Notice>,
     /// what was said, until the eviction is answered
     said: FxHashMap<Uid, Arc<str>>,
-    in_flight: usize,
+    pub(super) in_flight: usize,
 }
 
 impl Victims {
     /// Evictions that have not left.
     pub(super) fn evictions(&self) -> usize {
-        self.evictions.len() + self.held.values().map(Vec::len).sum::<usize>()
+        let held = self.held.values().map(Vec::len).sum::<usize>();
+        let behind = self.lanes.values().map(|lane| lane.waiting.len()).sum::<usize>();
+        self.evictions.len() + held + behind
     }
 
     /// Notices that have not left.
@@ -54,6 +71,48 @@ impl Victims {
             said: std::mem::take(&mut self.said),
             ..Self::default()
         };
+    }
+
+    /// The next eviction that may leave; one whose pod is being written waits for that. O(budgets).
+    fn next(&mut self, telling: &FxHashSet<Uid>) -> Option<(CallId, Victim)> {
+        while let Some((call, victim)) = self.evictions.pop_front() {
+            if telling.contains(&victim.pod.uid) {
+                self.hold(call, victim);
+                continue;
+            }
+            let Some(budget) = victim.budget else { return Some((call, victim)) };
+            let lane = self.lanes.entry(budget).or_default();
+            if lane.under_way == 0 && lane.waiting.is_empty() {
+                lane.under_way = 1;
+                return Some((call, victim));
+            }
+            lane.waiting.push_back((call, victim));
+        }
+        loop {
+            let open =
+                |lane: &&mut Lane| lane.under_way < OF_ONE_BUDGET && !lane.waiting.is_empty();
+            let lane = self.lanes.values_mut().filter(open).min_by_key(|lane| lane.under_way)?;
+            let (call, victim) = lane.waiting.pop_front()?;
+            if !telling.contains(&victim.pod.uid) {
+                lane.under_way += 1;
+                return Some((call, victim));
+            }
+            self.hold(call, victim);
+        }
+    }
+
+    fn hold(&mut self, call: CallId, victim: Victim) {
+        self.held.entry(victim.pod.uid).or_default().push((call, victim));
+    }
+
+    /// An eviction is answered.
+    fn leave(&mut self, victim: &Victim) {
+        let Some(budget) = victim.budget else { return };
+        let Some(lane) = self.lanes.get_mut(&budget) else { return };
+        lane.under_way = lane.under_way.saturating_sub(1);
+        if lane.under_way == 0 && lane.waiting.is_empty() {
+            self.lanes.remove(&budget);
+        }
     }
 
     /// A write of this pod is done: what waited for it may go.
@@ -93,33 +152,27 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn evict(&mut self, call: CallId, pods: Vec<PodRef>) {
-        self.victims.evictions.extend(pods.into_iter().map(|pod| (call, pod)));
+    pub(super) fn evict(&mut self, call: CallId, victims: Vec<Victim>) {
+        self.victims.evictions.extend(victims.into_iter().map(|victim| (call, victim)));
     }
 
     /// Starts the next eviction, if there is one that may leave.
     pub(super) fn start_evict(&mut self) -> bool {
-        if self.victims.in_flight >= (self.limits.binds_in_flight / PART_OF_CALLS).max(1) {
+        if self.victims.in_flight >= self.limits.binds_in_flight {
             return false;
         }
-        let (call, pod) = loop {
-            let Some((call, pod)) = self.victims.evictions.pop_front() else { return false };
-            if !self.telling.contains(&pod.uid) {
-                break (call, pod);
-            }
-            self.victims.held.entry(pod.uid).or_default().push((call, pod));
-        };
-        let notice = self.victims.notice_of.remove(&pod.uid);
+        let Some((call, victim)) = self.victims.next(&self.telling) else { return false };
+        let uid = victim.pod.uid;
+        let notice = self.victims.notice_of.remove(&uid);
         let (binder, teller) = (self.binder.clone(), self.teller.clone());
-        self.telling.insert(pod.uid);
+        self.telling.insert(uid);
         self.victims.in_flight += 1;
-        self.calls_in_flight += 1;
         self.in_flight.push(Box::pin(async move {
             if let Some(notice) = notice.filter(|_| binder.may_send()) {
                 teller.write(&Write::Notice(notice)).await;
             }
-            let outcome = binder.evict(&pod).await;
-            Done::Evict { call, pod, outcome }
+            let outcome = binder.evict(&victim.pod).await;
+            Done::Evict { call, victim, outcome }
         }));
         true
     }
@@ -145,21 +198,75 @@ impl Dispatcher {
         false
     }
 
-    pub(super) fn evicted(&mut self, pod: &PodRef, outcome: &EvictOutcome) {
-        self.calls_in_flight -= 1;
+    pub(super) fn evicted(&mut self, victim: &Victim, outcome: &EvictOutcome) {
+        let pod = &victim.pod;
         self.victims.in_flight -= 1;
+        self.victims.leave(victim);
         self.telling.remove(&pod.uid);
         self.observer.evicted(outcome);
         let said = match outcome {
             EvictOutcome::Protected(_) => None,
             _ => self.victims.said.remove(&pod.uid),
         };
-        if let Some(note) = said.filter(|_| *outcome == EvictOutcome::Evicted) {
+        let stays = *outcome == EvictOutcome::Evicted && !victim.goes_at_once;
+        if let Some(note) = said.filter(|_| stays) {
             // the eviction has put its own reason over ours
             self.victims
                 .notice_of
                 .insert(pod.uid, Notice { pod: pod.clone(), note, fate: Fate::Evicted });
         }
         self.release(pod.uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PodKey;
+
+    fn victim(number: u8, budget: Option<u32>) -> Victim {
+        let uid = Uid::parse(&format!("00000000-0000-0000-0000-0000000000{number:02}"));
+        let key = PodKey { namespace: "ns".into(), name: format!("w-{number}").into() };
+        Victim { pod: PodRef { key, uid }, budget, goes_at_once: false }
+    }
+
+    #[test]
+    fn those_of_other_budgets_leave_first_and_few_of_one() {
+        let mut victims = Victims::default();
+        let of = |range: std::ops::Range<u8>, budget| {
+            range.map(move |number| (CallId(1), victim(number, budget)))
+        };
+        victims.evictions.extend(of(0..6, Some(7)));
+        victims.evictions.extend(of(10..12, Some(8)));
+        victims.evictions.extend(of(20..22, None));
+        let mut telling = FxHashSet::from_iter([victim(1, None).pod.uid]);
+        let left = |victims: &mut Victims, telling: &FxHashSet<Uid>| {
+            let mut left = Vec::new();
+            while let Some((_, victim)) = victims.next(telling) {
+                left.push(victim.pod.key.name.to_string());
+            }
+            left
+        };
+        // the second of budget 7 is being written, and its sixth is one too many
+        let first = left(&mut victims, &telling);
+        assert_eq!(first, ["w-0", "w-10", "w-20", "w-21", "w-2", "w-11", "w-3", "w-4"]);
+        assert_eq!(victims.evictions(), 2, "one is held, one waits");
+
+        telling.clear();
+        victims.release(victim(1, None).pod.uid);
+        assert_eq!(left(&mut victims, &telling), [""; 0], "the budget is still busy");
+        for number in [0, 2, 3, 4, 5] {
+            victims.leave(&victim(number, Some(7)));
+            let next = left(&mut victims, &telling);
+            match number {
+                0 => assert_eq!(next, ["w-5"], "the first that waits has its turn"),
+                2 => assert_eq!(next, ["w-1"]),
+                _ => assert_eq!(next, [""; 0]),
+            }
+        }
+        victims.leave(&victim(1, Some(7)));
+        [10, 11].into_iter().for_each(|number| victims.leave(&victim(number, Some(8))));
+        assert!(victims.lanes.is_empty(), "no budget is remembered for nothing");
+        assert_eq!(victims.evictions(), 0);
     }
 }

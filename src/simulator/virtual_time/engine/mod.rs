@@ -310,8 +310,8 @@ impl Engine<'_> {
                     self.after(time, Happening::Binds { call, pod, node });
                 }
             }
-            ApiCall::Evict { call, pods } => {
-                for pod in pods.iter().map(|pod| pod_of(pod.uid)) {
+            ApiCall::Evict { call, victims } => {
+                for pod in victims.iter().map(|victim| pod_of(victim.pod.uid)) {
                     let time = self.about(api, pod, 2);
                     self.after(time, Happening::Evicts { call, pod });
                 }
