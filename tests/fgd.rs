@@ -14,8 +14,8 @@ fn reproduce(lists: &[&str], seeds: &[u32]) {
     for list in lists {
         let inputs = Inputs::read(folder, list).expect("the published files are well-formed");
         for policy in &POLICIES {
-            let curves = seeds.iter().map(|seed| run(&inputs, policy, *seed, 0)).collect();
-            let row = Row::new(list, *policy, seeds, curves, &published);
+            let outcomes = seeds.iter().map(|seed| run(&inputs, policy, *seed, 0)).collect();
+            let row = Row::new(list, *policy, seeds, outcomes, &published);
             let compared = row.published.is_some() || row.margins.len() == seeds.len();
             assert!(compared, "{list} is published");
             rows.push(row);

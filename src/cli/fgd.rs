@@ -1,7 +1,7 @@
 //! Runs the experiments of the FGD paper.
 
 use crate::simulator::fgd::{
-    Inputs, LISTS, POLICIES, PolicyInfo, Published, Row, SEEDS, files, run, table,
+    Inputs, LISTS, POLICIES, PolicyInfo, Published, Row, SEEDS, files, refused_table, run, table,
 };
 use anyhow::{Context, anyhow, bail};
 use std::path::PathBuf;
@@ -48,9 +48,9 @@ pub(super) fn main(plan: Plan) -> anyhow::Result<ExitCode> {
                 loop {
                     let next = jobs.lock().map(|mut jobs| jobs.next());
                     let Ok(Some((place, seed))) = next else { return };
-                    let curve = run(&inputs, policy, *seed, plan.order);
+                    let outcome = run(&inputs, policy, *seed, plan.order);
                     if let Ok(mut done) = done.lock() {
-                        done.push((place, curve));
+                        done.push((place, outcome));
                     }
                 }
             };
@@ -60,18 +60,23 @@ pub(super) fn main(plan: Plan) -> anyhow::Result<ExitCode> {
                     scope.spawn(work);
                 });
             });
-            let mut curves = done.into_inner().map_err(|_| anyhow!("a run broke an invariant"))?;
-            if curves.len() < seeds.len() {
+            let mut outcomes =
+                done.into_inner().map_err(|_| anyhow!("a run broke an invariant"))?;
+            if outcomes.len() < seeds.len() {
                 bail!("a run of {} on {list} broke an invariant", policy.name);
             }
-            curves.sort_by_key(|(place, _)| *place);
-            let curves = curves.into_iter().map(|(_, curve)| curve).collect();
-            rows.push(Row::new(list, *policy, &seeds, curves, &published));
+            outcomes.sort_by_key(|(place, _)| *place);
+            let outcomes = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
+            rows.push(Row::new(list, *policy, &seeds, outcomes, &published));
+            if let (Some(folder), [.., row]) = (&plan.out, &*rows) {
+                files(folder, &rows)
+                    .with_context(|| format!("writing into {}", folder.display()))?;
+                eprintln!("{list} {}: {:.2}", row.policy.name, row.mean());
+            }
         }
     }
-    print!("{}", table(&rows));
+    print!("{}\n{}", table(&rows), refused_table(&rows));
     if let Some(folder) = &plan.out {
-        files(folder, &rows).with_context(|| format!("writing into {}", folder.display()))?;
         println!("\nfiles in {}", folder.display());
     }
     let runs = rows.iter().map(|row| row.curves.len()).sum::<usize>();

@@ -1,6 +1,6 @@
 //! What kinds of pods come: scores that look ahead go by what came so far.
 
-use super::{ClassId, Cluster};
+use super::{ClassId, Cluster, MEMORY};
 use crate::model::gpu_part::{DEVICE, GPU, PartAmount};
 use crate::model::gpu_topology::PRODUCT_LABEL;
 use crate::model::{Operator, PodClass};
@@ -32,6 +32,8 @@ pub struct Shape {
 pub struct Expected {
     /// What it asks for.
     pub shape: Shape,
+    /// Bytes of memory, as the mean of those that came.
+    pub memory: i64,
     /// So many came, old ones counted less.
     pub count: u64,
     /// Its part of all pods.
@@ -43,14 +45,37 @@ pub struct Expected {
 pub struct Learnt {
     /// Which time that was; 0: nothing yet.
     pub epoch: u32,
-    /// Shapes, the commonest first.
+    /// Shapes, the commonest first; of equally common ones the smaller.
     pub shapes: Vec<Expected>,
+}
+
+/// Pods of one shape that came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    count: u64,
+    /// bytes of all together
+    memory: u128,
+}
+
+impl Came {
+    /// Bytes, as the mean.
+    fn memory(&self) -> i64 {
+        let mean = self.memory / u128::from(self.count.max(1));
+        i64::try_from(mean).expect("it is a mean of such numbers")
+    }
+
+    /// Counts half, by pods of the mean size.
+    fn halve(&mut self) {
+        let mean = self.memory();
+        self.count /= 2;
+        self.memory = u128::from(self.count) * u128::from(mean.unsigned_abs());
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Arrivals {
     is_kept: bool,
-    counts: FxHashMap<Shape, u64>,
+    counts: FxHashMap<Shape, Came>,
     total: u64,
     next: u64,
     learnt: Arc<Learnt>,
@@ -77,20 +102,22 @@ impl Arrivals {
         &self.learnt
     }
 
-    fn count(&mut self, shape: Shape) {
+    fn count(&mut self, shape: Shape, memory: i64) {
         if self.counts.len() >= SHAPES_MAX && !self.counts.contains_key(&shape) {
             return;
         }
-        *self.counts.entry(shape).or_default() += 1;
+        let came = self.counts.entry(shape).or_default();
+        came.count += 1;
+        came.memory += u128::from(memory.max(0).unsigned_abs());
         self.total += 1;
         if self.total < self.next {
             return;
         }
         self.learnt = Arc::new(Learnt { epoch: self.learnt.epoch + 1, shapes: self.shapes() });
         if self.total >= HALVED_AT {
-            self.counts.retain(|_, count| {
-                *count /= 2;
-                *count > 0
+            self.counts.retain(|_, came| {
+                came.halve();
+                came.count > 0
             });
             self.total /= 2;
         }
@@ -99,13 +126,13 @@ impl Arrivals {
 
     fn shapes(&self) -> Vec<Expected> {
         let mut counts: Vec<_> = self.counts.iter().collect();
-        counts.sort_by(|a, b| (b.1, b.0).cmp(&(a.1, a.0)));
-        let all: u64 = self.counts.values().sum();
-        let part = |count: u64| count as f64 / all as f64;
-        let expected = |(shape, count): (&Shape, &u64)| Expected {
+        counts.sort_by(|(a, of_a), (b, of_b)| (of_b.count, *a).cmp(&(of_a.count, *b)));
+        let all: u64 = self.counts.values().map(|came| came.count).sum();
+        let expected = |(shape, came): (&Shape, &Came)| Expected {
             shape: shape.clone(),
-            count: *count,
-            part: part(*count),
+            memory: came.memory(),
+            count: came.count,
+            part: came.count as f64 / all as f64,
         };
         counts.into_iter().map(expected).collect()
     }
@@ -153,8 +180,9 @@ impl Cluster {
     /// Counts a pod that came to be placed.
     pub fn arrived(&mut self, class: ClassId) {
         if self.arrivals.is_kept {
-            let shape = Shape::of(&self.classes.get(class).spec);
-            self.arrivals.count(shape);
+            let class = self.classes.get(class);
+            let (shape, memory) = (Shape::of(&class.spec), class.request(MEMORY));
+            self.arrivals.count(shape, memory);
         }
     }
 
@@ -176,7 +204,8 @@ mod tests {
         let mut epochs = Vec::new();
         for number in 0..60_000u64 {
             // another workload after the first 20,000
-            arrivals.count(shape(if number < 20_000 { 1 } else { 2 + i64::from(number % 4 == 0) }));
+            let cpu = if number < 20_000 { 1 } else { 2 + i64::from(number % 4 == 0) };
+            arrivals.count(shape(cpu), cpu << 30);
             if arrivals.learnt.epoch as usize > epochs.len() {
                 epochs.push(number + 1);
             }
@@ -191,5 +220,19 @@ mod tests {
             .map(|known| (known.shape.cpu, (known.part * 100.0).round() as u64))
             .collect();
         assert_eq!(parts, [(2, 70), (3, 23), (1, 6)]);
+        let memory = |known: &Expected| known.memory == known.shape.cpu << 30;
+        assert!(arrivals.learnt.shapes.iter().all(memory), "means do not fade");
+    }
+
+    #[test]
+    fn memory_is_a_mean_and_equally_common_shapes_come_by_size() {
+        let mut arrivals = Arrivals::default();
+        for number in 0..100 {
+            let shape = Shape { cpu: 8 - number % 4, ..Shape::default() };
+            arrivals.count(shape, if number < 48 { 10 } else { 30 + (number % 4) * 4 });
+        }
+        let known: Vec<(i64, i64)> =
+            arrivals.learnt.shapes.iter().map(|known| (known.shape.cpu, known.memory)).collect();
+        assert_eq!(known, [(5, 26), (6, 24), (7, 22), (8, 20)]);
     }
 }

@@ -4,7 +4,8 @@
 //! pays its price: see [`super::prices`]. A fraction goes where the device loses least worth beyond
 //! the price, and nowhere if it would lose more than [`LOSS_MAX`] of a device: better ones will
 //! come. A whole free device takes it always. What is paid, on average over the streams, is the
-//! value; a placement strands what it lowers the value by. A stream is finite and the longer the
+//! value; a placement strands what it lowers the value by. Cores and memory run out too: pods take
+//! them by the mean of their shape. A stream is finite and the longer the
 //! more is idle: an endless one would fill every gap with the one rare pod that fits it. The
 //! streams are the same for every state, so that states differ by what they are and not by chance.
 
@@ -28,12 +29,56 @@ const SHAPES_MAX: usize = 64;
 const DEVICES: usize = 16;
 /// Free CPU is cut to multiples of so many milli-CPU per idle GPU.
 const CPU_STEP: i64 = 200;
+/// Free memory is cut to multiples of so many bytes, and per idle GPU from one on.
+const MEMORY_STEP: i64 = 4 << 30;
 /// Values kept; beyond it all are worked out again, which changes none.
 const MEMO_MAX: usize = 1 << 18;
 
+/// What is free of a node beside its GPUs, or asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Room {
+    /// milli-CPU
+    pub(super) cpu: i64,
+    /// bytes
+    pub(super) memory: i64,
+}
+
+impl Room {
+    /// What a pod of a shape asks for.
+    pub(super) fn asked(known: &Expected) -> Self {
+        Self { cpu: known.shape.cpu, memory: known.memory }
+    }
+
+    fn has(self, asked: Self) -> bool {
+        self.cpu >= asked.cpu && self.memory >= asked.memory
+    }
+
+    /// How often what is asked fits; what is not asked for is no bound.
+    pub(super) fn times(self, asked: Self) -> i64 {
+        let of = |free: i64, asked: i64| if asked > 0 { (free / asked).max(0) } else { i64::MAX };
+        of(self.cpu, asked.cpu).min(of(self.memory, asked.memory))
+    }
+
+    pub(super) fn without(self, asked: Self) -> Self {
+        Self { cpu: self.cpu - asked.cpu, memory: self.memory - asked.memory }
+    }
+
+    /// Cut to what is told apart with so many whole GPUs idle.
+    fn cut(self, gpus: i64) -> Self {
+        let cut = |amount: i64, step: i64| match step {
+            0 => amount,
+            step => amount - amount.rem_euclid(step),
+        };
+        Self {
+            cpu: cut(self.cpu, CPU_STEP * gpus),
+            memory: cut(self.memory, MEMORY_STEP * gpus.max(1)),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    cpu: i64,
+    room: Room,
     model: u16,
     /// descending
     left: [u16; DEVICES],
@@ -41,7 +86,7 @@ struct Key {
 
 #[derive(Clone, Copy, Debug)]
 struct Item {
-    cpu: i64,
+    asked: Room,
     milli: u16,
     gpus: usize,
     /// 0: any
@@ -97,7 +142,7 @@ impl Stranding {
     pub(super) fn new(shapes: &[Expected], prices: &Prices, bit: impl Fn(&str) -> u16) -> Self {
         let shapes = &shapes[..shapes.len().min(SHAPES_MAX)];
         let item = |known: &Expected| Item {
-            cpu: known.shape.cpu,
+            asked: Room::asked(known),
             milli: known.shape.milli,
             gpus: known.shape.gpus,
             models: known.shape.models.iter().map(|model| bit(model)).fold(0, |all, bit| all | bit),
@@ -116,8 +161,8 @@ impl Stranding {
     }
 
     /// What is expected to be paid, in thousandths of a device's price.
-    pub(super) fn value(&mut self, prices: &Prices, cpu: i64, model: u16, left: &[u16]) -> f64 {
-        let mut key = Key { cpu, model: if self.models { model } else { 0 }, left: [0; DEVICES] };
+    pub(super) fn value(&mut self, prices: &Prices, room: Room, model: u16, left: &[u16]) -> f64 {
+        let mut key = Key { room, model: if self.models { model } else { 0 }, left: [0; DEVICES] };
         let (mut used, mut idle) = (0, 0u32);
         for left in left.iter().filter(|left| prices.worth(**left) > 0).take(DEVICES) {
             key.left[used] = *left;
@@ -128,10 +173,7 @@ impl Stranding {
             return 0.0;
         }
         key.left[..used].sort_unstable_by(|a, b| b.cmp(a));
-        let step = CPU_STEP * i64::from(idle / u32::from(DEVICE));
-        if step > 0 {
-            key.cpu -= key.cpu.rem_euclid(step);
-        }
+        key.room = room.cut(i64::from(idle / u32::from(DEVICE)));
         let paid = self.known(prices, &key, used, idle);
         f64::from(paid) * f64::from(DEVICE) / (f64::from(PRICE) * STREAMS as f64)
     }
@@ -150,7 +192,7 @@ impl Stranding {
                 DEVICE => meets && free >= item.gpus,
                 milli => meets && key.left[0] >= milli,
             };
-            alive |= u64::from(fits && item.cpu <= key.cpu) << place;
+            alive |= u64::from(fits && key.room.has(item.asked)) << place;
         }
         let mut thrown = Thrown {
             items: &self.items,
@@ -158,7 +200,7 @@ impl Stranding {
             paying: self.paying,
             alive,
             free,
-            cpu: key.cpu,
+            room: key.room,
             parts: [0; DEVICES],
             used: 0,
             paid: 0,
@@ -188,7 +230,7 @@ struct Thrown<'a> {
     alive: u64,
     /// whole free devices
     free: usize,
-    cpu: i64,
+    room: Room,
     /// what is left of devices in part
     parts: [u16; DEVICES],
     used: usize,
@@ -211,7 +253,7 @@ impl Thrown<'_> {
 
     /// Whether there is room for a pod; it is taken unless it spoils a device.
     fn has_room(&mut self, item: Item) -> bool {
-        if self.cpu < item.cpu {
+        if !self.room.has(item.asked) {
             return false;
         }
         match item.milli {
@@ -228,7 +270,7 @@ impl Thrown<'_> {
                 (None, has_room) => return has_room,
             },
         }
-        self.cpu -= item.cpu;
+        self.room = self.room.without(item.asked);
         self.paid += item.price;
         true
     }
@@ -254,10 +296,15 @@ mod tests {
     use super::*;
     use crate::cluster::Shape;
 
+    const MIB: i64 = 1 << 20;
+    /// Room for all.
+    const AMPLE: Room = Room { cpu: 1 << 40, memory: 1 << 60 };
+
     fn expected(shapes: &[(i64, u16, usize, u64)]) -> Vec<Expected> {
         let all: u64 = shapes.iter().map(|(.., count)| count).sum();
         let expected = |(cpu, milli, gpus, count): &(i64, u16, usize, u64)| Expected {
             shape: Shape { cpu: *cpu, milli: *milli, gpus: *gpus, models: Vec::new() },
+            memory: *cpu * MIB,
             count: *count,
             part: *count as f64 / all as f64,
         };
@@ -274,7 +321,12 @@ mod tests {
     #[test]
     fn a_node_earns_what_fits_on_its_devices_and_cores() {
         let (prices, mut stranding) = made(&[(4000, 500, 1, 50), (4000, 1000, 1, 50)]);
-        let mut value = |cpu, left: &[u16]| stranding.value(&prices, cpu, 0, left);
+        let mut of = |room, left: &[u16]| stranding.value(&prices, room, 0, left);
+        let memory = Room { memory: 4000 * MIB, ..AMPLE };
+        let few = Room { memory: 4096 * MIB, ..AMPLE };
+        assert_eq!(of(few, &[500, 500]), 500.0, "memory for one");
+        assert_eq!(of(memory, &[1000]), 0.0, "it is cut to multiples");
+        let mut value = |cpu, left: &[u16]| of(Room { cpu, ..AMPLE }, left);
         assert_eq!([value(64_000, &[]), value(64_000, &[0, 400])], [0.0; 2], "too little is left");
         assert_eq!(value(64_000, &[500]), 500.0);
         assert_eq!(value(64_000, &[1000, 500, 499]), 1500.0);
@@ -288,7 +340,7 @@ mod tests {
         let (prices, mut stranding) = made(&[(0, 500, 1, 40), (0, 300, 1, 30), (0, 700, 1, 30)]);
         let worth = |left| f64::from(prices.worth(left)) * 1000.0 / f64::from(PRICE);
         assert!(worth(700) - worth(200) > 800.0, "a 500 would spoil what a 700 fills");
-        let value = stranding.value(&prices, 0, 0, &[700]);
+        let value = stranding.value(&prices, AMPLE, 0, &[700]);
         assert!((value - worth(700)).abs() < 1e-6, "{value}, {}", worth(700));
     }
 }

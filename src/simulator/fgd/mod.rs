@@ -7,14 +7,16 @@
 
 mod go_random;
 mod published;
+mod refusals;
 mod report;
 mod run;
 mod workload;
 
 pub use go_random::GoRandom;
 pub use published::{LOOKED_AT, Published};
-pub use report::{Row, files, table};
-pub use run::{Curve, run};
+pub use refusals::{KINDS, Refusals, Refused, by_kind};
+pub use report::{Row, files, refused_table, table};
+pub use run::{Curve, Outcome, run};
 pub use workload::Inputs;
 
 /// Seeds of the published runs.

@@ -1,6 +1,7 @@
 //! What came out, beside what was published: a table, files, and a plot like figure 9(a).
 
-use super::{Curve, FGD, LOOKED_AT, OURS, PolicyInfo, Published};
+use super::refusals::{CSV_HEAD, KINDS, Refusals, by_kind, csv_lines, together};
+use super::{Curve, FGD, LOOKED_AT, OURS, Outcome, PolicyInfo, Published};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,6 +17,8 @@ pub struct Row {
     pub published: Option<f64>,
     /// A curve per seed.
     pub curves: Vec<Curve>,
+    /// Who was refused, over all seeds.
+    pub refusals: Refusals,
     /// Of our own policy: by how much each seed is above what is published of FGD, in percentage
     /// points, at [`LOOKED_AT`].
     pub margins: Vec<[f64; 2]>,
@@ -28,9 +31,11 @@ impl Row {
         list: &str,
         policy: PolicyInfo,
         seeds: &[u32],
-        curves: Vec<Curve>,
+        outcomes: Vec<Outcome>,
         published: &Published,
     ) -> Self {
+        let refusals = together(outcomes.iter().map(|outcome| &outcome.refusals));
+        let curves: Vec<Curve> = outcomes.into_iter().map(|outcome| outcome.curve).collect();
         let margin = |(seed, curve): (&u32, &Curve)| {
             let known = published.of(list, FGD, *seed)?;
             let [end, full] = LOOKED_AT.map(|percent| curve.get(percent).copied().flatten());
@@ -39,7 +44,7 @@ impl Row {
         let compared = seeds.iter().zip(&curves).filter(|_| policy.name == OURS);
         let margins = compared.filter_map(margin).collect();
         let published = published.mean(list, policy.published, seeds);
-        Self { list: list.to_owned(), policy, published, curves, margins }
+        Self { list: list.to_owned(), policy, published, curves, refusals, margins }
     }
 
     /// How our own policy stands beside FGD: mean and least margin at each of [`LOOKED_AT`].
@@ -97,7 +102,25 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Writes `fgd.csv`, `fgd.json` and `fgd.html` into a folder, which is made if need be.
+fn percent(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.1}"))
+}
+
+/// Percent of the pods of each kind that were refused, a line per list and policy.
+#[must_use]
+pub fn refused_table(rows: &[Row]) -> String {
+    let head = KINDS.map(|kind| format!(" {kind:>7}")).concat();
+    let mut text = format!("refused, %   policy     {head}\n");
+    for row in rows {
+        let kinds = by_kind(&row.refusals).map(|kind| format!(" {:>7}", percent(kind.percent())));
+        let (list, policy) = (&row.list, row.policy.name);
+        let _ = writeln!(text, "{list:12} {policy:11}{}", kinds.concat());
+    }
+    text
+}
+
+/// Writes `fgd.csv`, `refused.csv`, `fgd.json` and `fgd.html` into a folder, which is made if need
+/// be.
 ///
 /// # Errors
 /// The first file that cannot be written.
@@ -121,6 +144,8 @@ pub fn files(folder: &Path, rows: &[Row]) -> std::io::Result<()> {
         }));
     }
     std::fs::write(folder.join("fgd.csv"), csv)?;
+    let lines = rows.iter().map(|row| csv_lines(&row.list, row.policy.name, &row.refusals));
+    std::fs::write(folder.join("refused.csv"), CSV_HEAD.to_owned() + &lines.collect::<String>())?;
     std::fs::write(folder.join("fgd.json"), serde_json::Value::from(all).to_string())?;
     std::fs::write(folder.join("fgd.html"), page(rows))
 }
@@ -140,13 +165,25 @@ fn page(rows: &[Row]) -> String {
     for list in lists {
         let _ = write!(html, "<h2>{list}</h2><svg viewBox='0 0 700 330' role='img'>");
         grid(&mut html);
-        let rows = rows.iter().filter(|row| row.list == list);
-        for (place, row) in rows.enumerate() {
+        let of_list = || rows.iter().filter(|row| row.list == list);
+        for (place, row) in of_list().enumerate() {
             curves(&mut html, row, place);
         }
         html += "</svg>";
+        refused(&mut html, of_list());
     }
     html
+}
+
+fn refused<'a>(html: &mut String, rows: impl Iterator<Item = &'a Row>) {
+    let head = KINDS.map(|kind| format!("<th>{kind}</th>")).concat();
+    let _ = write!(html, "<table><tr><th>Refused, %</th>{head}</tr>");
+    for row in rows {
+        let kinds =
+            by_kind(&row.refusals).map(|kind| format!("<td>{}</td>", percent(kind.percent())));
+        let _ = write!(html, "<tr><td>{}</td>{}</tr>", row.policy.name, kinds.concat());
+    }
+    *html += "</table>";
 }
 
 fn x(percent: usize) -> f64 {

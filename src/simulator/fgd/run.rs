@@ -2,7 +2,8 @@
 //! placed; a pod that was not is taken away and does not come again.
 
 use super::PolicyInfo;
-use super::workload::{INFLATED_PERCENT, Inputs, milli};
+use super::refusals::Refusals;
+use super::workload::{INFLATED_PERCENT, Inputs, milli, shape};
 use crate::model::gpu_part::{GPU, GpuPart, PartAmount};
 use crate::model::{DeviceSet, Timestamp, Uid, WallTime};
 use crate::model::{Node, NodeSelectorTerm, Operator, Pod, PodClass, PodKey, Requirement};
@@ -21,15 +22,25 @@ const HOLDERS: u128 = 1 << 64;
 /// Percent of all GPUs that are allocated when pods that ask for so many percent have arrived.
 pub type Curve = Vec<Option<f64>>;
 
+/// What came out of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What is allocated as demand arrives.
+    pub curve: Curve,
+    /// Who was refused.
+    pub refusals: Refusals,
+}
+
 /// Runs a list under a policy. `order` names the order of nodes that breaks ties: a stable hash of
 /// the node's name in that order.
 #[must_use]
-pub fn run(inputs: &Inputs, policy: &PolicyInfo, seed: u32, order: u32) -> Curve {
+pub fn run(inputs: &Inputs, policy: &PolicyInfo, seed: u32, order: u32) -> Outcome {
     let mut scheduler = scheduler(inputs, policy, order);
     let capacity = inputs.capacity() as f64;
     let (mut arrived, mut used) = (0, 0);
     let slots = usize::try_from(INFLATED_PERCENT).expect("small") + 2;
     let mut sums = vec![(0.0, 0u32); slots];
+    let mut refusals = Refusals::new();
     for (number, pod) in inputs.arrivals(seed).into_iter().enumerate() {
         let uid = Uid(number as u128 + 1);
         arrived += milli(pod);
@@ -45,6 +56,7 @@ pub fn run(inputs: &Inputs, policy: &PolicyInfo, seed: u32, order: u32) -> Curve
             scheduler.handle(NOW, Event::PodDeleted(uid));
         }
         let percent = |milli: u64| 100.0 * milli as f64 / capacity;
+        refusals.entry(shape(pod)).or_default().count(is_placed, percent(arrived));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 131
         let slot = (percent(arrived).round() as usize).min(slots - 1);
         sums[slot].0 += (percent(used) * 100.0).round() / 100.0;
@@ -57,7 +69,7 @@ pub fn run(inputs: &Inputs, policy: &PolicyInfo, seed: u32, order: u32) -> Curve
     };
     let at =
         |slot: usize| mean(slot).or_else(|| mean(slot.checked_sub(1)?)).or_else(|| mean(slot + 1));
-    (0..slots - 1).map(at).collect()
+    Outcome { curve: (0..slots - 1).map(at).collect(), refusals }
 }
 
 fn scheduler(inputs: &Inputs, policy: &PolicyInfo, order: u32) -> Scheduler {

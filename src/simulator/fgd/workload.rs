@@ -28,6 +28,17 @@ pub(super) fn milli(pod: &TracePod) -> u64 {
     u64::from(pod.gpus) * u64::from(pod.gpu_milli)
 }
 
+/// What a pod asks for, as far as packing goes.
+#[must_use]
+pub(super) fn shape(pod: &TracePod) -> Shape {
+    Shape {
+        cpu: i64::try_from(pod.cpu_milli).expect("the trace has no such CPUs"),
+        gpus: pod.gpus as usize,
+        milli: if pod.gpus > 0 { u16::try_from(pod.gpu_milli).expect("at most 1000") } else { 0 },
+        models: pod.models.iter().map(|model| model.clone().into()).collect(),
+    }
+}
+
 /// The file of a list: plain or gzipped.
 fn list_file(folder: &Path, list: &str) -> PathBuf {
     let plain = folder.join(format!("openb_pod_list_{list}.csv"));
@@ -109,7 +120,8 @@ impl Inputs {
                 milli: u16::try_from(milli).expect("at most 1000"),
                 models: models.map(Into::into).collect(),
             };
-            Expected { shape, count: number as u64, part: number as f64 / counted as f64 }
+            let part = number as f64 / counted as f64;
+            Expected { shape, memory: 0, count: number as u64, part }
         };
         shapes.into_iter().map(typical).collect()
     }
