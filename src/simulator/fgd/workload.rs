@@ -35,7 +35,7 @@ pub(super) fn shape(pod: &TracePod) -> Shape {
         cpu: i64::try_from(pod.cpu_milli).expect("the trace has no such CPUs"),
         gpus: pod.gpus as usize,
         milli: if pod.gpus > 0 { u16::try_from(pod.gpu_milli).expect("at most 1000") } else { 0 },
-        models: pod.models.iter().map(|model| model.clone().into()).collect(),
+        models: pod.models.clone(),
     }
 }
 
