@@ -24,6 +24,7 @@ mod reference;
 mod scene;
 mod shadow;
 mod shrink;
+mod story;
 mod tally;
 mod tenants;
 mod watches;

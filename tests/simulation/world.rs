@@ -10,6 +10,7 @@ use crate::parts::Part;
 use crate::random::Random;
 use crate::scene;
 use crate::shadow::Shadow;
+use crate::story::short;
 use crate::tally::Tally;
 use crate::watches::Watches;
 use mss_scheduler::model::pod::digest;
@@ -550,32 +551,6 @@ impl World {
                 _ => gang.half_since.or(Some(now)),
             };
         }
-    }
-}
-
-fn short(call: &ApiCall) -> Option<String> {
-    let names =
-        |pods: &[PodRef]| -> Vec<String> { pods.iter().map(|pod| pod.key.to_string()).collect() };
-    match call {
-        ApiCall::Bind { members, .. } => {
-            let seats = members.iter().map(|m| format!("{} to {}", m.pod.key, m.node));
-            Some(format!("bind {}", seats.collect::<Vec<_>>().join(", ")))
-        }
-        ApiCall::Warn { pods, note, .. } | ApiCall::Spare { pods, note } => {
-            Some(format!("{}: {note}", names(pods).join(", ")))
-        }
-        ApiCall::Evict { victims, .. } => {
-            let pods = victims.iter().map(|victim| victim.pod.key.to_string());
-            Some(format!("evict {}", pods.collect::<Vec<_>>().join(", ")))
-        }
-        ApiCall::Delete { pods, .. } | ApiCall::End { pods, .. } => {
-            Some(format!("delete {}", names(pods).join(", ")))
-        }
-        ApiCall::Tell { .. }
-        | ApiCall::Report { .. }
-        | ApiCall::TellNode { .. }
-        | ApiCall::ShowQueue(_)
-        | ApiCall::NoteIgnored { .. } => None,
     }
 }
 
