@@ -76,6 +76,8 @@ pub enum Fault {
     StuckAtOnce,
     /// What a plan that is given up had still to evict is evicted.
     EvictedAfterAll,
+    /// Evictions that have not left when their plan is given up still go out.
+    NotWithdrawn,
     /// No room is drained for anybody.
     DrainForgotten,
     /// A part of a GPU is given and not counted.

@@ -131,6 +131,9 @@ pub struct PodGroup {
     pub profile: u8,
     /// Creation of the oldest live member.
     pub created: WallTime,
+    /// Creation of the oldest member that was live since something of it has room; `None`: nothing
+    /// has.
+    pub run_since: Option<WallTime>,
     /// No room is drained for it before; `None`: it was never looked at.
     pub drain_at: Option<Timestamp>,
     /// Drains that ended without seating it.

@@ -72,6 +72,7 @@ impl dispatch::Observer for Observations {
             EvictOutcome::Evicted => self.metrics.evictions_done.inc(),
             EvictOutcome::Protected(_) => self.metrics.evictions_protected.inc(),
             EvictOutcome::Failed => self.metrics.evictions_failed.inc(),
+            EvictOutcome::Withdrawn => self.metrics.evictions_withdrawn.inc(),
         }
     }
 

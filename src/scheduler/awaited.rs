@@ -45,7 +45,7 @@ impl Scheduler {
     /// Holds the demand of a pod that is about to lose its room, if it was evicted.
     pub(super) fn await_replacement(&mut self, pod: PodIndex) {
         let entry = self.pods.get_mut(pod);
-        let evicted = std::mem::take(&mut entry.evicted) && entry.controller != 0;
+        let evicted = entry.evicted_by.take().is_some() && entry.controller != 0;
         let Some(leaf) = entry.charged.filter(|_| evicted) else { return };
         let (controller, user) = (entry.controller, entry.user.clone());
         let requests: Amounts = self.cluster.asked(entry.class).iter().copied().collect();

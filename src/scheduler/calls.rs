@@ -83,6 +83,14 @@ pub enum ApiCall {
         /// The victims.
         victims: Vec<Victim>,
     },
+    /// Of these evictions none is to leave any more: the plan they were for is given up. Those that
+    /// have not left are answered `Withdrawn`, the others as if nothing were said. Not answered
+    /// itself. An eviction that is answered otherwise than `Evicted` withdraws the rest of its call
+    /// without being told to.
+    Withdraw {
+        /// Calls that evict.
+        calls: Vec<CallId>,
+    },
     /// Set the `PodScheduled=False` condition of the pods and write an event on each.
     Tell {
         /// The pods.
@@ -213,6 +221,8 @@ pub enum EvictOutcome {
     Protected(Box<str>),
     /// The API refuses, or the call never left.
     Failed,
+    /// It had not left when the others of its plan were given up; nothing was asked of the API.
+    Withdrawn,
 }
 
 /// Calls in flight.

@@ -116,7 +116,7 @@ impl Scheduler {
     /// A pod is leaving or gone; if it was evicted, its budget allows one less.
     pub(super) fn note_disrupted(&mut self, pod: PodIndex) {
         let entry = self.pods.get(pod);
-        if entry.evicted {
+        if entry.evicted_by.is_some() {
             self.disruption.take(entry);
         }
     }

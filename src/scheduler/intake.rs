@@ -176,7 +176,7 @@ impl Scheduler {
             asked: None,
             started: pod.started,
             stuck: false,
-            evicted: false,
+            evicted_by: None,
             header: pod.header,
             task: None,
             topology: None,
@@ -230,7 +230,9 @@ impl Scheduler {
         entry.checkpoint = pod.checkpoint;
         let reranked = std::mem::replace(&mut entry.reclaim_rank, pod.reclaim_rank);
         let reranked = reranked != pod.reclaim_rank;
-        entry.evicted &= pod.phase != Phase::Succeeded;
+        if pod.phase == Phase::Succeeded {
+            entry.evicted_by = None;
+        }
         let (old_class, old_state, group) = (entry.class, entry.state, entry.group);
         let class = std::mem::take(&mut pod.class);
         if *self.cluster.class(old_class).spec != class {

@@ -1,9 +1,10 @@
 //! Who counts as a member, and where a group belongs.
 //!
 //! A gang lives in incarnations. A member that has ended well counts as long as it belongs to the
-//! present one: it has the controller of a live member, or it ended after the oldest live member
-//! was created. So a Job index that is done counts while another is replaced, and leftovers of an
-//! earlier run under the same name do not.
+//! present one: it has the controller of a live member, or it ended after the incarnation began.
+//! That is when its oldest member was created, of all that were live since something of it has had
+//! room without a break. So a Job index that is done counts while another is replaced, whichever
+//! that is, and leftovers of an earlier run under the same name do not.
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
@@ -27,6 +28,8 @@ struct Look {
     never_preempts: bool,
     topology: Option<Box<TopologyAsk>>,
     created: WallTime,
+    /// when the incarnation began; `None`: nothing of it has room
+    run_since: Option<WallTime>,
     /// of bound members
     reclaim_rank: i16,
     conflict: Option<String>,
@@ -100,8 +103,9 @@ impl Scheduler {
         let counts = look.counts;
         let group = self.groups.get_mut(index);
         (group.counts, group.reclaim_rank) = (counts, look.reclaim_rank);
+        group.run_since = look.run_since;
         if !look.tasks.found.is_empty() || !group.tasks.is_empty() {
-            if counts.bound + counts.assumed + counts.nominated > 0 {
+            if look.run_since.is_some() {
                 look.tasks.remember(&group.tasks);
             }
             look.tasks.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -122,6 +126,7 @@ impl Scheduler {
             never_preempts: false,
             topology: group.topology.clone(),
             created: WallTime(i64::MAX),
+            run_since: None,
             reclaim_rank: 0,
             conflict: None,
             last_bound: None,
@@ -168,11 +173,16 @@ impl Scheduler {
             let waiting = pod.state == PodState::Waiting;
             look.tasks.count(pod, waiting, !waiting && pod.state != PodState::Gated);
         }
+        if look.counts.bound + look.counts.assumed + look.counts.nominated > 0 {
+            let known = group.run_since.unwrap_or(look.created);
+            look.run_since = Some(look.created.min(known));
+        }
+        let since = look.run_since.unwrap_or(look.created);
         let ended = group.members.iter().map(|member| self.pods.get(*member));
         let counts = |pod: &&PodEntry| {
             pod.state == PodState::Succeeded
                 && (controllers.contains(&pod.controller)
-                    || pod.finished.is_some_and(|finished| finished >= look.created))
+                    || pod.finished.is_some_and(|finished| finished >= since))
         };
         for pod in ended.filter(counts) {
             look.counts.succeeded += 1;

@@ -44,7 +44,7 @@ impl Scheduler {
         let left = |pod: &PodIndex| {
             let pod = self.pods.get(*pod);
             // one whose eviction is on its way is not asked to go twice at once
-            let given = self.notices.given.get(&pod.uid).filter(|_| !pod.evicted);
+            let given = self.notices.given.get(&pod.uid).filter(|_| pod.evicted_by.is_none());
             given.map_or(grace_ms, |at| at.since_ms(self.now).min(grace_ms))
         };
         let evict_in_ms = notice.pods.iter().map(left).max().unwrap_or(grace_ms);
@@ -121,7 +121,7 @@ impl Scheduler {
             let Some(index) = self.pods.find(uid) else { continue };
             let pod = self.pods.get(index);
             // one whose eviction is on its way may go yet: its answer decides
-            let stays = pod.state == PodState::Bound && !pod.deleting && !pod.evicted;
+            let stays = pod.state == PodState::Bound && !pod.deleting && pod.evicted_by.is_none();
             if stays && pod.victim_of.is_none() {
                 self.notices.given.remove(&uid);
                 pods.push(self.reference(index));

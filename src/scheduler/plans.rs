@@ -25,6 +25,8 @@ pub(super) struct Plan {
     victims: BTreeSet<PodIndex>,
     /// evictions that wait for the end of the notice, the next one last
     due: Vec<(Timestamp, Vec<PodIndex>)>,
+    /// that ask for evictions
+    calls: Vec<CallId>,
     deadline: Timestamp,
 }
 
@@ -67,6 +69,7 @@ impl Scheduler {
             seats: seats.iter().map(|seat| seat.pod).collect(),
             victims: BTreeSet::new(),
             due: Vec::new(),
+            calls: Vec::new(),
             deadline: now,
         };
         self.assert_whole_units(&notices);
@@ -178,11 +181,7 @@ impl Scheduler {
         while let Some((_, pods)) = plan.due.pop_if(|(at, _)| *at <= now) {
             let pods = pods.into_iter().filter(|pod| plan.victims.contains(pod));
             let pods: Vec<PodIndex> = pods.collect();
-            for pod in &pods {
-                let pod = self.pods.get_mut(*pod);
-                pod.evicted |= !pod.deleting;
-            }
-            self.evict(index, &pods);
+            plan.calls.extend(self.evict(index, &pods));
         }
         let next = plan.due.last().map_or(plan.deadline, |(at, _)| *at);
         self.queue.wake_at(index, self.groups.get_mut(index), next);
@@ -190,9 +189,9 @@ impl Scheduler {
     }
 
     /// Asks for the eviction of pods, if there are any.
-    fn evict(&mut self, index: GroupIndex, pods: &[PodIndex]) {
+    fn evict(&mut self, index: GroupIndex, pods: &[PodIndex]) -> Option<CallId> {
         if pods.is_empty() {
-            return;
+            return None;
         }
         let mut places = self.disruption_places(pods);
         places.resize(pods.len(), None);
@@ -202,7 +201,14 @@ impl Scheduler {
         });
         let victims: Vec<Victim> = victims.collect();
         let call = self.calls.begin(index, victims.len());
+        for pod in pods {
+            let pod = self.pods.get_mut(*pod);
+            if !pod.deleting {
+                pod.evicted_by = Some(call);
+            }
+        }
         self.outbox.push(ApiCall::Evict { call, victims });
+        Some(call)
     }
 
     /// Takes in that a pod no longer takes room.
@@ -301,8 +307,14 @@ impl Scheduler {
         pods.iter().filter_map(|pod| self.pods.get(*pod).node)
     }
 
-    /// Ends a plan without binding; victims that were not evicted are spared.
+    /// Ends a plan without binding. Evictions that have not left are withdrawn, and victims that
+    /// were not evicted are spared.
     fn give_up(&mut self, now: Timestamp, index: GroupIndex, plan: Plan, why: &'static str) {
+        let open = plan.calls.into_iter().filter(|call| self.calls.contains(*call));
+        let calls: Vec<CallId> = open.collect();
+        if !calls.is_empty() && !is_made(Fault::NotWithdrawn) {
+            self.outbox.push(ApiCall::Withdraw { calls });
+        }
         for seat in plan.seats {
             self.forget(seat, PodState::Waiting);
         }
@@ -342,7 +354,15 @@ impl Scheduler {
             return;
         };
         let entry = self.pods.get_mut(pod);
-        entry.evicted = false;
+        if *outcome == EvictOutcome::Withdrawn {
+            // its plan is given up; another may have named the pod since
+            if entry.evicted_by == Some(call) {
+                entry.evicted_by = None;
+                self.loosen_notice(pod);
+            }
+            return;
+        }
+        entry.evicted_by = None;
         if !is_made(Fault::ProtectionForgotten) {
             entry.protected_until = now.plus_ms(self.options.protected_ms);
         }

@@ -85,8 +85,8 @@ pub(super) struct PodEntry {
     pub(super) started: bool,
     /// it was evicted, or deleted, and did not go in time
     pub(super) stuck: bool,
-    /// it was told to go by this process, and nobody else had done so before
-    pub(super) evicted: bool,
+    /// the last call by which this process told it to go, if nobody else had done so before
+    pub(super) evicted_by: Option<CallId>,
     pub(super) header: bool,
     /// the part of its gang to which it belongs
     pub(super) task: Option<Box<Task>>,

@@ -154,7 +154,7 @@ pub static CATALOGUE: &[Family] = &[
         "Binds whose outcome was unknown for a while and had to be asked again."),
     family("mss_evictions_total", Kind::Counter, &["result"],
         "Evictions with their final answer: evicted (or gone already), protected by a disruption \
-         budget, or failed."),
+         budget, failed, or withdrawn before they left as their plan was given up."),
     family("mss_plans_total", Kind::Counter, &["result"],
         "Plans to make room: Begun; then Seated, or given up as MembersChanged, VictimsStayed, \
          RoomGone or VictimProtected. Not begun: Reported (evictions are report-only), \

@@ -97,6 +97,8 @@ pub struct Metrics {
     pub evictions_protected: IntCounter,
     /// `mss_evictions_total{result="failed"}`
     pub evictions_failed: IntCounter,
+    /// `mss_evictions_total{result="withdrawn"}`
+    pub evictions_withdrawn: IntCounter,
     /// `mss_drained_gpu_seconds_total`
     pub drained_seconds: IntCounter,
     /// `mss_nodes_quarantined`
@@ -191,8 +193,8 @@ impl Metrics {
             families.histograms("mss_cycle_duration_seconds", ["handle", "cycle"]);
         let [binds_bound, binds_refused] =
             families.counters("mss_binds_total", ["bound", "refused"]);
-        let [evictions_done, evictions_protected, evictions_failed] =
-            families.counters("mss_evictions_total", ["evicted", "protected", "failed"]);
+        let [evictions_done, evictions_protected, evictions_failed, evictions_withdrawn] = families
+            .counters("mss_evictions_total", ["evicted", "protected", "failed", "withdrawn"]);
         let [build_info] = families.gauges("mss_build_info", [env!("CARGO_PKG_VERSION")]);
         build_info.set(1);
         families.process();
@@ -228,6 +230,7 @@ impl Metrics {
             evictions_done,
             evictions_protected,
             evictions_failed,
+            evictions_withdrawn,
             drained_seconds: families.counter("mss_drained_gpu_seconds_total"),
             nodes_quarantined: families.gauge("mss_nodes_quarantined"),
             quarantines: families.counter_vec("mss_quarantines_total"),

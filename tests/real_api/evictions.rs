@@ -95,19 +95,33 @@ impl Harness {
         self.calls.send(call).await.expect("the dispatcher runs");
     }
 
-    /// Evicts and waits for all answers; each pod has exactly one.
+    /// Evicts, each for itself, and waits for all answers; each pod has exactly one.
     async fn evict(&mut self, pods: &[PodRef]) -> BTreeMap<Uid, EvictOutcome> {
+        let mut asked = BTreeMap::new();
+        for pod in pods {
+            asked.insert(pod.uid, self.ask(std::slice::from_ref(pod)).await);
+        }
+        self.answers(&asked).await
+    }
+
+    /// Asks for evictions that stand and fall together.
+    async fn ask(&mut self, pods: &[PodRef]) -> CallId {
         self.last += 1;
         let call = CallId(self.last);
         let victim = |pod: &PodRef| Victim { pod: pod.clone(), budget: None, goes_at_once: false };
         let asked = ApiCall::Evict { call, victims: pods.iter().map(victim).collect() };
         self.calls.send(asked).await.expect("the dispatcher runs");
+        call
+    }
+
+    /// What becomes of the pods, by the call that each belongs to.
+    async fn answers(&mut self, asked: &BTreeMap<Uid, CallId>) -> BTreeMap<Uid, EvictOutcome> {
         let mut answers = BTreeMap::new();
-        while answers.len() < pods.len() {
+        while answers.len() < asked.len() {
             let reply = tokio::time::timeout(SOON, self.replies.recv()).await;
             match reply.expect("an answer in time").expect("the dispatcher runs") {
-                Event::EvictFinished { call: of, pod, outcome } => {
-                    assert_eq!(of, call);
+                Event::EvictFinished { call, pod, outcome } => {
+                    assert_eq!(asked.get(&pod), Some(&call));
                     assert_eq!(answers.insert(pod, outcome), None, "{pod} is answered twice");
                 }
                 other => panic!("{other:?}"),
@@ -190,6 +204,50 @@ async fn running(story: &Story, count: usize) {
         ledger.live_in(ns).filter(|pod| pod.phase == "Running").count() == count
     };
     story.auditor.expect(SOON, "the victims running", all).await;
+}
+
+/// What has not left when another of its call is refused, or when it is withdrawn, never does.
+#[tokio::test(flavor = "multi_thread")]
+async fn evictions_of_a_plan_that_is_given_up_do_not_leave() {
+    let Some(story) = Story::begin("withdrawn", 8, 16).await else { return };
+    let mut victims = vec![victim(&story, "guarded", &["guarded"], false).await];
+    for number in 0..96 {
+        victims.push(victim(&story, &format!("plain-{number}"), &[], false).await);
+    }
+    budget(&story, &story.namespace, "guarded", (1, 0)).await;
+    running(&story, 97).await;
+
+    let mut harness = Harness::start(story.servers, story.servers.url(), true).await;
+    let (refused, rest) = victims.split_at(65);
+    let call = harness.ask(refused).await;
+    let asked = refused.iter().map(|pod| (pod.uid, call)).collect();
+    let answers = harness.answers(&asked).await;
+    let is_protected = matches!(answers[&refused[0].uid], EvictOutcome::Protected(_));
+    assert!(is_protected, "{answers:?}");
+    let left = stayed(&story, refused, &answers).await;
+    // sixteen are under way at a time, so four turns were to come
+    assert!((1..64).contains(&left), "{left} of 64 were withdrawn: {answers:?}");
+
+    let call = harness.ask(rest).await;
+    let withdraw = ApiCall::Withdraw { calls: vec![call] };
+    harness.calls.send(withdraw).await.expect("the dispatcher runs");
+    let asked = rest.iter().map(|pod| (pod.uid, call)).collect();
+    let answers = harness.answers(&asked).await;
+    let left = stayed(&story, rest, &answers).await;
+    assert!(left > 0, "none of {} was withdrawn: {answers:?}", rest.len());
+}
+
+/// How many were withdrawn, of which all run on; the others go, but for what a budget protects.
+async fn stayed(story: &Story, pods: &[PodRef], answers: &BTreeMap<Uid, EvictOutcome>) -> usize {
+    let mut withdrawn = 0;
+    for pod in pods {
+        let found = get(story, &pod.key.name).await;
+        let stays = found.is_some_and(|found| found.metadata.deletion_timestamp.is_none());
+        let goes = answers[&pod.uid] == EvictOutcome::Evicted;
+        assert_eq!(stays, !goes, "{}: {:?}", pod.key, answers[&pod.uid]);
+        withdrawn += usize::from(answers[&pod.uid] == EvictOutcome::Withdrawn);
+    }
+    withdrawn
 }
 
 #[tokio::test(flavor = "multi_thread")]

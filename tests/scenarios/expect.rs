@@ -88,6 +88,11 @@ fn victims(world: &World, expect: &Expect, found: &mut Differences) {
     let calls = |calls: &Vec<Vec<String>>| calls.iter().map(names).collect::<Vec<_>>();
     found.given("evictions", expect.evictions.as_ref().map(calls).as_ref(), &done.evictions);
     found.given("warned", expect.warned.as_ref().map(sorted).as_ref(), &sorted(&done.warned));
+    found.given(
+        "withdrawn",
+        expect.withdrawn.as_ref().map(sorted).as_ref(),
+        &sorted(&done.withdrawn),
+    );
     found.given("spared", expect.spared.as_ref().map(sorted).as_ref(), &sorted(&done.spared));
     found.given("reported", expect.reported.as_ref(), &done.reported);
     for (name, text) in expect.notice.iter().flatten() {

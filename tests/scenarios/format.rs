@@ -127,6 +127,8 @@ pub(crate) enum Answer {
     NotSent,
     /// It is carried out and answered when it is released.
     Held,
+    /// The same, for an eviction that has not left: it can be withdrawn.
+    Queued,
     /// It is carried out at once and answered when it is released.
     Lost,
     /// The deletion, or eviction, is accepted, and the pod stays until it is deleted by a step.
@@ -407,6 +409,8 @@ pub(crate) struct Expect {
     pub(crate) warned: Option<Vec<String>>,
     /// Pods whose notice was taken back, in any order.
     pub(crate) spared: Option<Vec<String>>,
+    /// Pods whose eviction had not left and never did.
+    pub(crate) withdrawn: Option<Vec<String>>,
     /// `pod: text` of those that were told that they would be evicted.
     pub(crate) reported: Option<Vec<String>>,
     /// Text of the last notice of pods, and the time they are given: `in 10s: evicted to ...`.

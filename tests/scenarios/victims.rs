@@ -21,6 +21,7 @@ struct Held {
     pod: PodRef,
     call: CallId,
     is_done: bool,
+    has_left: bool,
 }
 
 /// What is known of victims.
@@ -105,11 +106,16 @@ impl World {
         self.done.evictions.push(pods.iter().map(shown).collect());
         for pod in pods {
             let name = shown(pod);
-            let held = Held { name: name.clone(), pod: pod.clone(), call, is_done: false };
+            let held =
+                Held { name: name.clone(), pod: pod.clone(), call, is_done: false, has_left: true };
             self.victims.held.push(held);
             match self.answers.get(&name) {
                 Some(Answer::Held) => {
                     self.answers.remove(&name);
+                }
+                Some(Answer::Queued) => {
+                    self.answers.remove(&name);
+                    self.victims.held.last_mut().expect("it was put there").has_left = false;
                 }
                 Some(Answer::Lost) => {
                     self.answers.remove(&name);
@@ -176,7 +182,9 @@ impl World {
             Some(Answer::Protected) => EvictOutcome::Protected("the budget needs it".into()),
             Some(Answer::Refused | Answer::NotSent) => EvictOutcome::Failed,
             None | Some(Answer::Slow) => EvictOutcome::Evicted,
-            Some(Answer::Held | Answer::Lost) => panic!("{name}: it is released already"),
+            Some(Answer::Held | Answer::Queued | Answer::Lost) => {
+                panic!("{name}: it is released already")
+            }
         };
         let goes = outcome == EvictOutcome::Evicted;
         if goes && !is_done {
@@ -188,6 +196,17 @@ impl World {
             self.remove(name);
         }
         true
+    }
+
+    /// What has not left of these calls never does.
+    pub(crate) fn withdraw(&mut self, calls: &[CallId]) {
+        let waits = |held: &mut Held| calls.contains(&held.call) && !held.has_left;
+        let taken: Vec<Held> = self.victims.held.extract_if(.., waits).collect();
+        for Held { name, pod, call, .. } in taken {
+            self.done.withdrawn.push(name);
+            let (pod, outcome) = (pod.uid, EvictOutcome::Withdrawn);
+            self.hear(Event::EvictFinished { call, pod, outcome });
+        }
     }
 
     /// Notes which of those for whom room was to be made run now.

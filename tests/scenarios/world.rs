@@ -42,6 +42,7 @@ pub(crate) struct Done {
     pub(crate) node_events: Vec<String>,
     pub(crate) warned: Vec<String>,
     pub(crate) spared: Vec<String>,
+    pub(crate) withdrawn: Vec<String>,
     pub(crate) reported: Vec<String>,
     pub(crate) evictions: Vec<Vec<String>>,
     pub(crate) attempts: usize,
@@ -463,6 +464,7 @@ impl World {
                 let pods: Vec<PodRef> = victims.into_iter().map(|victim| victim.pod).collect();
                 self.evict(call, &pods);
             }
+            ApiCall::Withdraw { calls } => self.withdraw(&calls),
             ApiCall::NoteIgnored { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));
             }
@@ -485,7 +487,7 @@ impl World {
             }
             Some(Answer::Refused) => refused(),
             Some(Answer::NotSent) => BindOutcome::NotSent,
-            Some(Answer::Slow) => panic!("a bind is not slow: hold it"),
+            Some(Answer::Slow | Answer::Queued) => panic!("a bind is not slow: hold it"),
             Some(Answer::Protected) => panic!("no budget protects from binds"),
         };
         self.finish_bind(name, outcome);

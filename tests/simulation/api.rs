@@ -12,6 +12,8 @@ pub(crate) struct Task {
     uid: Uid,
     what: What,
     not_before: i64,
+    /// it may have had its effect
+    has_left: bool,
 }
 
 #[derive(Clone)]
@@ -19,11 +21,29 @@ pub(crate) enum What {
     Bind(Box<str>),
     Delete,
     Evict,
+    /// an eviction that never left
+    Withdrawn,
 }
 
 impl World {
     pub(crate) fn ask(&mut self, call: CallId, uid: Uid, what: What) {
-        self.tasks.push(Task { call, uid, what, not_before: 0 });
+        self.tasks.push(Task { call, uid, what, not_before: 0, has_left: false });
+    }
+
+    /// Evictions of these calls that have not left never do.
+    pub(crate) fn withdraw(&mut self, calls: &[CallId]) {
+        let waits = |task: &&mut Task| matches!(task.what, What::Evict) && !task.has_left;
+        let of_them = self.tasks.iter_mut().filter(|task| calls.contains(&task.call));
+        for task in of_them.filter(waits) {
+            task.what = What::Withdrawn;
+            self.tally.withdrawn += 1;
+        }
+    }
+
+    /// Pods whose eviction has not left.
+    pub(crate) fn to_evict(&self) -> impl Iterator<Item = Uid> {
+        let waits = |task: &&Task| matches!(task.what, What::Evict) && !task.has_left;
+        self.tasks.iter().filter(waits).map(|task| task.uid)
     }
 
     pub(crate) fn answer_some(&mut self) {
@@ -46,6 +66,7 @@ impl World {
         if self.faults && self.tasks[at].not_before > self.now {
             return;
         }
+        self.tasks[at].has_left = true;
         if self.strikes(Fault::TooManyRequests, 12) {
             self.tally.too_many_requests += 1;
             self.tasks[at].not_before = self.now + 1_000;
@@ -89,6 +110,7 @@ impl World {
                 Event::BindFinished { call, pod, outcome: self.bind(pod, &node.clone()) }
             }
             What::Evict => Event::EvictFinished { call, pod, outcome: self.evict(pod) },
+            What::Withdrawn => Event::EvictFinished { call, pod, outcome: EvictOutcome::Withdrawn },
             What::Delete => {
                 let failed = self.strikes(Fault::Refusal, 6);
                 let outcome = if failed { DeleteOutcome::Failed } else { DeleteOutcome::Deleted };

@@ -5,6 +5,7 @@ use crate::shadow::Shadow;
 use crate::tenants::queue_of;
 use crate::world::World;
 use mss_scheduler::model::{Phase, Pod, Uid};
+use mss_scheduler::scheduler::CallId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Held for so long at most.
@@ -28,9 +29,9 @@ fn waits(pod: &Pod) -> bool {
 
 impl Shadow {
     /// The API is asked to evict a pod.
-    pub(crate) fn asked_to_evict(&mut self, uid: Uid) {
+    pub(crate) fn asked_to_evict(&mut self, call: CallId, uid: Uid) {
         if self.pods.get(&uid).is_some_and(|pod| !pod.deleting) {
-            self.evicted.insert(uid);
+            self.evicted.insert(uid, call);
         }
     }
 
@@ -48,7 +49,8 @@ impl Shadow {
 
     /// A pod no longer takes room.
     pub(crate) fn lose(&mut self, now: i64, pod: &Pod) {
-        let Some(controller) = pod.controller.filter(|_| self.evicted.remove(&pod.uid)) else {
+        let Some(controller) = pod.controller.filter(|_| self.evicted.remove(&pod.uid).is_some())
+        else {
             return;
         };
         let mut others = self.pods.values().filter(|other| other.controller == pod.controller);

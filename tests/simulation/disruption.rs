@@ -36,7 +36,7 @@ impl Shadow {
         let Some(pod) = self.pods.get(&uid).filter(|pod| !pod.ended() && !pod.deleting) else {
             return;
         };
-        if self.evicted.contains(&uid) {
+        if self.evicted.contains_key(&uid) {
             let budgets = self.budgets.values_mut().filter(|(budget, _)| protects(budget, pod));
             budgets.for_each(|(_, taken)| *taken += 1);
         }

@@ -32,13 +32,6 @@ pub(crate) struct Features {
     pub(crate) budgets: bool,
 }
 
-/// Whether gangs with parts are drawn too. Only if `MSS_PARTS` is set: where the oldest member of a
-/// gang is evicted, those that ended before the next oldest was made count no longer, and with them
-/// a part may lack its minimum. That is not judged rightly yet.
-pub(crate) fn has_parts() -> bool {
-    std::env::var_os("MSS_PARTS").is_some()
-}
-
 impl Features {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut random = Random::new(!seed);
@@ -48,7 +41,7 @@ impl Features {
             run_limits: one_in(4),
             ranks: one_in(4),
             users: one_in(4),
-            tasks: one_in(4) && has_parts(),
+            tasks: one_in(4),
             types: one_in(4),
             budgets: one_in(4),
         }

@@ -1,13 +1,21 @@
 //! Gangs whose members form parts with minima of their own (I2, I6).
 
-use crate::scene::{Gang, Role, Scene, gang};
+use crate::scene::{Gang, Known, Role, Scene, gang};
 use crate::shadow::Shadow;
 use crate::world::{GangKey, World, is_of};
-use mss_scheduler::model::{Phase, Pod, Uid};
+use mss_scheduler::model::{Phase, Pod, Uid, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The minima of the parts of a gang.
-pub(crate) type Minima = BTreeMap<Box<str>, u32>;
+type Minima = BTreeMap<Box<str>, u32>;
+
+/// What is kept in mind of a gang as long as something of it has room.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// the creation of the oldest member that was live meanwhile
+    pub(crate) since: WallTime,
+    minima: Minima,
+}
 
 /// A part of a gang, as it stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,11 +64,26 @@ impl Scene {
             }
         }
         if self.has_room(of) {
-            for (name, min) in self.remembered.get(of).into_iter().flatten() {
+            for (name, min) in self.remembered.get(of).iter().flat_map(|run| &run.minima) {
                 parts.entry(name.clone()).or_default().min = *min;
             }
         }
         parts
+    }
+
+    /// Gangs of which something has room, or is on its way to it, with the creation of the oldest
+    /// live member of each.
+    fn oldest_of_those_with_room(&self) -> BTreeMap<Gang, WallTime> {
+        let mut gangs: BTreeMap<Gang, (WallTime, bool)> = BTreeMap::new();
+        for known in
+            self.pods.values().filter(|known| known.is_live() && known.role != Role::Foreign)
+        {
+            let entry = gangs.entry(gang(&known.pod)).or_insert((known.pod.created, false));
+            entry.0 = entry.0.min(known.pod.created);
+            entry.1 |= matches!(known.role, Role::Placed | Role::Bound);
+        }
+        let with_room = gangs.into_iter().filter(|(_, (_, has_room))| *has_room);
+        with_room.map(|(of, (oldest, _))| (of, oldest)).collect()
     }
 
     /// Whether something of a gang has room, or is on its way to it.
@@ -120,20 +143,24 @@ impl Scene {
 }
 
 impl Shadow {
-    /// Keeps in mind which parts gangs have, as long as something of them has room.
+    /// Keeps in mind since when gangs run, and which parts they have, as long as something of them
+    /// has room.
     pub(crate) fn remember(&mut self, scene: &Scene) {
-        let parted = scene.pods.values().filter(|known| known.pod.task.is_some());
-        let gangs: BTreeSet<Gang> = parted.map(|known| gang(&known.pod)).collect();
-        let gangs: BTreeSet<Gang> = gangs.into_iter().chain(self.parts.keys().cloned()).collect();
-        for of in gangs {
-            if scene.has_room(&of) {
-                let parts = scene.parts(&of).into_iter();
-                let minima: Minima = parts.map(|(name, part)| (name, part.min)).collect();
-                self.parts.insert(of, minima);
+        let mut runs = BTreeMap::new();
+        for (of, oldest) in scene.oldest_of_those_with_room() {
+            let known = self.runs.get(&of).map(|run| run.since);
+            let since = known.map_or(oldest, |known| known.min(oldest));
+            let parted = |known: &Known| known.pod.task.is_some();
+            let has_parts = scene.members(&of).any(|(_, known)| parted(known));
+            let was_parted = self.runs.get(&of).is_some_and(|run| !run.minima.is_empty());
+            let minima = if has_parts || was_parted {
+                scene.parts(&of).into_iter().map(|(name, part)| (name, part.min)).collect()
             } else {
-                self.parts.remove(&of);
-            }
+                Minima::new()
+            };
+            runs.insert(of, Run { since, minima });
         }
+        self.runs = runs;
     }
 }
 
@@ -165,9 +192,9 @@ impl World {
         parts.into_values().collect()
     }
 
-    /// Forgets the parts of gangs of which nothing had room before a cycle bound and seated some.
-    pub(crate) fn forget_parts(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
-        if self.shadow.parts.is_empty() {
+    /// Forgets the runs of gangs of which nothing had room before a cycle bound and seated some.
+    pub(crate) fn forget_runs(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
+        if self.shadow.runs.is_empty() {
             return;
         }
         let seated = self.seated.difference(seated_before).cloned().collect();
@@ -175,16 +202,25 @@ impl World {
         for uid in bound {
             scene.pods.entry(*uid).and_modify(|known| known.role = Role::Waiting);
         }
-        let has_room = |of: &Gang| scene.counting(of).iter().any(|known| known.role != Role::Ended);
-        self.shadow.parts.retain(|of, _| has_room(of));
+        let with_room = scene.oldest_of_those_with_room();
+        self.shadow.runs.retain(|of, run| {
+            let oldest = with_room.get(of);
+            run.since = oldest.map_or(run.since, |oldest| run.since.min(*oldest));
+            // whoever had a seat has had room all along
+            oldest.is_some() || seated_before.contains(of)
+        });
     }
 
     /// I2: with what is bound, each part of a gang has its minimum.
     pub(crate) fn check_parts(&mut self, bound: &[Uid]) {
+        let scene = self.scene(&BTreeSet::new());
+        // before that nothing is looked at
+        if self.shadow.leads && self.scheduler.is_synced() {
+            self.shadow.remember(&scene);
+        }
         if !self.features.tasks {
             return;
         }
-        let scene = self.scene(&BTreeSet::new());
         let bound = bound.iter().filter_map(|uid| scene.pods.get(uid));
         let gangs: BTreeSet<Gang> = bound.map(|known| gang(&known.pod)).collect();
         for of in gangs {
@@ -193,6 +229,5 @@ impl World {
             self.tally.parts_bound += u64::from(parts.values().any(|part| part.min > 0));
             assert!(whole, "I2: {of:?} is bound without the minima of its parts: {parts:?}");
         }
-        self.shadow.remember(&scene);
     }
 }

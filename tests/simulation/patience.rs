@@ -52,6 +52,14 @@ impl World {
             let victim = victims.any(|victims| victims.contains(uid));
             assert!(victim, "I6: {uid} is evicted for no plan that is in force");
         }
+        let runs = |uid: &Uid| {
+            let pod = self.pods.get(uid).map(|truth| &truth.pod);
+            pod.is_some_and(|pod| !pod.deleting && !pod.ended())
+        };
+        for uid in self.to_evict().filter(runs) {
+            let victim = self.shadow.plans.values().any(|victims| victims.contains(&uid));
+            assert!(victim, "I6: the eviction of {uid} is not withdrawn, and its plan is given up");
+        }
     }
 
     /// L2: once faults have stopped, a gang within its share that would have room if all others

@@ -1,7 +1,7 @@
 //! What the scheduler was told, and what follows from it for a plan: recomputed from nothing.
 
 use crate::features::{PRODUCT, TYPES};
-use crate::parts::Minima;
+use crate::parts::Run;
 use crate::reference;
 use crate::tenants::queue_of;
 use crate::world::{GPU, gang_of, names_of};
@@ -62,6 +62,13 @@ pub(crate) struct Known {
     pub(crate) protected_until: i64,
 }
 
+impl Known {
+    /// Whether it is, or may come to be, a member that runs.
+    pub(crate) fn is_live(&self) -> bool {
+        !matches!(self.role, Role::Ended | Role::Going) && !self.pod.deleting
+    }
+}
+
 /// All that a plan is judged by.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {
@@ -86,8 +93,8 @@ pub(crate) struct Scene {
     pub(crate) replaced: BTreeMap<Leaf, Amounts>,
     /// victims of plans in force
     pub(crate) awaited: BTreeSet<Uid>,
-    /// the minima of parts, of gangs that had room after the last cycle
-    pub(crate) remembered: BTreeMap<Gang, Minima>,
+    /// of gangs that had room after the last cycle
+    pub(crate) remembered: BTreeMap<Gang, Run>,
     /// who took from whom within ten minutes: victim, taker
     pub(crate) pairs: BTreeSet<(Gang, Gang)>,
 }
@@ -201,9 +208,12 @@ impl Scene {
 
     /// Members that count towards the minimum.
     pub(crate) fn counting<'a>(&'a self, of: &'a Gang) -> Vec<&'a Known> {
-        let lives = |known: &Known| !matches!(known.role, Role::Ended | Role::Going);
-        let alive = self.members(of).filter(|(_, known)| lives(known) && !known.pod.deleting);
+        let alive = self.members(of).filter(|(_, known)| known.is_live());
+        let has_room =
+            |(_, known): (&Uid, &Known)| matches!(known.role, Role::Placed | Role::Bound);
+        let run = self.remembered.get(of).filter(|_| alive.clone().any(has_room));
         let oldest = alive.clone().map(|(_, known)| known.pod.created).min();
+        let oldest = oldest.map(|oldest| run.map_or(oldest, |run| oldest.min(run.since)));
         let controllers: BTreeSet<Uid> =
             alive.filter_map(|(_, known)| known.pod.controller).collect();
         let counts = |known: &Known| match known.role {

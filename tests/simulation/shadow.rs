@@ -2,7 +2,7 @@
 
 use crate::awaited::Absent;
 use crate::disruption::{BudgetKey, key};
-use crate::parts::Minima;
+use crate::parts::Run;
 use crate::reference::Place;
 use crate::scene::{
     Amounts, Gang, Kept, Known, NONE, PORTS, Role, SHARED, Scene, base, gang, only, plus, requests,
@@ -31,7 +31,7 @@ pub(crate) struct Shadow {
     pub(crate) nodes: BTreeMap<Box<str>, Node>,
     queues: BTreeMap<Box<str>, QueueSpec>,
     pub(crate) in_force: Vec<QueueSpec>,
-    leads: bool,
+    pub(crate) leads: bool,
     listed: [BTreeSet<String>; 4],
     /// answered as bound
     pub(crate) bound: BTreeSet<Uid>,
@@ -53,7 +53,7 @@ pub(crate) struct Shadow {
     /// what there was to share, and when that was found to have changed
     offered: Vec<(Amounts, i64)>,
     /// told to go by this process, and nobody else had done so before
-    pub(crate) evicted: BTreeSet<Uid>,
+    pub(crate) evicted: BTreeMap<Uid, CallId>,
     pub(crate) absent: Vec<Absent>,
     /// disruption budgets, and how many pods were evicted since they were heard of
     pub(crate) budgets: BTreeMap<BudgetKey, (Budget, u32)>,
@@ -70,8 +70,8 @@ pub(crate) struct Shadow {
     pub(crate) quarantined: BTreeMap<Box<str>, i64>,
     /// the least limit with which a pod was asked to be bound, where room may be drained
     pub(crate) promised: BTreeMap<Uid, i64>,
-    /// minima of parts, of gangs that had room after the last cycle
-    pub(crate) parts: BTreeMap<Gang, Minima>,
+    /// of gangs that had room after the last cycle
+    pub(crate) runs: BTreeMap<Gang, Run>,
     /// victim, taker, when
     pairs: Vec<(Gang, Gang, i64)>,
 }
@@ -132,6 +132,11 @@ impl Shadow {
                     self.rolling_back.remove(pod);
                 }
                 self.answered(*call);
+            }
+            Event::EvictFinished { call, pod, outcome: EvictOutcome::Withdrawn } => {
+                if self.evicted.get(pod) == Some(call) {
+                    self.evicted.remove(pod);
+                }
             }
             Event::EvictFinished { pod, outcome, .. } if *outcome != EvictOutcome::Evicted => {
                 self.evicted.remove(pod);
@@ -394,7 +399,7 @@ impl World {
             queues: shadow.in_force.clone(),
             nodes: shadow.nodes.clone(),
             closed: shadow.quarantined.keys().cloned().collect(),
-            remembered: shadow.parts.clone(),
+            remembered: shadow.runs.clone(),
             named: shadow.named(),
             types: shadow.types.clone(),
             ..Scene::default()

@@ -21,6 +21,7 @@ pub(crate) fn short(call: &ApiCall) -> Option<String> {
         ApiCall::Delete { pods, .. } | ApiCall::End { pods, .. } => {
             Some(format!("delete {}", names(pods).join(", ")))
         }
+        ApiCall::Withdraw { calls } => Some(format!("withdraw {calls:?}")),
         ApiCall::Tell { .. }
         | ApiCall::Report { .. }
         | ApiCall::TellNode { .. }

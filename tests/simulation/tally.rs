@@ -1,7 +1,5 @@
 //! What happened in the worlds, and how much of it there must be.
 
-use crate::features::has_parts;
-
 macro_rules! tally {
     ($($field:ident)*) => {
         /// How often each thing of interest happened.
@@ -29,7 +27,7 @@ tally! {
     drains drains_seated drains_expired quarantines ended_by_limit
     events judged unjudged shares_checked judged_users among_users
     judged_parts parts_taken parts_bound own_taken
-    judged_types types_taken stayed judged_budgets parts_lost
+    judged_types types_taken stayed judged_budgets parts_lost withdrawn
 }
 
 impl Tally {
@@ -43,7 +41,7 @@ impl Tally {
 
     /// What happened, and how much of it there must be in a full run.
     fn floors(&self) -> Vec<(&'static str, u64, u64)> {
-        let mut floors = vec![
+        vec![
             ("cluster-hours", self.cluster_hours(), 500),
             ("events an hour", self.events_per_hour(), 4_000),
             ("reclaims", self.reclaims, 1_000),
@@ -84,20 +82,16 @@ impl Tally {
             ("plans that take what a known disruption budget protects", self.judged_budgets, 300),
             ("plans seated", self.seated, 2_000),
             ("plans given up", self.given_up, 1_000),
+            ("evictions withdrawn", self.withdrawn, 300),
             ("pods evicted", self.evicted, 5_000),
             ("gangs evicted whole", self.ended_whole, 1_000),
             ("standings of queues", self.shown, 10_000),
             ("binds of gangs that must never be evicted", self.firm_bound, 500),
-        ];
-        if has_parts() {
-            floors.extend([
-                ("plans judged of gangs with parts, or that take of such", self.judged_parts, 500),
-                ("plans that take of gangs with parts", self.parts_taken, 300),
-                ("plans for a part of a gang that take of another", self.own_taken, 5),
-                ("times that gangs with parts were bound", self.parts_bound, 500),
-            ]);
-        }
-        floors
+            ("plans judged of gangs with parts, or that take of such", self.judged_parts, 500),
+            ("plans that take of gangs with parts", self.parts_taken, 300),
+            ("plans for a part of a gang that take of another", self.own_taken, 5),
+            ("times that gangs with parts were bound", self.parts_bound, 500),
+        ]
     }
 
     pub(crate) fn print(&self) {

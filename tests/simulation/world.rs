@@ -276,10 +276,11 @@ impl World {
                 ApiCall::Evict { call, victims } => {
                     for pod in victims.into_iter().map(|victim| victim.pod) {
                         evicted.push(pod.uid);
-                        self.shadow.asked_to_evict(pod.uid);
+                        self.shadow.asked_to_evict(call, pod.uid);
                         self.ask(call, pod.uid, What::Evict);
                     }
                 }
+                ApiCall::Withdraw { calls } => self.withdraw(&calls),
                 ApiCall::End { call, pods, .. } => {
                     // unlike a gang that is rolled back, one of which some are ended goes on
                     self.shadow.rolling_back.extend(uids(&pods));

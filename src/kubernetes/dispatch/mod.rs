@@ -97,6 +97,8 @@ pub struct Dispatcher {
     waiting_since: Option<Instant>,
     victims: Victims,
     standings: Standings,
+    /// that the scheduler waits for
+    answers: VecDeque<Event>,
     /// pods with a patch or an eviction in flight, and the bind that waits for it
     telling: FxHashSet<Uid>,
     held_binds: FxHashMap<Uid, (CallId, u8, BindMember)>,
@@ -144,6 +146,7 @@ impl Dispatcher {
             waiting_since: None,
             victims: Victims::default(),
             standings: Standings::default(),
+            answers: VecDeque::new(),
             telling: FxHashSet::default(),
             held_binds: FxHashMap::default(),
             calls_in_flight: 0,
@@ -165,13 +168,14 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
-                Some(done) = self.in_flight.next() => self.conclude(done).await,
+                Some(done) = self.in_flight.next() => self.finish(done),
                 call = calls.recv() => match call {
                     Some(call) => self.accept(call),
                     None => break,
                 },
                 Some(job) = jobs.recv() => self.warn_job(job),
             }
+            self.answer().await;
         }
         self.drain(&mut calls).await;
     }
@@ -214,6 +218,7 @@ impl Dispatcher {
                 }
             }
             ApiCall::Evict { call, victims } => self.evict(call, victims),
+            ApiCall::Withdraw { calls } => self.withdraw(&calls),
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
             }
@@ -382,8 +387,8 @@ impl Dispatcher {
         true
     }
 
-    /// Takes in what is done; returns the answer the scheduler waits for, if it does.
-    fn finish(&mut self, done: Done) -> Option<Event> {
+    /// Takes in what is done.
+    fn finish(&mut self, done: Done) {
         match done {
             Done::Bind { call, member, outcome } => {
                 self.calls_in_flight -= 1;
@@ -392,27 +397,25 @@ impl Dispatcher {
                     self.queue_event(&member.pod, false, "Scheduled", "Binding", note);
                 }
                 let pod = member.pod.uid;
-                Some(Event::BindFinished { call, pod, outcome })
+                self.answers.push_back(Event::BindFinished { call, pod, outcome });
             }
             Done::Delete { call, pod, outcome } => {
                 self.calls_in_flight -= 1;
-                Some(Event::DeleteFinished { call, pod: pod.uid, outcome })
+                self.answers.push_back(Event::DeleteFinished { call, pod: pod.uid, outcome });
             }
             Done::Evict { call, victim, outcome } => {
-                self.evicted(&victim, &outcome);
-                Some(Event::EvictFinished { call, pod: victim.pod.uid, outcome })
+                self.evicted(call, victim, outcome);
             }
             Done::Shown { status, done } => {
                 self.writes_in_flight -= 1;
                 self.standings.written(*status, done);
-                None
             }
             Done::Told { condition } => {
                 self.writes_in_flight -= 1;
-                let uid = condition?;
-                self.telling.remove(&uid);
-                self.release(uid);
-                None
+                if let Some(uid) = condition {
+                    self.telling.remove(&uid);
+                    self.release(uid);
+                }
             }
         }
     }
@@ -427,12 +430,11 @@ impl Dispatcher {
         }
     }
 
-    /// Takes in what is done and passes the answer on. The scheduler never waits for the
-    /// dispatcher, so this ends soon; if the scheduler is gone there is nobody to tell.
-    async fn conclude(&mut self, done: Done) {
-        let replies = self.replies.clone();
-        if let Some(event) = self.finish(done) {
-            replies.send(event).await.ok();
+    /// Passes answers on. The scheduler never waits for the dispatcher, so this ends soon; if the
+    /// scheduler is gone there is nobody to tell.
+    async fn answer(&mut self) {
+        while let Some(event) = self.answers.pop_front() {
+            self.replies.send(event).await.ok();
         }
     }
 
@@ -456,8 +458,9 @@ impl Dispatcher {
                     tracing::warn!(calls, "calls were left unanswered");
                     return;
                 }
-                Some(done) = self.in_flight.next() => self.conclude(done).await,
+                Some(done) = self.in_flight.next() => self.finish(done),
             }
+            self.answer().await;
         }
         self.tell_the_rest(&mut deadline).await;
     }
@@ -473,8 +476,9 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = &mut *deadline => return,
-                Some(done) = self.in_flight.next() => self.conclude(done).await,
+                Some(done) = self.in_flight.next() => self.finish(done),
             }
+            self.answer().await;
         }
     }
 }

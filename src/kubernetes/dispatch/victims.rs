@@ -12,7 +12,7 @@
 use super::super::tell::{Fate, Note, Notice, SPARED, Write};
 use super::{Dispatcher, Done};
 use crate::model::Uid;
-use crate::scheduler::{CallId, EvictOutcome, PodRef, Victim};
+use crate::scheduler::{CallId, Event, EvictOutcome, PodRef, Victim};
 use jiff::{SignedDuration, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, VecDeque};
@@ -115,6 +115,25 @@ impl Victims {
         }
     }
 
+    /// Takes back those of these calls that have not left.
+    fn withdraw(&mut self, calls: &[CallId]) -> Vec<(CallId, Victim)> {
+        let of_them = |(call, _): &(CallId, Victim)| calls.contains(call);
+        let mut taken = Vec::new();
+        let mut take = |queue: &mut VecDeque<(CallId, Victim)>| {
+            let (of_calls, rest) = std::mem::take(queue).into_iter().partition(of_them);
+            *queue = rest;
+            taken.append(&mut Vec::from(of_calls));
+        };
+        take(&mut self.evictions);
+        self.lanes.values_mut().for_each(|lane| take(&mut lane.waiting));
+        self.lanes.retain(|_, lane| lane.under_way > 0 || !lane.waiting.is_empty());
+        self.held.retain(|_, held| {
+            taken.extend(held.extract_if(.., |eviction| of_them(eviction)));
+            !held.is_empty()
+        });
+        taken
+    }
+
     /// A write of this pod is done: what waited for it may go.
     pub(super) fn release(&mut self, uid: Uid) {
         for eviction in self.held.remove(&uid).into_iter().flatten().rev() {
@@ -154,6 +173,15 @@ impl Dispatcher {
 
     pub(super) fn evict(&mut self, call: CallId, victims: Vec<Victim>) {
         self.victims.evictions.extend(victims.into_iter().map(|victim| (call, victim)));
+    }
+
+    /// Evictions of these calls that have not left never do.
+    pub(super) fn withdraw(&mut self, calls: &[CallId]) {
+        for (call, victim) in self.victims.withdraw(calls) {
+            let (pod, outcome) = (victim.pod.uid, EvictOutcome::Withdrawn);
+            self.observer.evicted(&outcome);
+            self.answers.push_back(Event::EvictFinished { call, pod, outcome });
+        }
     }
 
     /// Starts the next eviction, if there is one that may leave.
@@ -198,24 +226,31 @@ impl Dispatcher {
         false
     }
 
-    pub(super) fn evicted(&mut self, victim: &Victim, outcome: &EvictOutcome) {
+    pub(super) fn evicted(&mut self, call: CallId, victim: Victim, outcome: EvictOutcome) {
         let pod = &victim.pod;
         self.victims.in_flight -= 1;
-        self.victims.leave(victim);
+        self.victims.leave(&victim);
         self.telling.remove(&pod.uid);
-        self.observer.evicted(outcome);
+        self.observer.evicted(&outcome);
         let said = match outcome {
             EvictOutcome::Protected(_) => None,
             _ => self.victims.said.remove(&pod.uid),
         };
-        let stays = *outcome == EvictOutcome::Evicted && !victim.goes_at_once;
+        let goes = outcome == EvictOutcome::Evicted;
+        let stays = goes && !victim.goes_at_once;
         if let Some(note) = said.filter(|_| stays) {
             // the eviction has put its own reason over ours
             self.victims
                 .notice_of
                 .insert(pod.uid, Notice { pod: pod.clone(), note, fate: Fate::Evicted });
         }
-        self.release(pod.uid);
+        let pod = pod.uid;
+        self.release(pod);
+        self.answers.push_back(Event::EvictFinished { call, pod, outcome });
+        if !goes {
+            // the scheduler gives the plan up; until it has said so more would leave
+            self.withdraw(&[call]);
+        }
     }
 }
 
@@ -228,6 +263,38 @@ mod tests {
         let uid = Uid::parse(&format!("00000000-0000-0000-0000-0000000000{number:02}"));
         let key = PodKey { namespace: "ns".into(), name: format!("w-{number}").into() };
         Victim { pod: PodRef { key, uid }, budget, goes_at_once: false }
+    }
+
+    #[test]
+    fn what_has_not_left_can_be_withdrawn() {
+        let mut victims = Victims::default();
+        let names = |taken: Vec<(CallId, Victim)>| {
+            let taken = taken.iter().map(|(_, victim)| victim.pod.key.name.to_string());
+            std::collections::BTreeSet::from_iter(taken)
+        };
+        let mine = |number, budget| (CallId(1), victim(number, budget));
+        let first = [mine(0, Some(7)), mine(1, Some(7)), mine(2, None), mine(3, Some(8))];
+        victims.evictions.extend(first);
+        victims.evictions.push_back((CallId(2), victim(4, Some(7))));
+        let telling = FxHashSet::from_iter([victim(2, None).pod.uid]);
+        let left = victims.next(&telling).expect("one may leave");
+        assert_eq!(&*left.1.pod.key.name, "w-0");
+        // one waits behind its budget, one is being written, one has a budget of its own
+        let left = victims.next(&telling).expect("another may leave");
+        assert_eq!(&*left.1.pod.key.name, "w-3");
+
+        assert_eq!(names(victims.withdraw(&[CallId(3)])), names(vec![]));
+        assert_eq!(
+            names(victims.withdraw(&[CallId(1)])),
+            names(vec![mine(1, None), mine(2, None)])
+        );
+        let left = victims.next(&FxHashSet::default()).expect("that of the other call");
+        assert_eq!(&*left.1.pod.key.name, "w-4");
+        assert_eq!(victims.evictions(), 0);
+        for (number, budget) in [(0, 7), (3, 8), (4, 7)] {
+            victims.leave(&victim(number, Some(budget)));
+        }
+        assert!(victims.lanes.is_empty(), "no budget is remembered for nothing");
     }
 
     #[test]

@@ -323,7 +323,9 @@ impl Engine<'_> {
                     self.after(time, Happening::Deletes { call, pod });
                 }
             }
-            ApiCall::Warn { .. }
+            // all left at once
+            ApiCall::Withdraw { .. }
+            | ApiCall::Warn { .. }
             | ApiCall::Spare { .. }
             | ApiCall::Report { .. }
             | ApiCall::Tell { .. }
