@@ -392,6 +392,26 @@ fn reads_the_task_group_of_a_member() {
 }
 
 #[test]
+fn what_others_ask_of_the_topology_is_read_and_refused_as_ours_is() {
+    let read = |level: &str| {
+        convert(&pod(
+            &json!({}),
+            &json!({
+                "mss-scheduler.io/pod-group": "g", "mss-scheduler.io/min-member": "2",
+                "kueue.x-k8s.io/podset-required-topology": level,
+                "kueue.x-k8s.io/queue-name": "not read",
+            }),
+        ))
+    };
+    let ask = read("cloud.example.com/rack").topology.expect("it asks");
+    assert_eq!(ask.required.as_deref(), Some("cloud.example.com/rack"));
+    let error = read("a rack").group.expect("refused").expect_err("refused");
+    assert_eq!(error.reason(), "annotation");
+    let text = "annotation kueue.x-k8s.io/podset-required-topology is \"a rack\": expected the key";
+    assert!(error.to_string().starts_with(text), "{error}");
+}
+
+#[test]
 fn the_preemption_policy_of_a_pod_is_kept() {
     let never = |policy: &str| {
         convert(&pod(&json!({ "preemptionPolicy": policy }), &Value::Null)).never_preempts
