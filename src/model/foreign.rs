@@ -4,7 +4,9 @@
 //! KAI-Scheduler, `docs/topology` and the defaults of its pod grouper. Both read them of the
 //! template of a workload, KAI of the workload itself too; here they are read of the pod.
 
-use super::contract::{self, ContractError, MIN_MEMBER, PACK_ID, TASK_GROUP, TASK_GROUP_MIN};
+use super::contract::{
+    self, ContractError, MIN_MEMBER, PACK_ID, SLICE_LEVEL, SLICE_SIZE, TASK_GROUP, TASK_GROUP_MIN,
+};
 use super::topology::{Keys, NONE};
 
 /// Kueue: all pods of the pod set in one domain of the level.
@@ -17,6 +19,8 @@ pub const KUEUE_UNCONSTRAINED: &str = "kueue.x-k8s.io/podset-unconstrained-topol
 pub const KUEUE_SLICE_LEVEL: &str = "kueue.x-k8s.io/podset-slice-required-topology";
 /// Kueue: pods of a slice.
 pub const KUEUE_SLICE_SIZE: &str = "kueue.x-k8s.io/podset-slice-size";
+/// Kueue: slices of slices, in JSON, which is not read. To ignore what is required would be wrong.
+pub const KUEUE_LAYERS: &str = "kueue.x-k8s.io/podset-slice-required-topology-constraints";
 /// Kueue: pod sets that are placed as one.
 pub const KUEUE_PODSET_GROUP: &str = "kueue.x-k8s.io/podset-group-name";
 /// Kueue writes it on pods that it has admitted.
@@ -37,6 +41,7 @@ pub const FOREIGN: &[(&str, &str)] = &[
     (KUEUE_UNCONSTRAINED, "nothing, beside that neither of the above may be given"),
     (KUEUE_SLICE_LEVEL, "`slice-level`; so too"),
     (KUEUE_SLICE_SIZE, "`slice-size`; so too"),
+    (KUEUE_LAYERS, "refused: slices of slices are said by `slice-size: 32,8` and `slice-level`"),
     (KUEUE_PODSET_GROUP, "that what is asked is asked of the gang, not of its task groups"),
     (KUEUE_WORKLOAD, "that Kueue has chosen the domain: all of the above is left to it"),
     (KAI_REQUIRED, "`topology-required`"),
@@ -72,7 +77,7 @@ const KAI_OF_TASK: Keys =
 /// of Kueue if it has any, else those of KAI.
 ///
 /// # Errors
-/// If a pod set is unconstrained and constrained.
+/// If a pod set is unconstrained and constrained, or is cut into slices of slices.
 pub(super) fn keys<'a>(
     annotation: &impl Fn(&str) -> Option<&'a str>,
 ) -> Result<[&'static Keys; 2], ContractError> {
@@ -82,7 +87,8 @@ pub(super) fn keys<'a>(
     }
     let in_task = annotation(TASK_GROUP).is_some();
     let (asked, free) = (KUEUE.first(annotation), annotation(KUEUE_UNCONSTRAINED));
-    if asked.is_none() && free.is_none() {
+    let layers = annotation(KUEUE_LAYERS);
+    if asked.is_none() && free.is_none() && layers.is_none() {
         return Ok(match annotation(KAI_SEGMENT_LEVEL) {
             None => [&KAI, &NONE],
             Some(_) if in_task => [&KAI, &KAI_OF_TASK],
@@ -91,6 +97,10 @@ pub(super) fn keys<'a>(
     }
     if annotation(KUEUE_WORKLOAD).is_some() {
         return Ok([&NONE, &NONE]);
+    }
+    if let Some(text) = layers {
+        let expected = format!("nothing, as it is not read: say it by {SLICE_SIZE}, {SLICE_LEVEL}");
+        return Err(contract::malformed(KUEUE_LAYERS, text, expected));
     }
     let given = |key: &&str| annotation(key).is_some();
     let constrained = [KUEUE_REQUIRED, KUEUE_PREFERRED].into_iter().find(given);
@@ -161,6 +171,7 @@ mod tests {
             of_task.push((KUEUE_PODSET_GROUP, "both"));
             assert_eq!(said(&of_task), [expected, ""], "of pod sets as one: {asked:?}");
             of_task.push((KUEUE_WORKLOAD, "job-x"));
+            of_task.push((KUEUE_LAYERS, "[]"));
             assert_eq!(said(&of_task), ["", ""], "Kueue has chosen: {asked:?}");
         }
     }
@@ -214,6 +225,10 @@ mod tests {
             (
                 &[(KUEUE_UNCONSTRAINED, "true"), (KUEUE_PREFERRED, "rack")],
                 "nothing, as kueue.x-k8s.io/podset-preferred-topology is set",
+            ),
+            (
+                &[(KUEUE_LAYERS, "[]"), (KUEUE_REQUIRED, "rack")],
+                "say it by mss-scheduler.io/slice-size",
             ),
             (&[(KAI_REQUIRED, "")], "topology-required-placement is \"\": expected the key"),
             (&[(KAI_SEGMENT_LEVEL, "rack")], "segment-topology-required-placement needs it"),

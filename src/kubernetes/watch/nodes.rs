@@ -75,6 +75,7 @@ impl<'a> Nodes<'a> {
                 },
                 changed = self.reports.changed() => {
                     if !self.keeps {
+                        tracing::info!("GPUs of nodes are reported: nodes are listed again");
                         self.keeps = true;
                         return true;
                     }
