@@ -9,6 +9,7 @@ use mss_scheduler::simulator::api_server::{ApiServer, Options};
 use support::objects::namespace;
 use support::sources::{
     gangs_go_where_levels_of_objects_say, gpus_are_chosen_by_what_is_reported, install,
+    nothing_is_read_of_objects,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,14 +19,25 @@ async fn levels_and_gpus_are_those_that_objects_of_others_say() {
     let client = server.client();
     install(&client).await;
     namespace(&client, "sources").await;
-    let configuration = Configuration { health_bind_address: None, ..Configuration::default() };
-    let config = kube::Config::new(server.url().parse().expect("the server's own address"));
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let scheduler = tokio::spawn(runtime::run_on(configuration, config, async {
-        stopped.await.ok();
-    }));
+    let start = |from_objects: bool| {
+        let mut configuration =
+            Configuration { health_bind_address: None, ..Configuration::default() };
+        configuration.topology.from_objects = from_objects;
+        let config = kube::Config::new(server.url().parse().expect("the server's own address"));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let stopped = async {
+            stopped.await.ok();
+        };
+        (stop, tokio::spawn(runtime::run_on(configuration, config, stopped)))
+    };
+    let (stop, scheduler) = start(true);
     gangs_go_where_levels_of_objects_say(&client, "sources").await;
     gpus_are_chosen_by_what_is_reported(&client, "sources").await;
+    stop.send(()).ok();
+    scheduler.await.expect("it does not panic").expect("it ends in order");
+
+    let (stop, scheduler) = start(false);
+    nothing_is_read_of_objects(&client, "sources").await;
     stop.send(()).ok();
     scheduler.await.expect("it does not panic").expect("it ends in order");
     server.stop().await;

@@ -1,7 +1,7 @@
 //! Objects of others that say how nodes are joined, and where GPUs are within a node; and the story
 //! of them, which is the same on the embedded API server and on a real one.
 
-use super::objects::{Gang, bare_pod, create_pod, create_pods, delete_pod};
+use super::objects::{Gang, bare_pod, create_pod, create_pods, delete_pod, unschedulable};
 use http::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, PostParams};
@@ -193,6 +193,40 @@ pub(crate) async fn gangs_go_where_levels_of_objects_say(client: &kube::Client, 
     }
 }
 
+/// The GPUs that a pod of two is given on a node, which it leaves at once.
+async fn placed(
+    client: &kube::Client,
+    namespace: &str,
+    node: &str,
+    attempt: usize,
+) -> Option<String> {
+    let name = format!("{node}-{attempt}");
+    let mut pod = bare_pod(namespace, &name, 2);
+    let selector = [("kubernetes.io/hostname".to_owned(), node.to_owned())];
+    pod.spec.as_mut().expect("made with a spec").node_selector = Some(selector.into());
+    create_pod(client, &pod).await;
+    let (found, devices) = bound(client, namespace, &name).await;
+    assert_eq!(found, node);
+    delete_pod(client, namespace, &name).await;
+    devices
+}
+
+/// After both of the stories, with `topology.fromObjects: false`: the level is not known, and
+/// nothing of GPUs.
+pub(crate) async fn nothing_is_read_of_objects(client: &kube::Client, namespace: &str) {
+    let mut pods = Gang::new(namespace, "racks", 2, 1).pods();
+    for pod in &mut pods {
+        let annotations = pod.metadata.annotations.as_mut().expect("a gang's");
+        annotations.insert("kueue.x-k8s.io/podset-required-topology".to_owned(), RACK.to_owned());
+    }
+    create_pods(client, pods).await;
+    let told = unschedulable(client, namespace, 2, SOON).await;
+    assert!(told.iter().all(|text| text.contains(RACK)), "{told:?}");
+    for node in ["named", "counted"] {
+        assert_eq!(placed(client, namespace, node, 0).await, None, "{node}");
+    }
+}
+
 /// GPUs are chosen by what NodeResourceTopology objects and ResourceSlices say of nodes, also if
 /// they come after the node.
 pub(crate) async fn gpus_are_chosen_by_what_is_reported(client: &kube::Client, namespace: &str) {
@@ -217,17 +251,7 @@ pub(crate) async fn gpus_are_chosen_by_what_is_reported(client: &kube::Client, n
     for name in ["named", "counted", "plain"] {
         create_node(client, name, &[count]).await;
     }
-    let placed = async |node: &str, attempt: usize| {
-        let name = format!("{node}-{attempt}");
-        let mut pod = bare_pod(namespace, &name, 2);
-        let selector = [("kubernetes.io/hostname".to_owned(), node.to_owned())];
-        pod.spec.as_mut().expect("made with a spec").node_selector = Some(selector.into());
-        create_pod(client, &pod).await;
-        let (found, devices) = bound(client, namespace, &name).await;
-        assert_eq!(found, node);
-        delete_pod(client, namespace, &name).await;
-        devices
-    };
+    let placed = async |node: &str, attempt: usize| placed(client, namespace, node, attempt).await;
     // tries until what was created is known
     let chosen = async |node: &str| {
         let deadline = Instant::now() + SOON;
