@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use mss_scheduler::cli::Cli;
 use mss_scheduler::config::{Configuration, explain};
 use mss_scheduler::kubernetes::permissions::PERMISSIONS;
-use mss_scheduler::model::contract;
+use mss_scheduler::model::{contract, foreign};
 use mss_scheduler::telemetry::{catalogue, http};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -50,14 +50,16 @@ fn metrics() {
 
 #[test]
 fn annotations() {
-    for (part, rows) in
-        [("annotations", contract::ANNOTATIONS), ("written annotations", contract::WRITTEN)]
-    {
+    for (file, part, rows) in [
+        ("docs/configuration.md", "annotations", contract::ANNOTATIONS),
+        ("docs/configuration.md", "written annotations", contract::WRITTEN),
+        ("docs/topology.md", "annotations of others", foreign::FOREIGN),
+    ] {
         let mut text = String::from("| Annotation | Meaning |\n|---|---|\n");
         for (key, meaning) in rows {
             let _ = writeln!(text, "| `{key}` | {meaning} |");
         }
-        generated("docs/configuration.md", part, &text);
+        generated(file, part, &text);
     }
 }
 

@@ -92,7 +92,7 @@ fn compare(case: &Value, answer: &Answer, tally: &mut Tally) {
     let mut cluster = Cluster::default();
     for node in case["nodes"].as_array().expect("nodes") {
         let node: NodeObject = serde_json::from_str(&node.to_string()).expect("a node");
-        let _ = cluster.apply_node(converter.node(&node));
+        let _ = cluster.apply_node(converter.node(&node, None));
     }
     let placed = case["pods"].as_array().expect("pods");
     for (value, theirs) in placed.iter().zip(answer.pods.iter().flatten()) {

@@ -24,6 +24,8 @@ mod queues;
 mod run_limits;
 #[path = "real_api/shares.rs"]
 mod shares;
+#[path = "real_api/sources.rs"]
+mod sources;
 mod support;
 #[path = "real_api/users.rs"]
 mod users;

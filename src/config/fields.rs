@@ -303,7 +303,9 @@ pub static FIELDS: &[Field] = &[
          the part of the label's key after the slash. The node itself is called node."),
     field("topology.fromObjects", Flag, "true",
         "Whether levels are added that Topology objects of Kueue (kueue.x-k8s.io) and of KAI \
-         (kai.scheduler) name, where these kinds are installed. What is listed above keeps its order."),
+         (kai.scheduler) name, where these kinds are installed; what is listed above keeps its \
+         order. NodeResourceTopology objects and ResourceSlices of gpu.nvidia.com, which say where \
+         the GPUs of a node are, are read or not with them."),
 
     field("architectures", List(16),
         "[{name: amd64, preference: 2}, {name: ppc64le, preference: 3}]",

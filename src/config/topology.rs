@@ -10,7 +10,8 @@ use serde::Serialize;
 pub struct Topology {
     /// The levels, the outermost first.
     pub levels: Vec<Level>,
-    /// Whether levels of Topology objects of Kueue and of KAI are added.
+    /// Whether levels of Topology objects of Kueue and of KAI are added, and objects read that
+    /// report the GPUs of nodes.
     pub from_objects: bool,
 }
 

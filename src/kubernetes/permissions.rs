@@ -40,6 +40,9 @@ pub const PERMISSIONS: &[Permission] = &[
     // levels of the network, where these kinds are installed
     cluster("kueue.x-k8s.io", "topologies", &["list", "watch"]),
     cluster("kai.scheduler", "topologies", &["list", "watch"]),
+    // where the GPUs of nodes are, where this is reported
+    cluster("topology.node.k8s.io", "noderesourcetopologies", &["list", "watch"]),
+    cluster("resource.k8s.io", "resourceslices", &["list", "watch"]),
     cluster("events.k8s.io", "events", &["create"]),
     Permission {
         group: "coordination.k8s.io",

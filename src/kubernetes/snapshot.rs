@@ -1,9 +1,10 @@
 //! A cluster as it is, in one file, for `simulate --snapshot`.
 //!
 //! Only what scheduling looks at is kept: no images, commands, environment or volumes, and no
-//! annotations but our own.
+//! annotations but our own and those of others that are read.
 
 use crate::model::contract::GROUP;
+use crate::model::foreign;
 use http::Request;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -161,7 +162,7 @@ async fn list(
     Err(SnapshotError::Endless { what })
 }
 
-/// The object with the fields to keep, and our own annotations.
+/// The object with the fields to keep, and the annotations that are read.
 fn trimmed(object: &Value, keep: &[&str]) -> Value {
     let mut kept = Value::Object(Map::new());
     for path in keep {
@@ -171,7 +172,7 @@ fn trimmed(object: &Value, keep: &[&str]) -> Value {
     let annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
     let is_own = |key: &str| key.strip_prefix(GROUP).is_some_and(|rest| rest.starts_with('/'));
     let own: Map<String, Value> = annotations
-        .filter(|(key, _)| is_own(key))
+        .filter(|(key, _)| is_own(key) || foreign::is_read(key))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     if !own.is_empty() {
@@ -211,13 +212,16 @@ mod tests {
     fn only_what_scheduling_looks_at_is_kept() {
         let pod = json!({
             "metadata": { "name": "a", "managedFields": [1], "annotations": {
-                "mss-scheduler.io/pod-group": "g", "secret": "x" } },
+                "mss-scheduler.io/pod-group": "g", "secret": "x",
+                "kai.scheduler/topology-required-placement": "rack" } },
             "spec": { "nodeName": "n", "volumes": [], "containers": [
                 { "name": "main", "image": "i", "env": [{}], "resources": { "limits": {} } },
                 { "name": "side", "command": ["x"] } ] },
             "status": { "phase": "Running", "podIP": "10.0.0.1" } });
         let kept = json!({
-            "metadata": { "name": "a", "annotations": { "mss-scheduler.io/pod-group": "g" } },
+            "metadata": { "name": "a", "annotations": {
+                "kai.scheduler/topology-required-placement": "rack",
+                "mss-scheduler.io/pod-group": "g" } },
             "spec": { "nodeName": "n", "containers": [
                 { "name": "main", "resources": { "limits": {} } }, { "name": "side" } ] },
             "status": { "phase": "Running" } });

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod contract;
 pub mod duration;
 pub mod fault;
+pub mod foreign;
 pub mod gpu_part;
 pub mod gpu_request;
 pub mod gpu_topology;

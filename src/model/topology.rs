@@ -6,7 +6,7 @@ use super::contract::{
     TASK_SLICES_APART, TASK_SPAN, TASK_TOPOLOGY_PREFERRED, TASK_TOPOLOGY_REQUIRED,
     TOPOLOGY_PREFERRED, TOPOLOGY_PREFERRED_WAIT, TOPOLOGY_REQUIRED, Task,
 };
-use super::duration;
+use super::{duration, foreign};
 
 /// Most ways in which a gang is cut, one within the other.
 const CUTS_MAX: usize = 4;
@@ -52,18 +52,30 @@ impl From<&str> for Level {
     }
 }
 
-/// The annotations of a gang, or of a task group.
-struct Keys {
-    required: &'static str,
-    preferred: &'static str,
-    size: &'static str,
-    level: &'static str,
-    apart: &'static str,
-    same: &'static str,
-    span: &'static str,
+/// The annotations of a gang, or of a task group. Empty: there is none.
+pub(super) struct Keys {
+    pub(super) required: &'static str,
+    pub(super) preferred: &'static str,
+    pub(super) size: &'static str,
+    pub(super) level: &'static str,
+    pub(super) apart: &'static str,
+    pub(super) same: &'static str,
+    pub(super) span: &'static str,
     /// what the size divides
-    min: &'static str,
+    pub(super) min: &'static str,
 }
+
+/// No annotations.
+pub(super) const NONE: Keys = Keys {
+    required: "",
+    preferred: "",
+    size: "",
+    level: "",
+    apart: "",
+    same: "",
+    span: "",
+    min: "",
+};
 
 const OF_GANG: Keys = Keys {
     required: TOPOLOGY_REQUIRED,
@@ -104,10 +116,11 @@ pub fn parse_topology<'a>(
     group: Option<&GroupSpec>,
 ) -> Result<Option<Box<TopologyAsk>>, ContractError> {
     let wait = annotation(TOPOLOGY_PREFERRED_WAIT);
-    let first = OF_GANG.first(&annotation);
+    let [keys, _] = keys(&annotation)?;
+    let first = keys.first(&annotation);
     let Some(given) = first.or(wait.map(|_| TOPOLOGY_PREFERRED_WAIT)) else { return Ok(None) };
     let Some(group) = group else { return Err(contract::needs_group(given)) };
-    let mut ask = OF_GANG.read(&annotation, group.min_member)?;
+    let mut ask = keys.read(&annotation, group.min_member)?;
     if let Some(text) = wait {
         let time = duration::parse(text).and_then(|time| i64::try_from(time.as_millis()).ok());
         let expected = || "a time such as 10m".to_owned();
@@ -127,7 +140,8 @@ pub fn parse_task_topology<'a>(
     task: Option<&Task>,
     gang: Option<&TopologyAsk>,
 ) -> Result<Option<Box<TopologyAsk>>, ContractError> {
-    let Some(given) = OF_TASK.first(&annotation) else { return Ok(None) };
+    let [_, keys] = keys(&annotation)?;
+    let Some(given) = keys.first(&annotation) else { return Ok(None) };
     let Some(task) = task else {
         return Err(contract::malformed(TASK_GROUP, "", format!("a name, as {given} is set")));
     };
@@ -136,14 +150,29 @@ pub fn parse_task_topology<'a>(
         let expected = "nothing, as the gang is cut into slices as a whole".to_owned();
         return Err(contract::malformed(given, found, expected));
     }
-    OF_TASK.read(&annotation, task.min).map(|ask| Some(Box::new(ask)))
+    keys.read(&annotation, task.min).map(|ask| Some(Box::new(ask)))
+}
+
+/// Which annotations are read for the gang, and which for the task group: ours, or those of other
+/// schedulers if there are none of ours. How long a preference is waited for is said of either.
+fn keys<'a>(
+    annotation: &impl Fn(&str) -> Option<&'a str>,
+) -> Result<[&'static Keys; 2], ContractError> {
+    let ours = [&OF_GANG, &OF_TASK];
+    match ours.iter().any(|keys| keys.first(annotation).is_some()) {
+        true => Ok(ours),
+        false => foreign::keys(annotation),
+    }
 }
 
 impl Keys {
     /// The first of them that is given.
-    fn first<'a>(&self, annotation: &impl Fn(&str) -> Option<&'a str>) -> Option<&'static str> {
+    pub(super) fn first<'a>(
+        &self,
+        annotation: &impl Fn(&str) -> Option<&'a str>,
+    ) -> Option<&'static str> {
         let keys = [self.required, self.preferred, self.size, self.level, self.apart];
-        let keys = keys.into_iter().chain([self.same, self.span]);
+        let keys = keys.into_iter().chain([self.same, self.span]).filter(|key| !key.is_empty());
         keys.into_iter().find(|key| annotation(key).is_some())
     }
 
@@ -152,6 +181,7 @@ impl Keys {
         annotation: &impl Fn(&str) -> Option<&'a str>,
         min: u32,
     ) -> Result<TopologyAsk, ContractError> {
+        let annotation = &|key: &str| if key.is_empty() { None } else { annotation(key) };
         let named = |key| annotation(key).map(|text| level(key, text)).transpose();
         let mut ask = TopologyAsk {
             required: named(self.required)?,

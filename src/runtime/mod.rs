@@ -264,6 +264,7 @@ fn converter(configuration: &Configuration) -> Converter {
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
         users_stamped: configuration.queues.users_are_stamped(),
         holder_namespace: holders.as_str().into(),
+        reports: configuration.topology.from_objects,
     }
 }
 

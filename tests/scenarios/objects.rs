@@ -243,7 +243,7 @@ pub(crate) fn nodes(spec: &NodeSpec) -> Vec<Node> {
     allocatable.entry("pods".into()).or_insert_with(|| "110".into());
     let labels = pairs(&spec.labels);
     let label = |key: &str| spec.labels.get(key).map(String::as_str);
-    let (gpus, gpus_refused) = match of_node(spec.gpu_topology.as_deref(), label) {
+    let (gpus, gpus_refused) = match of_node(spec.gpu_topology.as_deref(), label, None) {
         Ok(gpus) => (gpus.map(Arc::new), None),
         Err(error) => (None, Some(error.to_string().into())),
     };

@@ -10,4 +10,5 @@ pub(crate) mod ledger;
 pub(crate) mod objects;
 pub(crate) mod scheduler;
 pub(crate) mod servers;
+pub(crate) mod sources;
 pub(crate) mod story;

@@ -11,6 +11,7 @@ mod affinity;
 pub mod budget;
 pub mod levels;
 pub mod queue;
+pub mod reports;
 mod requests;
 
 #[cfg(test)]
@@ -23,7 +24,7 @@ use crate::model::contract::SLOTS;
 use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
 use crate::model::gpu_part::{GPU, parse_part};
 use crate::model::gpu_request;
-use crate::model::gpu_topology::of_node;
+use crate::model::gpu_topology::{Reported, of_node};
 use crate::model::node::parse_slots;
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::topology::{parse_rank, parse_task_topology, parse_topology};
@@ -58,6 +59,8 @@ pub struct Converter {
     pub users_stamped: bool,
     /// The namespace in which holders of shared GPUs count.
     pub holder_namespace: Box<str>,
+    /// Whether NodeResourceTopology objects and ResourceSlices are read.
+    pub reports: bool,
 }
 
 impl Default for Converter {
@@ -68,6 +71,7 @@ impl Default for Converter {
             annotation_bytes_max: 4096,
             users_stamped: false,
             holder_namespace: "mss-scheduler".into(),
+            reports: true,
         }
     }
 }
@@ -125,14 +129,15 @@ impl Converter {
     }
 
     /// A node. What cannot be parsed of its allocatable is taken as none, so that nothing is
-    /// placed on room that may not exist.
+    /// placed on room that may not exist. `reported`: what others say of its GPUs.
     #[must_use]
-    pub fn node(&self, object: &NodeObject) -> Node {
+    pub fn node(&self, object: &NodeObject, reported: Option<&Reported>) -> Node {
         let mut labels = object.meta.labels.clone();
         labels.sort();
         labels.dedup_by(|later, first| later.0 == first.0);
         let annotation = object.meta.annotation(contract::GPU_TOPOLOGY);
-        let (gpus, gpus_refused) = match of_node(annotation, |key| object.meta.label(key)) {
+        let joined = of_node(annotation, |key| object.meta.label(key), reported);
+        let (gpus, gpus_refused) = match joined {
             Ok(gpus) => (gpus.map(Arc::new), None),
             Err(error) => (None, Some(error.to_string().into())),
         };

@@ -199,7 +199,7 @@ fn reads_a_node() {
         "status": { "allocatable": { "cpu": "2", "pods": "110", "memory": "?", "odd": "1" } },
     });
     let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
-    let node = Converter::default().node(&object);
+    let node = Converter::default().node(&object, None);
     assert_eq!((node.label("a"), node.label("z")), (Some("2"), Some("1")));
     assert!(node.unschedulable);
     assert_eq!(node.taints.len(), 1);
@@ -215,7 +215,7 @@ fn reads_how_the_gpus_of_a_node_are_joined() {
             "metadata": { "name": "n", "labels": labels, "annotations": annotations },
         });
         let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
-        let node = Converter::default().node(&object);
+        let node = Converter::default().node(&object, None);
         (node.gpus.map(|gpus| gpus.to_string()), node.gpus_refused)
     };
     let known = "v1 gpus=8 numa=0:0-3/1:4-7 else=NV18".to_owned();
@@ -236,7 +236,7 @@ fn the_slots_of_a_node_are_resources_of_the_names_of_their_annotations() {
             "status": { "allocatable": { "cpu": "1", cpu: "7", gpu: "7" } },
         });
         let object: NodeObject = serde_json::from_str(&value.to_string()).expect("a node");
-        let node = Converter::default().node(&object);
+        let node = Converter::default().node(&object, None);
         let slots = node.allocatable.into_iter().filter(|(name, _)| **name != *"cpu");
         (slots.map(|(_, count)| count).collect::<Vec<_>>(), node.slots_refused)
     };
@@ -389,6 +389,26 @@ fn reads_the_task_group_of_a_member() {
     assert_eq!((&*task.name, task.min), ("worker", 2));
     let lone = read(json!({ "mss-scheduler.io/task-group": "worker" }));
     assert!(matches!(lone.group, Some(Err(ContractError::Annotation { .. }))), "{lone:?}");
+}
+
+#[test]
+fn what_others_ask_of_the_topology_is_read_and_refused_as_ours_is() {
+    let read = |level: &str| {
+        convert(&pod(
+            &json!({}),
+            &json!({
+                "mss-scheduler.io/pod-group": "g", "mss-scheduler.io/min-member": "2",
+                "kueue.x-k8s.io/podset-required-topology": level,
+                "kueue.x-k8s.io/queue-name": "not read",
+            }),
+        ))
+    };
+    let ask = read("cloud.example.com/rack").topology.expect("it asks");
+    assert_eq!(ask.required.as_deref(), Some("cloud.example.com/rack"));
+    let error = read("a rack").group.expect("refused").expect_err("refused");
+    assert_eq!(error.reason(), "annotation");
+    let text = "annotation kueue.x-k8s.io/podset-required-topology is \"a rack\": expected the key";
+    assert!(error.to_string().starts_with(text), "{error}");
 }
 
 #[test]

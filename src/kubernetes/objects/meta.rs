@@ -2,13 +2,13 @@
 
 use super::scalar::Time;
 use crate::model::contract::{EVICT_AT, GPU_DEVICES};
-use crate::model::{Uid, WallTime};
+use crate::model::{Uid, WallTime, foreign};
 use kube::api::ObjectMeta;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 
-/// Annotations under this prefix are kept, all others are skipped.
+/// Annotations under this prefix are kept, and those of others that are read; the rest is skipped.
 pub(crate) const PREFIX: &str = "mss-scheduler.io/";
 
 /// What is kept of `metadata`.
@@ -23,7 +23,7 @@ pub struct Meta {
     pub deleting: bool,
     /// `deletionGracePeriodSeconds`.
     pub deletion_grace: Option<i64>,
-    /// Annotations under `mss-scheduler.io/`.
+    /// Annotations under `mss-scheduler.io/`, and [`FOREIGN`](foreign::FOREIGN) ones.
     pub annotations: Vec<(Box<str>, Box<str>)>,
     /// Labels.
     pub labels: Vec<(Box<str>, Box<str>)>,
@@ -64,7 +64,7 @@ impl Meta {
         given.map(|(key, value)| key.len() + value.len()).sum()
     }
 
-    /// The value of an annotation under `mss-scheduler.io/`.
+    /// The value of an annotation that is kept.
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.iter().find(|(k, _)| **k == *key).map(|(_, value)| &**value)
@@ -133,7 +133,7 @@ struct Ours;
 
 impl Keep for Ours {
     fn keep(key: &str) -> bool {
-        key.starts_with(PREFIX)
+        key.starts_with(PREFIX) || foreign::is_read(key)
     }
 }
 

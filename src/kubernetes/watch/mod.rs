@@ -5,18 +5,21 @@
 
 pub mod jobs;
 pub mod levels;
+mod nodes;
 mod queues;
+mod reports;
 
 use super::convert::Converter;
 use super::convert::budget::budget;
 use super::convert::queue::QueueError;
-use super::objects::{BudgetObject, Meta, NamespaceObject, NodeObject, PodObject};
+use super::objects::{BudgetObject, Meta, NamespaceObject, PodObject};
 use crate::model::Uid;
 use crate::scheduler::{Event, Kind};
 use futures::{Stream, StreamExt};
 use kube::Api;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
+use reports::Reports;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -54,17 +57,12 @@ pub async fn run_but_queues(
     observer: Arc<dyn Observer>,
 ) {
     let config = || watcher::Config::default().page_size(PAGE);
-    let nodes = watcher(Api::<NodeObject>::all(client.clone()), config()).default_backoff();
     let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
     let spaces = watcher(Api::<NamespaceObject>::all(client.clone()), config()).default_backoff();
-    let budgets = watcher(Api::<BudgetObject>::all(client), config()).default_backoff();
+    let budgets = watcher(Api::<BudgetObject>::all(client.clone()), config()).default_backoff();
     let pod = |pod: PodObject, gone| match gone {
         true => Event::PodDeleted(Uid::parse(uid(&pod.meta))),
         false => Event::PodApplied(Box::new(converter.pod(&pod))),
-    };
-    let node = |node: NodeObject, gone| match gone {
-        true => Event::NodeDeleted(name(&node.meta)),
-        false => Event::NodeApplied(Box::new(converter.node(&node))),
     };
     let space = |space: NamespaceObject, gone| {
         let name = name(&space.meta);
@@ -80,12 +78,25 @@ pub async fn run_but_queues(
             false => Event::BudgetApplied(Box::new(budget)),
         }
     };
-    tokio::join!(
-        forward(Kind::Budget, budgets, protection, &events, &*observer),
-        forward(Kind::Node, nodes, node, &events, &*observer),
-        forward(Kind::Pod, pods, pod, &events, &*observer),
-        forward(Kind::Namespace, spaces, space, &events, &*observer),
-    );
+    let reports = Reports::default();
+    let watched = async {
+        tokio::join!(
+            forward(Kind::Budget, budgets, protection, &events, &*observer),
+            nodes::run(client.clone(), &converter, &reports, &events, &*observer),
+            forward(Kind::Pod, pods, pod, &events, &*observer),
+            forward(Kind::Namespace, spaces, space, &events, &*observer),
+        );
+    };
+    let reported = async {
+        if converter.reports {
+            reports.run(client.clone()).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = watched => {}
+        () = reported => {}
+    }
 }
 
 fn uid(meta: &Meta) -> &str {

@@ -12,7 +12,7 @@
 //! That the first half of the devices is on one socket and the second on another is so in all of
 //! the outputs above, and assumed of the rest. Of all other names and numbers nothing is known.
 
-use super::{GpuTopology, Link, TopologyError};
+use super::{GpuTopology, Link, Reported, TopologyError};
 use crate::model::contract::{GPU_TOPOLOGY, cut};
 
 /// Label: product name, as NVIDIA's GPU feature discovery writes it.
@@ -30,13 +30,14 @@ const MESH_ONE: [(usize, usize); 8] =
     [(0, 1), (0, 2), (1, 3), (2, 6), (3, 7), (4, 5), (4, 6), (5, 7)];
 
 /// How the GPUs of a node are joined: by its annotation or else, if its labels name a well-known
-/// machine, as in that. `None`: unknown.
+/// machine, as in that, but for what is `reported` otherwise. `None`: unknown.
 ///
 /// # Errors
-/// If the annotation cannot be read; the labels are not looked at then, as its writer knew better.
+/// If the annotation cannot be read; nothing else is looked at then, as its writer knew better.
 pub fn of_node<'a>(
     annotation: Option<&str>,
     label: impl Fn(&str) -> Option<&'a str>,
+    reported: Option<&'a Reported>,
 ) -> Result<Option<GpuTopology>, TopologyError> {
     if let Some(text) = annotation {
         let said = |error| {
@@ -46,15 +47,35 @@ pub fn of_node<'a>(
         return GpuTopology::parse(text).map(Some).map_err(said);
     }
     let count = label(COUNT_LABEL).and_then(super::set::index);
-    Ok(label(PRODUCT_LABEL).zip(count).and_then(|(product, count)| by_product(product, count)))
+    let reported = reported.filter(|reported| reported.agrees(count));
+    let product = label(PRODUCT_LABEL).or_else(|| reported?.product());
+    // slices and replicas are no devices
+    if product.is_some_and(|product| is_divided(&words(product))) {
+        return Ok(None);
+    }
+    let count = count.or_else(|| reported.map(Reported::len));
+    let known = product.zip(count).and_then(|(product, count)| by_product(product, count));
+    Ok(match reported {
+        Some(reported) => reported.joined(known),
+        None => known,
+    })
+}
+
+/// The words of a product's name: labels have dashes where the name has blanks.
+fn words(product: &str) -> Vec<String> {
+    let upper = product.to_ascii_uppercase();
+    upper.split(['-', ' ']).map(str::to_owned).collect()
+}
+
+fn is_divided(words: &[String]) -> bool {
+    words.iter().any(|word| word == "MIG" || word == "SHARED")
 }
 
 fn by_product(product: &str, count: usize) -> Option<GpuTopology> {
-    let upper = product.to_ascii_uppercase();
-    let words: Vec<&str> = upper.split('-').collect();
+    let words = words(product);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let has = |word: &str| words.contains(&word);
-    // slices and replicas are no devices
-    if has("MIG") || has("SHARED") || !(2..=16).contains(&count) {
+    if !(2..=16).contains(&count) {
         return None;
     }
     let halves: Vec<u8> = (0..count).map(|device| u8::from(device >= count.div_ceil(2))).collect();

@@ -6,6 +6,7 @@
 
 mod choose;
 mod known;
+mod reported;
 mod set;
 mod smi;
 mod text;
@@ -14,6 +15,7 @@ mod text;
 mod tests;
 
 pub use known::{COUNT_LABEL, PRODUCT_LABEL, of_node};
+pub use reported::{Reported, ReportedGpu};
 pub use set::DeviceSet;
 
 use std::fmt;

@@ -6,7 +6,7 @@ fn dgx1() -> GpuTopology {
         COUNT_LABEL => Some("8"),
         _ => None,
     };
-    of_node(None, labels).unwrap().unwrap()
+    of_node(None, labels, None).unwrap().unwrap()
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn well_known_machines_are_known_by_their_products() {
         ("NVIDIA-H200", "eight", ""),
     ] {
         let labels = |key: &str| Some(if key == PRODUCT_LABEL { product } else { count });
-        let known = of_node(None, labels).unwrap();
+        let known = of_node(None, labels, None).unwrap();
         let shown = known.map(|known| known.to_string()).unwrap_or_default();
         assert_eq!(shown, text, "{count} {product}");
     }
@@ -135,14 +135,75 @@ fn well_known_machines_are_known_by_their_products() {
 #[test]
 fn an_annotation_comes_before_the_product() {
     let labels = |key: &str| Some(if key == PRODUCT_LABEL { "NVIDIA-H200" } else { "8" });
-    let said = of_node(Some("v1 gpus=2 else=PIX"), labels).unwrap().unwrap();
+    let said = of_node(Some("v1 gpus=2 else=PIX"), labels, None).unwrap().unwrap();
     assert_eq!(said.to_string(), "v1 gpus=2 else=PIX");
-    let error = of_node(Some("nonsense"), labels).unwrap_err().to_string();
+    let error = of_node(Some("nonsense"), labels, None).unwrap_err().to_string();
     assert_eq!(
         error,
         "annotation mss-scheduler.io/gpu-topology is \"nonsense\": it does not begin with v1, the \
          only version there is"
     );
+}
+
+/// How the GPUs of a node are joined that has these labels, without a count if it is 0.
+fn joined(product: &str, count: usize, reported: &Reported) -> String {
+    let count = count.to_string();
+    let labels = |key: &str| match key {
+        PRODUCT_LABEL => Some(product).filter(|product| !product.is_empty()),
+        _ => Some(&*count).filter(|count| *count != "0"),
+    };
+    let known = of_node(None, labels, Some(reported)).unwrap();
+    known.map(|known| known.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn counts_by_numa_node_say_where_gpus_are_and_the_product_how_they_are_joined() {
+    let halves = Reported::counted(&[(0, 4), (1, 4)], vec![]).unwrap();
+    let plain = "v1 gpus=8 numa=0:0-3/1:4-7 NODE=0-3/4-7 else=SYS";
+    assert_eq!(joined("NVIDIA-GeForce-RTX-4090", 8, &halves), plain);
+    assert_eq!(joined("", 8, &halves), plain);
+    assert_eq!(joined("Tesla-T4", 8, &halves), plain, "what is assumed of cards stands back");
+    let odd = Reported::counted(&[(0, 2), (3, 6)], vec![]).unwrap();
+    assert_eq!(joined("NVIDIA-H200", 8, &odd), "v1 gpus=8 numa=0:0-1/3:2-7 else=NV18");
+    let mesh = joined("Tesla-V100-SXM2-32GB", 8, &odd);
+    assert!(mesh.starts_with("v1 gpus=8 numa=0:0-1/3:2-7 NV2="), "{mesh}");
+    assert!(mesh.contains("else=SYS") && mesh.contains("NODE="), "{mesh}");
+
+    assert_eq!(joined("NVIDIA-GeForce-RTX-4090", 4, &halves), "", "of another machine");
+    assert_eq!(joined("NVIDIA-GeForce-RTX-4090", 0, &halves), "", "they may be replicas");
+    assert_eq!(joined("NVIDIA-GeForce-RTX-4090-SHARED", 8, &halves), "");
+    assert_eq!(Reported::counted(&[(0, 0)], vec![]), None);
+    assert_eq!(Reported::counted(&[(0, 60), (1, 5)], vec![]), None);
+
+    let near = vec![(0, 1), (2, 3)];
+    let four = Reported::counted(&[(0, 1), (1, 1), (2, 1), (3, 1)], near).unwrap();
+    let text = "v1 gpus=4 numa=0:0/1:1/2:2/3:3 NODE=0-1/2-3 else=SYS";
+    assert_eq!(joined("", 4, &four), text);
+}
+
+#[test]
+fn gpus_that_are_named_say_each_for_itself_where_they_are() {
+    let gpus = |said: &[(Option<u8>, &str)]| -> Vec<ReportedGpu> {
+        let gpu = |(numa, root): &(Option<u8>, &str)| ReportedGpu {
+            numa: *numa,
+            root: Some(*root).filter(|root| !root.is_empty()).map(Into::into),
+        };
+        said.iter().map(gpu).collect()
+    };
+    let (zero, one) = (Some(0), Some(1));
+    let cards = gpus(&[(zero, "a"), (one, "b"), (zero, "a"), (zero, "c")]);
+    let cards = Reported::named(cards, None).unwrap();
+    let text = "v1 gpus=4 numa=0:0+2-3/1:1 PHB=0+2 NODE=0+2-3 else=SYS";
+    assert_eq!(joined("", 0, &cards), text);
+    let roots = Reported::named(gpus(&[(None, "a"), (None, "a"), (zero, "b")]), None).unwrap();
+    assert_eq!(joined("", 0, &roots), "v1 gpus=3 PHB=0-1 else=SYS", "NUMA nodes of all or of none");
+    let some = Reported::named(gpus(&[(zero, "a"), (None, "")]), None).unwrap();
+    assert_eq!(joined("", 0, &some), "");
+    let product = Some("NVIDIA H100 80GB HBM3".into());
+    let board = Reported::named(gpus(&[(one, ""), (zero, "")]), product).unwrap();
+    assert_eq!(joined("", 0, &board), "v1 gpus=2 numa=0:1/1:0 else=NV18");
+    assert_eq!(joined("Tesla-T4", 0, &board), "v1 gpus=2 numa=0:1/1:0 else=SYS", "the label wins");
+    assert_eq!(Reported::named(vec![], None), None);
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path, sources: &Sources) -> Result<Live, InputError> {
         let object: NodeObject = serde_json::from_str(&object.to_string()).map_err(|error| {
             InputError::Together(format!("{shown}: nodes[{index}] cannot be read: {error}"))
         })?;
-        nodes.push(Converter::default().node(&object));
+        nodes.push(Converter::default().node(&object, None));
     }
     super::cluster::unique(&shown, &nodes)?;
     let mut queues = Vec::new();

@@ -1,0 +1,319 @@
+//! The watches of what reports the GPUs of nodes: NodeResourceTopology objects and the
+//! ResourceSlices of a driver. Either kind may not be installed, in which of several versions is
+//! found by asking, and it is looked for again now and then.
+
+use super::PAGE;
+use super::queues::{LOOK_AGAIN, status_of};
+use crate::kubernetes::convert::reports::{DRIVER, Slice, of_slices, slice, zones};
+use crate::model::gpu_topology::Reported;
+use futures::{Stream, StreamExt};
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Api, ResourceExt};
+use kube_runtime::WatchStreamExt;
+use kube_runtime::watcher::{self, Event as Watched, watcher};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Zones,
+    Slices,
+}
+
+impl Source {
+    /// Group, kind, plural, and versions that are asked for in turn.
+    fn kind(self) -> (&'static str, &'static str, &'static str, &'static [&'static str]) {
+        match self {
+            Self::Zones => (
+                "topology.node.k8s.io",
+                "NodeResourceTopology",
+                "noderesourcetopologies",
+                &["v1alpha2"],
+            ),
+            Self::Slices => {
+                ("resource.k8s.io", "ResourceSlice", "resourceslices", &["v1", "v1beta2"])
+            }
+        }
+    }
+
+    fn config(self) -> watcher::Config {
+        let config = watcher::Config::default().page_size(PAGE);
+        match self {
+            Self::Zones => config,
+            Self::Slices => config.fields(&format!("spec.driver={DRIVER}")),
+        }
+    }
+}
+
+/// What is reported, by node.
+#[derive(Default)]
+pub(super) struct Reports {
+    state: Mutex<State>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    zones: FxHashMap<Box<str>, Arc<Reported>>,
+    /// by node and name
+    slices: FxHashMap<Box<str>, BTreeMap<Box<str>, Slice>>,
+    /// the node of each slice
+    nodes: FxHashMap<Box<str>, Box<str>>,
+    /// what the slices of a node say
+    named: FxHashMap<Box<str>, Arc<Reported>>,
+    /// nodes of which another is reported than before
+    changed: BTreeSet<Box<str>>,
+}
+
+impl Reports {
+    /// What is reported of a node: drivers name GPUs one by one, so they come first.
+    pub(super) fn of(&self, node: &str) -> Option<Arc<Reported>> {
+        self.state.lock().of(node)
+    }
+
+    /// Whether anything is reported of any node.
+    pub(super) fn any(&self) -> bool {
+        let state = self.state.lock();
+        !state.zones.is_empty() || !state.named.is_empty()
+    }
+
+    /// Waits until another is reported than before of nodes.
+    pub(super) async fn changed(&self) -> BTreeSet<Box<str>> {
+        loop {
+            let news = self.news.notified();
+            let changed = std::mem::take(&mut self.state.lock().changed);
+            if !changed.is_empty() {
+                return changed;
+            }
+            news.await;
+        }
+    }
+
+    /// As if a NodeResourceTopology were there.
+    #[cfg(test)]
+    pub(super) fn count_gpus(&self, node: &str, object: &serde_json::Value) {
+        let data = serde_json::json!({ "metadata": { "name": node }, "zones": object["zones"] });
+        let object: DynamicObject = serde_json::from_value(data).expect("an object");
+        self.state.lock().put(Source::Zones, node, Some(&object));
+        self.news.notify_one();
+    }
+
+    /// Watches both kinds. Never returns.
+    pub(super) async fn run(&self, client: kube::Client) {
+        let follow = |source| self.follow(source, client.clone());
+        tokio::join!(follow(Source::Zones), follow(Source::Slices));
+    }
+
+    async fn follow(&self, source: Source, client: kube::Client) {
+        let (group, kind, plural, versions) = source.kind();
+        loop {
+            for version in versions {
+                let resource = ApiResource {
+                    group: group.to_owned(),
+                    version: (*version).to_owned(),
+                    api_version: format!("{group}/{version}"),
+                    kind: kind.to_owned(),
+                    plural: plural.to_owned(),
+                };
+                let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+                self.take_all(source, watcher(api, source.config()).default_backoff()).await;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Takes in what the stream says, until the kind is not installed or may not be read.
+    async fn take_all(
+        &self,
+        source: Source,
+        stream: impl Stream<Item = Result<Watched<DynamicObject>, watcher::Error>>,
+    ) {
+        let mut stream = std::pin::pin!(stream);
+        let mut listed = BTreeSet::new();
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(Watched::Init) => listed.clear(),
+                Ok(Watched::InitApply(new)) => {
+                    listed.insert(new.name_any().into());
+                    self.state.lock().put(source, &new.name_any(), Some(&new));
+                }
+                Ok(Watched::InitDone) => self.state.lock().retain(source, &listed),
+                Ok(Watched::Apply(new)) => {
+                    self.state.lock().put(source, &new.name_any(), Some(&new));
+                }
+                Ok(Watched::Delete(old)) => self.state.lock().put(source, &old.name_any(), None),
+                Err(error) if matches!(status_of(&error), Some(403 | 404)) => {
+                    self.state.lock().retain(source, &BTreeSet::new());
+                    self.news.notify_one();
+                    return;
+                }
+                Err(error) => {
+                    let (_, kind, ..) = source.kind();
+                    tracing::warn!(%error, kind, "cannot watch what reports the GPUs of nodes");
+                }
+            }
+            self.news.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn of(&self, node: &str) -> Option<Arc<Reported>> {
+        self.named.get(node).or_else(|| self.zones.get(node)).cloned()
+    }
+
+    /// An object as it is now; `None`: it is gone.
+    fn put(&mut self, source: Source, name: &str, object: Option<&DynamicObject>) {
+        match source {
+            Source::Zones => {
+                let reported = object.and_then(|object| zones(&object.data)).map(Arc::new);
+                self.change(name, |state| set(&mut state.zones, name, reported));
+            }
+            Source::Slices => {
+                let new = object.and_then(|object| slice(&object.data));
+                let before = self.nodes.remove(name);
+                if let Some(before) = &before {
+                    let of_node = self.slices.entry(before.clone()).or_default();
+                    of_node.remove(name);
+                }
+                if let Some(new) = new.clone() {
+                    self.nodes.insert(name.into(), new.node.clone());
+                    self.slices.entry(new.node.clone()).or_default().insert(name.into(), new);
+                }
+                let nodes: BTreeSet<Box<str>> =
+                    before.into_iter().chain(new.map(|new| new.node)).collect();
+                nodes.iter().for_each(|node| self.read_slices(node));
+            }
+        }
+    }
+
+    fn read_slices(&mut self, node: &str) {
+        let Some(slices) = self.slices.get(node) else { return };
+        // while a pool is replaced what it said before holds
+        if let Some(reported) = of_slices(slices.values()) {
+            self.change(node, |state| set(&mut state.named, node, reported.map(Arc::new)));
+        }
+        if self.slices.get(node).is_some_and(BTreeMap::is_empty) {
+            self.slices.remove(node);
+        }
+    }
+
+    /// Drops what a list lacked.
+    fn retain(&mut self, source: Source, listed: &BTreeSet<Box<str>>) {
+        let known: Vec<Box<str>> = match source {
+            Source::Zones => self.zones.keys().cloned().collect(),
+            Source::Slices => self.nodes.keys().cloned().collect(),
+        };
+        for name in known.iter().filter(|name| !listed.contains(*name)) {
+            self.put(source, name, None);
+        }
+    }
+
+    fn change(&mut self, node: &str, change: impl FnOnce(&mut Self)) {
+        let before = self.of(node);
+        change(self);
+        if self.of(node) != before {
+            self.changed.insert(node.into());
+        }
+    }
+}
+
+fn set<T>(map: &mut FxHashMap<Box<str>, T>, key: &str, value: Option<T>) {
+    match value {
+        Some(value) => drop(map.insert(key.into(), value)),
+        None => drop(map.remove(key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use kube::core::Status;
+    use serde_json::{Value, json};
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    fn zone_object(node: &str, counts: &[u32]) -> DynamicObject {
+        let zone = |(number, count): (usize, &u32)| {
+            json!({ "name": format!("node-{number}"), "type": "Node", "resources": [
+                { "name": "nvidia.com/gpu", "capacity": count } ] })
+        };
+        let zones: Vec<Value> = counts.iter().enumerate().map(zone).collect();
+        object(json!({ "metadata": { "name": node }, "zones": zones }))
+    }
+
+    fn slice_object(name: &str, node: &str, of: u32, buses: &[&str]) -> DynamicObject {
+        let device = |bus: &&str| {
+            json!({ "name": bus, "attributes": {
+                "type": { "string": "gpu" }, "resource.kubernetes.io/numaNode": { "int": 0 },
+                "resource.kubernetes.io/pciBusID": { "string": format!("0000:{bus}:00.0") } } })
+        };
+        let devices: Vec<Value> = buses.iter().map(device).collect();
+        object(json!({ "metadata": { "name": name }, "spec": {
+            "driver": DRIVER, "nodeName": node, "devices": devices,
+            "pool": { "name": node, "generation": 1, "resourceSliceCount": of } } }))
+    }
+
+    async fn take(
+        reports: &Reports,
+        source: Source,
+        items: Vec<Result<Watched<DynamicObject>, watcher::Error>>,
+    ) -> String {
+        reports.take_all(source, futures::stream::iter(items)).await;
+        let changed = reports.changed().now_or_never().unwrap_or_default();
+        let told = changed.iter().map(|node| {
+            let count = reports.of(node).map_or(0, |reported| reported.len());
+            format!("{node} {count}")
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    fn absent() -> watcher::Error {
+        let status = Status { code: 404, ..Status::default() };
+        watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()))
+    }
+
+    #[tokio::test]
+    async fn nodes_are_named_of_which_another_is_reported_than_before() {
+        let reports = Reports::default();
+        let list = vec![
+            Ok(Watched::Init),
+            Ok(Watched::InitApply(zone_object("a", &[2, 2]))),
+            Ok(Watched::InitApply(zone_object("b", &[1, 1]))),
+            Ok(Watched::InitApply(zone_object("without", &[0]))),
+            Ok(Watched::InitDone),
+        ];
+        assert_eq!(take(&reports, Source::Zones, list).await, "a 4, b 2");
+        let same = vec![Ok(Watched::Apply(zone_object("a", &[2, 2])))];
+        assert_eq!(take(&reports, Source::Zones, same).await, "");
+
+        // drivers come first, and only whole pools count
+        let half = vec![Ok(Watched::Apply(slice_object("s1", "a", 2, &["0f"])))];
+        assert_eq!(take(&reports, Source::Slices, half).await, "");
+        let rest = vec![Ok(Watched::Apply(slice_object("s2", "a", 2, &["1f", "2f"])))];
+        assert_eq!(take(&reports, Source::Slices, rest).await, "a 3");
+        let replaced = vec![Ok(Watched::Delete(slice_object("s2", "a", 2, &[])))];
+        assert_eq!(take(&reports, Source::Slices, replaced).await, "", "it is being replaced");
+        let moved = vec![Ok(Watched::Apply(slice_object("s1", "b", 1, &["0f"])))];
+        assert_eq!(take(&reports, Source::Slices, moved).await, "a 4, b 1");
+
+        let relist = vec![
+            Ok(Watched::Init),
+            Ok(Watched::InitApply(zone_object("b", &[8]))),
+            Ok(Watched::InitDone),
+        ];
+        assert_eq!(take(&reports, Source::Zones, relist).await, "a 0");
+        let gone = || vec![Ok(Watched::Init), Err(absent())];
+        assert_eq!(take(&reports, Source::Slices, gone()).await, "b 8");
+        assert!(reports.any());
+        assert_eq!(take(&reports, Source::Zones, gone()).await, "b 0");
+        assert!(!reports.any());
+    }
+}
