@@ -8,6 +8,7 @@
 
 mod bound;
 mod claim;
+mod cut;
 mod facts;
 mod narrowed;
 mod one_seat;
@@ -19,14 +20,14 @@ mod tied;
 
 use super::{Demand, Rankings};
 use crate::cluster::{
-    Assignment, ClassId, Cluster, DomainId, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
+    Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
 };
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
-pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares};
-use claim::{OnNode, on_node};
+pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares, needed_of};
+use claim::{OnNode, Within, on_node};
 use shares::{Bound, Less};
 pub use singles::{Paper, Single, Singles};
 use smallvec::SmallVec;
@@ -101,8 +102,8 @@ struct Search<'a> {
     /// narrowed resources of which the claimant may have no more: on nodes that offer them nothing
     /// is seated
     closed: &'a [ResourceId],
-    /// nothing is seated outside of this domain
-    within: Option<DomainId>,
+    /// nothing is seated outside of this
+    within: Within,
     /// the claimant's own queues must give something before it may take from others, or at all
     is_bound: bool,
     /// pods that may still be evicted of each disruption budget
@@ -124,7 +125,8 @@ struct Search<'a> {
 /// of every node is looked at, within the same bound. "No" is proved then, and also where neither
 /// shares nor minima of gangs tie the victims together. Where they do, and the steps find nothing,
 /// all sets of units are looked at by branch and bound (`tied`), again within a bound on the
-/// effort.
+/// effort. Claims that must be seated in several domains are [cut](Claim::cut); for these "no" is
+/// proved only where nothing could help one of their classes.
 pub fn make_room(
     cluster: &mut Cluster,
     rankings: &mut Rankings,
@@ -141,9 +143,9 @@ pub fn make_room(
     let sought = narrowed::sought(cluster, claim);
     fair.pend(claim.leaf, &sought, 1);
     let mut answer = RoomAnswer::No;
-    let everywhere = [None];
-    let listed: Vec<Option<DomainId>> =
-        claim.domains.into_iter().flatten().copied().map(Some).collect();
+    let everywhere = [Within::Everywhere];
+    let listed: Vec<Within> =
+        claim.domains.into_iter().flatten().copied().map(Within::Domain).collect();
     let domains = if claim.domains.is_some() { &listed[..] } else { &everywhere[..] };
     if domains.is_empty() || domains.len() > DOMAINS_MAX {
         answer = RoomAnswer::NotFound;
@@ -172,23 +174,6 @@ pub fn make_room(
     }
     fair.pend(claim.leaf, &sought, -1);
     answer
-}
-
-/// The members to be seated: the demanding classes first, no more than needed, and all headers.
-#[must_use]
-pub fn needed_of(cluster: &Cluster, demands: &[Demand], needed: u32) -> Vec<Demand> {
-    let mut demands = demands.to_vec();
-    demands.sort_by_key(|demand| Reverse(super::place::weight(cluster, demand.class)));
-    let mut left = needed as usize;
-    let mut headers: usize = demands.iter().map(|demand| demand.headers).sum();
-    for demand in &mut demands {
-        headers -= demand.headers;
-        demand.pods.truncate(left.saturating_sub(headers));
-        demand.headers = demand.headers.min(demand.pods.len());
-        left -= demand.pods.len();
-    }
-    demands.retain(|demand| !demand.pods.is_empty());
-    demands
 }
 
 /// What shares are compared by: GPUs if any are asked for, otherwise all that is asked for.
@@ -220,7 +205,7 @@ impl<'a> Search<'a> {
             task_spare: candidates.iter().map(|candidate| candidate.tasks.spare.clone()).collect(),
             taken: candidates.iter().map(|candidate| vec![false; candidate.pods.len()]).collect(),
             claimant: claim.leaf,
-            within: None,
+            within: Within::Everywhere,
             slots: vec![0; nodes],
             total: 0,
             needed: 0,
@@ -254,14 +239,20 @@ impl<'a> Search<'a> {
     ) -> (RoomAnswer, Option<ResourceId>) {
         self.contested = contested(self.cluster, demands);
         self.is_proved = demands.len() == 1
+            && claim.cut.is_none()
             && self.closed.is_empty()
             && !self.candidates.iter().any(|candidate| candidate.is_tied(claim.leaf));
         self.clear_going(claim);
         let is_hopeless = demands.iter().any(|demand| self.is_hopeless(demand));
         self.is_proved |= is_hopeless && self.closed.is_empty();
         self.is_bound = !is_hopeless && self.must_give();
-        let mut seats = if is_hopeless { None } else { self.run(rankings, demands) };
-        if seats.is_none() && !self.is_proved && self.find_tied(demands, claim) {
+        let mut seats = match claim.cut {
+            _ if is_hopeless => None,
+            Some(wanted) => self.run_cut(rankings, demands, wanted),
+            None => self.run(rankings, demands),
+        };
+        let is_left = seats.is_none() && !self.is_proved && claim.cut.is_none();
+        if is_left && self.find_tied(demands, claim) {
             let needed = self.needed;
             seats = self.seats(rankings, demands, needed).ok();
         }
@@ -365,7 +356,7 @@ impl Search<'_> {
         self.costed = None;
         self.slots = vec![0; self.cluster.node_slots()];
         self.total = 0;
-        (0..self.slots.len()).for_each(|slot| self.recount(NodeIndex::at(slot)));
+        self.nodes_within(self.within).into_iter().for_each(|node| self.recount(node));
     }
 
     /// Takes units until all members of the class fit.
@@ -567,9 +558,10 @@ impl Search<'_> {
         });
         let mut ended: SmallVec<[usize; 4]> = SmallVec::new();
         for taken in units {
-            // a member of a gang that goes whole is no unit of its own
+            // a member of a gang that goes whole is no unit of its own, unless that is spared later
             let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
             if ended.contains(&place) {
+                self.units.push(taken);
                 continue;
             }
             self.put_back(&taken);

@@ -8,6 +8,7 @@ use crate::plugins::default_profile;
 use smallvec::SmallVec;
 
 mod beyond;
+mod cut;
 mod mid_size;
 
 const GPU: &str = "nvidia.com/gpu";
@@ -274,6 +275,7 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
             going,
             allowed,
             domains: None,
+            cut: None,
             at_most: &[],
         };
         let World { cluster, fair, candidates, .. } = &mut world;

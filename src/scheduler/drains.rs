@@ -163,7 +163,11 @@ impl Scheduler {
             pods.sort_by_key(|(end, at)| (*end, self.pods.get(*at).bound_seen, *at));
         }
         let latest = self.now.plus_ms(options.for_ms);
-        let Some(domains) = self.seat_domains(index) else {
+        let (domains, cut) = self.seat_domains(index);
+        if cut.is_some() {
+            return None; // no drain is made in several domains at once
+        }
+        let Some(domains) = domains else {
             let found = self.vacancies_in(index, &demands, &leavers, (None, latest));
             return found.filter(|(_, until)| *until <= latest).map(with_slack);
         };

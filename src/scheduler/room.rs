@@ -79,9 +79,10 @@ impl Scheduler {
         let going = self.going();
         let allowed = &self.disruptions_allowed();
         let at_most = &self.narrowed_guarantee(index);
-        let domains = self.seat_domains(index);
-        let (demands, extra, going, domains) = (&*demands, &*extra, &*going, domains.as_deref());
-        let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, at_most };
+        let (domains, cut) = self.seat_domains(index);
+        let (domains, cut) = (domains.as_deref(), cut.as_ref());
+        let (demands, extra, going) = (&*demands, &*extra, &*going);
+        let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, cut, at_most };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
         self.lift_drains(&own, true);

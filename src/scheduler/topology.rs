@@ -138,27 +138,36 @@ impl Scheduler {
     }
 
     /// Domains of which one must hold all members of a group that are seated at once; `None`: they
-    /// may go anywhere. The smaller ones are first tried, and none where more is asked than this.
-    pub(super) fn seat_domains(&self, index: GroupIndex) -> Option<Vec<DomainId>> {
-        let none = || Some(Vec::new());
+    /// may go anywhere. The smaller ones are first tried. What more is asked stands beside it.
+    pub(super) fn seat_domains(
+        &self,
+        index: GroupIndex,
+    ) -> (Option<Vec<DomainId>>, Option<Wanted>) {
+        let none = || (Some(Vec::new()), None);
         let group = self.groups.get(index);
         if !group.asks_topology() {
-            return None;
+            return (None, None);
         }
         let Ok(Some(wanted)) = self.wanted(index) else { return none() };
-        let asks_more = !wanted.slices.is_empty() || wanted.parts.iter().any(Part::is_bound);
-        if asks_more || self.gives_in_at(index).is_some() {
+        let domains = self.cluster.domains();
+        let within_nodes = wanted.required.is_some_and(|depth| depth >= domains.host_depth());
+        let is_cut =
+            within_nodes || !wanted.slices.is_empty() || wanted.parts.iter().any(Part::is_bound);
+        let has_settled = group.counts.settled() > 0;
+        if is_cut && has_settled || self.gives_in_at(index).is_some() {
             return none();
         }
-        let depth = wanted.required?;
-        let domains = self.cluster.domains();
+        let cut = |wanted| is_cut.then_some(wanted);
+        let Some(depth) = wanted.required.filter(|_| !within_nodes) else {
+            return (None, cut(wanted));
+        };
         let mut found: Vec<DomainId> = match wanted.settled.first() {
             Some(node) => domains.above(*node, depth).into_iter().collect(),
             None => domains.at_depth(depth).collect(),
         };
         let size = |domain: &DomainId| domains.nodes_in(*domain).count();
         found.sort_by_cached_key(|domain| (size(domain), domains.get(*domain).tie));
-        Some(found)
+        (Some(found), cut(wanted))
     }
 }
 

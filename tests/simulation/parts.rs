@@ -192,9 +192,11 @@ impl World {
         parts.into_values().collect()
     }
 
-    /// Forgets the runs of gangs of which nothing had room before a cycle bound and seated some.
-    pub(crate) fn forget_runs(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
-        if self.shadow.runs.is_empty() {
+    /// Keeps in mind how gangs stood before a cycle bound some, and seated others: the runs of
+    /// those of which nothing had room are over.
+    pub(crate) fn note_runs(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
+        // before that nothing is looked at
+        if !self.shadow.leads || !self.scheduler.is_synced() {
             return;
         }
         let seated = self.seated.difference(seated_before).cloned().collect();
@@ -202,19 +204,17 @@ impl World {
         for uid in bound {
             scene.pods.entry(*uid).and_modify(|known| known.role = Role::Waiting);
         }
-        let with_room = scene.oldest_of_those_with_room();
-        self.shadow.runs.retain(|of, run| {
-            let oldest = with_room.get(of);
-            run.since = oldest.map_or(run.since, |oldest| run.since.min(*oldest));
-            // whoever had a seat has had room all along
-            oldest.is_some() || seated_before.contains(of)
-        });
+        // whoever had a seat has had room all along
+        let mut runs = self.shadow.runs.clone();
+        runs.retain(|of, _| seated_before.contains(of));
+        self.shadow.remember(&scene);
+        runs.append(&mut self.shadow.runs);
+        self.shadow.runs = runs;
     }
 
     /// I2: with what is bound, each part of a gang has its minimum.
     pub(crate) fn check_parts(&mut self, bound: &[Uid]) {
         let scene = self.scene(&BTreeSet::new());
-        // before that nothing is looked at
         if self.shadow.leads && self.scheduler.is_synced() {
             self.shadow.remember(&scene);
         }

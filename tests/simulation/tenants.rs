@@ -169,7 +169,7 @@ impl World {
     pub(crate) fn judge(&mut self, notices: Vec<(Arc<str>, Vec<PodRef>)>, bound: &[Uid]) {
         let now = self.seated_now();
         let before = std::mem::replace(&mut self.seated, now);
-        self.forget_runs(bound, &before);
+        self.note_runs(bound, &before);
         self.check_patience(&before);
         let kept = self.kept();
         let plans = self.scheduler.tallies().plans;

@@ -4,9 +4,10 @@ use crate::cluster::{Assignment, Cluster, DomainId, NodeIndex, PodIndex, Resourc
 use crate::fairshare::QueueIndex;
 use crate::model::Growth;
 use crate::model::fault::{Fault, is_made};
-use crate::placement::Demand;
+use crate::placement::{Demand, Wanted, weight};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::cmp::Reverse;
 
 /// A gang that may lose members.
 #[derive(Clone, Debug)]
@@ -68,6 +69,31 @@ pub(super) fn on_node(cluster: &Cluster, candidates: &[Candidate]) -> OnNode {
     on_node
 }
 
+/// Where pods may be seated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Within {
+    Everywhere,
+    Domain(DomainId),
+    Node(NodeIndex),
+}
+
+/// The members to be seated: the demanding classes first, no more than needed, and all headers.
+#[must_use]
+pub fn needed_of(cluster: &Cluster, demands: &[Demand], needed: u32) -> Vec<Demand> {
+    let mut demands = demands.to_vec();
+    demands.sort_by_key(|demand| Reverse(weight(cluster, demand.class)));
+    let mut left = needed as usize;
+    let mut headers: usize = demands.iter().map(|demand| demand.headers).sum();
+    for demand in &mut demands {
+        headers -= demand.headers;
+        demand.pods.truncate(left.saturating_sub(headers));
+        demand.headers = demand.headers.min(demand.pods.len());
+        left -= demand.pods.len();
+    }
+    demands.retain(|demand| !demand.pods.is_empty());
+    demands
+}
+
 /// For whom room is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
@@ -86,6 +112,9 @@ pub struct Claim<'a> {
     /// All its seats are in one of these domains, those that come first being tried first; `None`:
     /// they may be anywhere.
     pub domains: Option<&'a [DomainId]>,
+    /// What it asks of the tree, if its seats must be in several domains at once. Nothing of it is
+    /// settled.
+    pub cut: Option<&'a Wanted>,
     /// How much its seats may take of narrowed resources; those not named are free.
     pub at_most: &'a [(ResourceId, i64)],
 }

@@ -5,8 +5,8 @@
 //! claimant may have, had it asked for it, the nodes that offer it are closed and the search is
 //! made again.
 
-use super::{Claim, Demand, Search, Taken};
-use crate::cluster::{Assignment, ClassId, Cluster, DomainId, NodeIndex, ResourceId, Statement};
+use super::{Claim, Demand, Search, Taken, Within};
+use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::placement::place::{Failure, place_group};
@@ -24,13 +24,17 @@ pub(super) fn sought(cluster: &Cluster, claim: &Claim<'_>) -> Vec<(ResourceId, i
     sought.filter(|(_, amount)| *amount > 0).collect()
 }
 
-/// Keeps the claim off nodes that are closed, or outside of the domain of its seats.
-struct Closed<'a>(&'a [ResourceId], Option<DomainId>);
+/// Keeps the claim off nodes that are closed, or outside of where its seats are to be.
+pub(super) struct Closed<'a>(pub(super) &'a [ResourceId], pub(super) Within);
 
 impl Closed<'_> {
     fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
         self.0.iter().any(|narrowed| cluster.offers(node, *narrowed))
-            || self.1.is_some_and(|domain| !cluster.domains().contains(domain, node))
+            || match self.1 {
+                Within::Everywhere => false,
+                Within::Domain(domain) => !cluster.domains().contains(domain, node),
+                Within::Node(only) => node != only,
+            }
     }
 }
 
@@ -56,7 +60,7 @@ impl Search<'_> {
     ) -> Result<Vec<Assignment>, Failure> {
         let bounds = (needed, needed);
         let mut gate = Closed(self.closed, self.within);
-        let is_open = self.closed.is_empty() && self.within.is_none();
+        let is_open = self.closed.is_empty() && self.within == Within::Everywhere;
         let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
         let mut seated = place_group(self.cluster, rankings, self.profile, demands, bounds, gate)?;
         let seats = seated.assumed().copied().collect();

@@ -1,6 +1,6 @@
 //! The greedy search: the cheapest way to fit one more pod anywhere, again and again.
 
-use super::{Cost, NO_PRIORITY, NO_RANK, Rank, Search, Unit};
+use super::{Cost, NO_PRIORITY, NO_RANK, Rank, Search, Unit, Within};
 use crate::cluster::{ClassId, NodeIndex, ResourceId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -12,7 +12,10 @@ type Whole = (Reverse<i64>, usize, Rank, usize);
 
 impl Search<'_> {
     pub(super) fn take_steps(&mut self, gangs: bool) {
-        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
+        let mut nodes: Vec<NodeIndex> = match self.within {
+            Within::Everywhere => self.on_node.keys().copied().collect(),
+            within => self.nodes_within(within),
+        };
         nodes.sort_unstable();
         let mut heap: BinaryHeap<Reverse<(Cost, NodeIndex)>> = BinaryHeap::new();
         for node in nodes {

@@ -90,6 +90,7 @@ fn what_the_own_queues_must_give_first_is_found_or_proved_in_small_worlds() {
             going: &[],
             allowed: &[],
             domains: None,
+            cut: None,
             at_most: &[],
         };
         let World { cluster, fair, candidates, .. } = &mut world;

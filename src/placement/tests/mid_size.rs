@@ -407,6 +407,7 @@ fn claim_of(leaf: QueueIndex, demands: &[Demand], needed: u32) -> Claim<'_> {
         allowed: &[],
         at_most: &[],
         domains: None,
+        cut: None,
     }
 }
 
