@@ -69,6 +69,12 @@ impl SharedDevices {
         self.ours
     }
 
+    /// Bytes of each device, where the node says so.
+    #[must_use]
+    pub fn memory(&self) -> Option<i64> {
+        self.memory
+    }
+
     /// What pods hold, in no order.
     #[must_use]
     pub fn held(&self) -> &[Held] {
@@ -174,8 +180,11 @@ impl Cluster {
             return Left::new();
         };
         let all = self.allocatable(gpu, node).max(0);
-        let free = (all - self.requested(gpu, node)).max(0);
-        (0..all).map(|device| if device < free { DEVICE } else { 0 }).collect()
+        let free = (all - self.requested(gpu, node)).clamp(0, all);
+        let count = |devices| usize::try_from(devices).expect("clamped");
+        let mut left = Left::from_elem(DEVICE, count(free));
+        left.resize(count(all), 0);
+        left
     }
 
     /// How many more pods of the class fit on shared devices; beyond `most` it does not count.

@@ -79,6 +79,23 @@ pub struct Term {
 /// The terms of one score for one class.
 pub type Terms = SmallVec<[Term; 4]>;
 
+/// Nodes that a score is asked for together.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// What is believed.
+    pub cluster: &'a Cluster,
+    /// The class.
+    pub class: &'a Class,
+    /// The nodes.
+    pub nodes: &'a [NodeIndex],
+    /// What the score looks at for the class.
+    pub terms: &'a [Term],
+    /// Whether it is to be in parts of a point.
+    pub is_fine: bool,
+    /// The weight of the score.
+    pub weight: i64,
+}
+
 /// Ranks the nodes that passed the filters.
 pub trait Score: Plugin {
     /// What the answer depends on.
@@ -103,6 +120,18 @@ pub trait Score: Plugin {
     /// is fine.
     fn fine_score(&self, cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> i64 {
         SCORE_PARTS * self.score(cluster, class, node, terms)
+    }
+
+    /// Adds the weighted scores of nodes to `sums`, one per node.
+    fn add_scores(&self, asked: &Scored<'_>, sums: &mut [i64]) {
+        let Scored { cluster, class, nodes, terms, is_fine, weight } = *asked;
+        for (node, sum) in nodes.iter().zip(sums) {
+            let score = match is_fine {
+                false => self.score(cluster, class, *node, terms),
+                true => self.fine_score(cluster, class, *node, terms),
+            };
+            *sum += weight * score;
+        }
     }
 
     /// Whether equal nodes are to get another score each time, so that none may be kept.

@@ -1,7 +1,7 @@
 //! A profile: the plugins that serve one scheduler name.
 
 use super::narrowing::Narrowed;
-use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Status, Terms};
+use super::{Filter, PreEnqueue, QueueSort, Reads, SCORE_MAX, Score, Scored, Status, Terms};
 use crate::cluster::{Class, Cluster, NodeIndex};
 use crate::model::DeviceSet;
 use std::fmt;
@@ -148,25 +148,20 @@ impl Profile {
         self.is_fine
     }
 
-    /// Weighted sum of the scores that read usage, in parts of a point if they are fine; `terms`
-    /// are [`Profile::usage_terms`].
-    #[must_use]
-    pub fn usage_score(
+    /// Adds the weighted scores that read usage to `sums`, one per node of `nodes`, in parts of a
+    /// point if they are fine; `terms` are [`Profile::usage_terms`].
+    pub fn add_usage_scores(
         &self,
-        cluster: &Cluster,
-        class: &Class,
-        node: NodeIndex,
+        (cluster, class): (&Cluster, &Class),
+        nodes: &[NodeIndex],
         terms: &[Terms],
-    ) -> i64 {
+        sums: &mut [i64],
+    ) {
         let scores = self.scores[self.facts_scores..].iter().zip(terms);
-        let score = |((score, weight), terms): (&(Box<dyn Score>, i64), &Terms)| {
-            let of_node = match self.is_fine {
-                false => score.score(cluster, class, node, terms),
-                true => score.fine_score(cluster, class, node, terms),
-            };
-            weight * of_node
-        };
-        scores.map(score).sum()
+        for ((score, weight), terms) in scores {
+            let (is_fine, weight) = (self.is_fine, *weight);
+            score.add_scores(&Scored { cluster, class, nodes, terms, is_fine, weight }, sums);
+        }
     }
 
     /// Adds the weighted scores that read facts to `sums`, one per node of `nodes`.

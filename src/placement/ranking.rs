@@ -5,8 +5,9 @@
 //! a decision costs the nodes that changed, not all nodes: O(changes x (filters + log nodes)).
 
 use super::fits::{Fits, room_on};
-use crate::cluster::{Change, ClassId, Cluster, NodeIndex};
+use crate::cluster::{Change, Class, ClassId, Cluster, NodeIndex};
 use crate::framework::{Diagnosis, Profile, Reads, Refusals, SCORE_PARTS, Terms};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Children per inner node of the tree: two cache lines.
@@ -33,6 +34,8 @@ pub struct Rankings {
     /// marks nodes already rescored in one catch-up
     stamps: Vec<u64>,
     stamp: u64,
+    /// nodes to rescore, with their keys so far; empty in between
+    changed: Vec<(NodeIndex, u64)>,
 }
 
 /// What one scan or catch-up established for a class.
@@ -163,7 +166,7 @@ impl Rankings {
     ) {
         let Some(Some(ranking)) = self.by_class.get_mut(class.index()) else { return };
         if ranking.epoch == cluster.class(class).epoch && node.index() < ranking.facts.len() {
-            let key = ranking.key(cluster, profile, class, node);
+            let key = ranking.key(cluster, profile, class, node, 0);
             ranking.set(node.index(), key);
         }
     }
@@ -219,12 +222,16 @@ impl Rankings {
     ) -> Box<Ranking> {
         let slots = cluster.node_slots();
         if let Some(mut ranking) = found {
-            let current = ranking.is_current(cluster, profile, class);
+            let holds = ranking.facts_hold(cluster, profile, class);
             let count = cluster.changes().count_since(ranking.seen);
-            let few = count.filter(|count| current && *count <= 4 * slots + 64);
+            let few = count.filter(|count| holds && *count <= 4 * slots + 64);
             if let Some(count) = few
                 && self.rescore_changed(&mut ranking, cluster, profile, class, count)
             {
+                if ranking.outlook != cluster.outlook() {
+                    self.bytes -= ranking.fits.take().map_or(0, |fits| fits.bytes());
+                    ranking.rescore(cluster, profile, class);
+                }
                 return ranking;
             }
             self.bytes -= ranking.all_bytes();
@@ -254,22 +261,31 @@ impl Rankings {
         }
         self.stamp += 1;
         self.stamps.resize(cluster.node_slots(), 0);
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.clear();
         for (node, change) in cluster.changes().last(count) {
             if change == Change::Facts {
+                self.changed = changed;
                 return false;
             }
             if std::mem::replace(&mut self.stamps[node.index()], self.stamp) != self.stamp {
-                let key = ranking.key(cluster, profile, class, node);
-                ranking.set(node.index(), key);
-                if let Some(refusals) = &mut ranking.refusals {
-                    refusals.forget(node);
-                }
-                if let Some(fits) = &mut ranking.fits {
-                    let room = if key == 0 { 0 } else { room_on(cluster, class, node) };
-                    fits.set(cluster.domains(), node, room, key);
-                }
+                // read here, the leaves are fetched side by side
+                changed.push((node, ranking.levels[0][node.index()]));
             }
         }
+        for (node, known) in &changed {
+            let node = *node;
+            let key = ranking.key(cluster, profile, class, node, *known);
+            ranking.set(node.index(), key);
+            if let Some(refusals) = &mut ranking.refusals {
+                refusals.forget(node);
+            }
+            if let Some(fits) = &mut ranking.fits {
+                let room = if key == 0 { 0 } else { room_on(cluster, class, node) };
+                fits.set(cluster.domains(), node, room, key);
+            }
+        }
+        self.changed = changed;
         true
     }
 
@@ -291,6 +307,20 @@ impl Rankings {
 pub(super) fn node_of(key: u64) -> NodeIndex {
     let mask = (1u64 << NODE_BITS) - 1;
     NodeIndex::at(usize::try_from(key & mask).expect("20 bits"))
+}
+
+/// What is below the score in a key: a stable hash, then the slot. `known` is a key of the node, or
+/// 0.
+fn rest(cluster: &Cluster, profile: &Profile, node: NodeIndex, known: u64, bits: u32) -> u64 {
+    if known != 0 {
+        return known & ((1 << bits) - 1);
+    }
+    // the high bits of hashes of numbered names hardly differ
+    let tie = match (profile.is_fine(), cluster.node(node).tie) {
+        (false, tie) => tie,
+        (true, tie) => tie.wrapping_mul(0x9e37_79b9),
+    };
+    u64::from(tie >> (32 + NODE_BITS - bits)) << NODE_BITS | u64::from(node.0)
 }
 
 /// Scores every node. O(nodes x plugins).
@@ -320,44 +350,102 @@ fn scan(cluster: &Cluster, profile: &Profile, class_id: ClassId) -> Ranking {
         fits: None,
         refusals: None,
     };
-    for node in &passing {
-        ranking.levels[0][node.index()] = ranking.key(cluster, profile, class_id, *node);
-    }
-    let levels = &mut ranking.levels;
-    while levels.last().is_some_and(|level| level.len() > 1) {
-        let below = levels.last().expect("there is a level");
-        let max = |keys: &[u64]| keys.iter().copied().max().unwrap_or(0);
-        levels.push(below.chunks(FAN_OUT).map(max).collect());
-    }
+    let fits = |node: &NodeIndex| profile.passes(Reads::Usage, cluster, class, *node);
+    let fitting: Vec<NodeIndex> = passing.into_iter().filter(fits).collect();
+    let mut leaves = std::mem::take(&mut ranking.levels[0]);
+    ranking.scores(cluster, profile, class, &fitting, |node, score, bits| {
+        leaves[node.index()] = score | rest(cluster, profile, node, 0, bits);
+    });
+    ranking.levels[0] = leaves;
+    ranking.raise();
     ranking
 }
 
 impl Ranking {
     /// Whether what changed since on nodes is all that changed.
     fn is_current(&self, cluster: &Cluster, profile: &Profile, class: ClassId) -> bool {
-        self.epoch == cluster.class(class).epoch
-            && self.outlook == cluster.outlook()
-            && !profile.draws()
+        self.outlook == cluster.outlook() && self.facts_hold(cluster, profile, class)
     }
 
-    /// The key of a node: score, then a stable hash, then the slot; 0: it does not fit.
-    fn key(&self, cluster: &Cluster, profile: &Profile, class: ClassId, node: NodeIndex) -> u64 {
+    /// Whether that and the outlook is all that changed.
+    fn facts_hold(&self, cluster: &Cluster, profile: &Profile, class: ClassId) -> bool {
+        self.epoch == cluster.class(class).epoch && !profile.draws()
+    }
+
+    /// Makes the levels above the leaves. O(nodes).
+    fn raise(&mut self) {
+        let mut levels = 1;
+        while self.levels[levels - 1].len() > 1 {
+            if self.levels.len() == levels {
+                self.levels.push(Vec::new());
+            }
+            let (below, above) = self.levels.split_at_mut(levels);
+            let max = |keys: &[u64]| keys.iter().copied().max().unwrap_or(0);
+            above[0].clear();
+            above[0].extend(below[levels - 1].chunks(FAN_OUT).map(max));
+            levels += 1;
+        }
+    }
+
+    /// Scores all nodes that the class fits under another outlook. O(nodes x scores).
+    fn rescore(&mut self, cluster: &Cluster, profile: &Profile, class: ClassId) {
+        self.outlook = cluster.outlook();
         let class = cluster.class(class);
-        let facts = self.facts[node.index()];
-        if facts < 0 || !profile.passes(Reads::Usage, cluster, class, node) {
+        let fitting = self.levels[0].iter().filter(|key| **key != 0);
+        let nodes: Vec<NodeIndex> = fitting.map(|key| node_of(*key)).collect();
+        let mut leaves = std::mem::take(&mut self.levels[0]);
+        self.scores(cluster, profile, class, &nodes, |node, score, bits| {
+            let leaf = &mut leaves[node.index()];
+            *leaf = score | *leaf & ((1 << bits) - 1);
+        });
+        self.levels[0] = leaves;
+        self.raise();
+    }
+
+    /// The key of a node: score, then a stable hash, then the slot; 0: it does not fit. `known` is
+    /// one of before, 0 where none is known.
+    fn key(
+        &self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: ClassId,
+        node: NodeIndex,
+        known: u64,
+    ) -> u64 {
+        let class = cluster.class(class);
+        // most nodes that changed are full: nothing else is looked up for them
+        if !profile.passes(Reads::Usage, cluster, class, node) || self.facts[node.index()] < 0 {
             return 0;
         }
-        let usage = profile.usage_score(cluster, class, node, &self.terms);
-        // the high bits of hashes of numbered names hardly differ
-        let (parts, bits, tie) = match (profile.is_fine(), cluster.node(node).tie) {
-            (false, tie) => (1, TIE_BITS, tie),
-            (true, tie) => (SCORE_PARTS, FINE_TIE_BITS, tie.wrapping_mul(0x9e37_79b9)),
+        let mut key = 0;
+        self.scores(cluster, profile, class, &[node], |_, score, bits| {
+            key = score | rest(cluster, profile, node, known, bits);
+        });
+        key
+    }
+
+    /// What nodes that the class fits get, above 0 and shifted to its place in a key, and the bits
+    /// below it.
+    fn scores(
+        &self,
+        cluster: &Cluster,
+        profile: &Profile,
+        class: &Class,
+        nodes: &[NodeIndex],
+        mut each: impl FnMut(NodeIndex, u64, u32),
+    ) {
+        let (parts, bits) = match profile.is_fine() {
+            false => (1, TIE_BITS + NODE_BITS),
+            true => (SCORE_PARTS, FINE_TIE_BITS + NODE_BITS),
         };
-        let score = u64::try_from(parts * i64::from(facts) + usage + 1);
-        let score = score.expect("scores are not negative");
-        assert!(score < 1 << (64 - bits - NODE_BITS), "weights are bounded by the configuration");
-        let tie = u64::from(tie >> (32 - bits));
-        score << (bits + NODE_BITS) | tie << NODE_BITS | u64::from(node.0)
+        let facts = |node: &NodeIndex| parts * i64::from(self.facts[node.index()]) + 1;
+        let mut sums: SmallVec<[i64; 1]> = nodes.iter().map(facts).collect();
+        profile.add_usage_scores((cluster, class), nodes, &self.terms, &mut sums);
+        for (node, sum) in nodes.iter().zip(sums) {
+            let score = u64::try_from(sum).expect("scores are not negative");
+            assert!(score < 1 << (64 - bits), "weights are bounded by the configuration");
+            each(*node, score << bits, bits);
+        }
     }
 
     /// Sets a leaf and brings the maxima above it up to date.

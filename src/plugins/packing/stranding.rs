@@ -59,6 +59,17 @@ impl Room {
         of(self.cpu, asked.cpu).min(of(self.memory, asked.memory))
     }
 
+    /// The larger of each.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
+    }
+
+    /// Whether what is asked, if it is not negative, fits so often.
+    pub(super) fn holds(self, asked: Self, times: i64) -> bool {
+        self.cpu >= asked.cpu.saturating_mul(times)
+            && self.memory >= asked.memory.saturating_mul(times)
+    }
+
     pub(super) fn without(self, asked: Self) -> Self {
         Self { cpu: self.cpu - asked.cpu, memory: self.memory - asked.memory }
     }
@@ -172,7 +183,9 @@ impl Stranding {
         if used == 0 {
             return 0.0;
         }
-        key.left[..used].sort_unstable_by(|a, b| b.cmp(a));
+        if !key.left[..used].is_sorted_by(|a, b| a >= b) {
+            key.left[..used].sort_unstable_by(|a, b| b.cmp(a));
+        }
         key.room = room.cut(i64::from(idle / u32::from(DEVICE)));
         let paid = self.known(prices, &key, used, idle);
         f64::from(paid) * f64::from(DEVICE) / (f64::from(PRICE) * STREAMS as f64)
