@@ -15,11 +15,11 @@
 //! V is what the node is expected to earn yet, with its cores, its memory and finite streams of
 //! pods: see [`stranding`]. R is what its whole blocks of 2, 4 and 8 free GPUs are kept for: see
 //! [`blocks`]. W is the worth of all its devices, O that of those in part: without end, a pod that
-//! leaves a gap costs what the gap is worth less. When few whole free GPUs are left, gaps are filled
-//! sooner: the stage is that of [`Cluster::stage`].
+//! leaves a gap costs what the gap is worth less. When few whole free GPUs are left, gaps are
+//! filled sooner: the stage is that of [`Cluster::stage`].
 //!
-//! Nodes that are [`alike`] are worked out once. Of one only the rank is its own, by which nodes are
-//! opened one after the other.
+//! Nodes that are [`alike`] are worked out once. Of one only the rank is its own, by which nodes
+//! are opened one after the other.
 //!
 //! What comes is learnt from arrivals. One set of parameters serves every workload; they were tuned
 //! on seeds from 142 up of the FGD protocol, which no published figure uses.
@@ -55,7 +55,7 @@ const LEFT: f64 = 0.01;
 const COST_MAX: f64 = 24_600.0;
 /// Levels of the score per thousandth of a GPU.
 const LEVELS: f64 = 4.0;
-/// What a point of [`GpuPacking`] counts on nodes without devices of ours.
+/// What a point of [`GpuPacking`] counts where it is asked instead.
 const OTHER: f64 = 25.0;
 /// What such a node costs less when its cores and memory are full.
 const FULL: f64 = 500.0;
@@ -322,36 +322,37 @@ impl State {
         }
     }
 
-    /// The least cost of a pod, and for a fraction the device that has it, by its place; `None`: it
-    /// is a matter of other devices, or of none. It has to [`State::follow`] the cluster.
-    fn least(
+    /// The least costs of a pod; `None`: they are a matter of other devices, of none, or of whole
+    /// ones for pods of which nothing is known. It has to [`State::follow`] the cluster.
+    fn asked(
         &mut self,
         cluster: &Cluster,
         class: &Class,
         node: NodeIndex,
         asked: &Asked,
-    ) -> Option<(f64, Option<usize>)> {
-        let facts = self.facts(cluster, node);
+    ) -> Option<Costs> {
         let question = Question { number: self.alike.number(node), asked: *asked };
         let slot = question.slot();
         if let Some((known, costs)) = &self.costs[slot]
             && *known == question
         {
-            return Some(costs.least(&facts));
+            return Some(*costs);
         }
         let left = cluster.devices_left(class, node);
-        if left.is_empty() || asked.is_other {
+        let is_new = self.epoch == 0 && cluster.shared_devices(node).is_none();
+        if left.is_empty() || asked.is_other || is_new {
             return None;
         }
         let memory = cluster.allocatable(MEMORY, node) - cluster.requested(MEMORY, node);
         let room = Room { cpu: free_cpu(cluster, node), memory };
         let ask = cluster.device_ask(class, node);
         let is_shared = asked.gpus == 0;
-        let before = self.before((question.number, is_shared), facts.model, room, &left);
+        let model = self.facts(cluster, node).model;
+        let before = self.before((question.number, is_shared), model, room, &left);
         let after = room.without(asked.room);
-        let costs = self.costs((before, facts.model), asked.stage, after, left, ask);
+        let costs = self.costs((before, model), asked.stage, after, left, ask);
         self.costs[slot] = Some((question, costs));
-        Some(costs.least(&facts))
+        Some(costs)
     }
 }
 
@@ -369,9 +370,9 @@ impl Packing {
     }
 }
 
-/// What a node costs where there are no devices of ours, in thousandths of a GPU: GPUs of other
-/// names are packed by node, nodes without any are kept for pods that ask for none, and these fill
-/// one after the other.
+/// What a node costs where nothing is expected of its devices, in thousandths of a GPU: GPUs of
+/// other names are packed by node, as all are until something is learnt; nodes without any are for
+/// pods that ask for none, and fill one after the other.
 fn elsewhere(cluster: &Cluster, class: &Class, node: NodeIndex, terms: &[Term]) -> f64 {
     let packed = GpuPacking.score(cluster, class, node, terms);
     let share = |resource| {
@@ -423,16 +424,26 @@ impl Score for Packing {
         let Scored { cluster, class, nodes, terms, weight, .. } = *scored;
         let mut state = self.state(cluster);
         let asked = Asked::new(cluster, class, terms);
+        // neighbours are mostly alike
+        let mut last: Option<(u32, Costs)> = None;
         for (node, sum) in nodes.iter().zip(sums) {
-            let least = state.least(cluster, class, *node, &asked).map(|(cost, _)| cost);
-            let cost = least.unwrap_or_else(|| elsewhere(cluster, class, *node, terms));
+            let number = state.alike.number(*node);
+            if last.is_none_or(|(of, _)| of != number) {
+                last = state.asked(cluster, class, *node, &asked).map(|costs| (number, costs));
+            }
+            let cost = match &last {
+                Some((_, costs)) => costs.least(&state.facts(cluster, *node)).0,
+                None => elsewhere(cluster, class, *node, terms),
+            };
             *sum += weight * score(cost);
         }
     }
 
     fn devices(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Option<DeviceSet> {
         let asked = Asked::new(cluster, class, &[]);
-        let place = self.state(cluster).least(cluster, class, node, &asked)?.1?;
+        let mut state = self.state(cluster);
+        let place =
+            state.asked(cluster, class, node, &asked)?.least(&state.facts(cluster, node)).1?;
         device_at(cluster, node, place)
     }
 }
