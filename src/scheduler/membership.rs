@@ -14,7 +14,7 @@ use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::queue::Ordering;
 use crate::model::{Timestamp, TopologyAsk, WallTime};
-use crate::queue::{Counts, GroupIndex, Home, OrderKey, Stage};
+use crate::queue::{Counts, GroupIndex, Home, OrderKey, PodGroup, Stage};
 use smallvec::SmallVec;
 
 /// What one pass over the members found.
@@ -173,6 +173,14 @@ impl Scheduler {
             let waiting = pod.state == PodState::Waiting;
             look.tasks.count(pod, waiting, !waiting && pod.state != PodState::Gated);
         }
+        self.look_at_ended(group, &controllers, &mut look);
+        let tasks = look.tasks.conflict.take().or_else(|| look.tasks.too_many(look.max_member));
+        look.conflict = look.conflict.or(tasks);
+        look
+    }
+
+    /// Counts members that have ended, with the controllers of those that live.
+    fn look_at_ended(&self, group: &PodGroup, controllers: &[u64], look: &mut Look) {
         if look.counts.bound + look.counts.assumed + look.counts.nominated > 0 {
             let known = group.run_since.unwrap_or(look.created);
             look.run_since = Some(look.created.min(known));
@@ -188,9 +196,6 @@ impl Scheduler {
             look.counts.succeeded += 1;
             look.tasks.count(pod, false, true);
         }
-        let tasks = look.tasks.conflict.take().or_else(|| look.tasks.too_many(look.max_member));
-        look.conflict = look.conflict.or(tasks);
-        look
     }
 
     /// Whether the gang is half bound past its deadline. Decides, on the way, whether a gang with

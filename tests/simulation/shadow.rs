@@ -134,9 +134,8 @@ impl Shadow {
                 self.answered(*call);
             }
             Event::EvictFinished { call, pod, outcome: EvictOutcome::Withdrawn } => {
-                if self.evicted.get(pod) == Some(call) {
-                    self.evicted.remove(pod);
-                }
+                let is_last = self.evicted.get(pod) == Some(call);
+                is_last.then(|| self.evicted.remove(pod));
             }
             Event::EvictFinished { pod, outcome, .. } if *outcome != EvictOutcome::Evicted => {
                 self.evicted.remove(pod);

@@ -82,6 +82,54 @@ impl World {
         (units.iter().filter(whole).count(), units.iter().map(Vec::len).sum())
     }
 
+    /// Whether a plan may be made, seats whole slices where there is room, and takes no more than
+    /// that needs.
+    fn check(&mut self, number: usize, seats: &[Assignment], units: &Units, ask: Ask) {
+        assert!(self.some_order(units, 0), "world {number}: {units:?} may not be taken");
+        let mut in_place: BTreeMap<String, u32> = BTreeMap::new();
+        let mut on_node: BTreeMap<NodeIndex, u32> = BTreeMap::new();
+        for seat in seats {
+            *in_place.entry(self.place_of(seat.node, ask.in_racks)).or_default() += 1;
+            *on_node.entry(seat.node).or_default() += 1;
+        }
+        assert_eq!(seats.len(), self.demand.pods.len(), "world {number}");
+        let whole = |seats: &u32| match ask.apart {
+            true => *seats == ask.size,
+            false => seats.is_multiple_of(ask.size),
+        };
+        assert!(in_place.values().all(whole), "world {number}: {ask:?}, {in_place:?}");
+        let slots = self.slots_by_place(units, false);
+        for (node, seats) in &on_node {
+            let name = self.place_of(*node, false);
+            assert!(*seats <= slots[&name], "world {number}: {seats} seats on {name}, {slots:?}");
+        }
+        for at in 0..units.len() {
+            let mut fewer = units.clone();
+            let spared = fewer.remove(at);
+            let spares = self.holds(&fewer, ask) && self.some_order(&fewer, 0);
+            assert!(!spares, "world {number}: {spared:?} of {units:?} can be spared, {ask:?}");
+        }
+    }
+
+    /// The units of a plan.
+    fn units_of(&self, plan: &RoomPlan) -> Units {
+        let mut units: Units = Vec::new();
+        for (place, pods, whole) in &plan.victims {
+            let at = |pod: &PodIndex| {
+                let known = self.candidates[*place].pods.iter();
+                (*place, known.clone().position(|known| known.pod == *pod).expect("its pod"))
+            };
+            let pods: Vec<(usize, usize)> = pods.iter().map(at).collect();
+            // all members of one of which each may go alone are units of their own
+            let spare = self.candidates[*place].spare as usize;
+            match *whole && spare < pods.len() {
+                true => units.push(pods),
+                false => units.extend(pods.into_iter().map(|pod| vec![pod])),
+            }
+        }
+        units
+    }
+
     /// The same world with a rack for each node, and a claim of whole slices.
     fn with_racks(dice: &mut Dice) -> (Self, Ask) {
         let mut world = Self::random(dice);
@@ -92,7 +140,7 @@ impl World {
             let _ = world.cluster.apply_node(known);
         }
         let members = world.demand.pods.len();
-        let sizes = (1..=members).filter(|size| members % size == 0);
+        let sizes = (1..=members).filter(|size| members.is_multiple_of(*size));
         let sizes: Vec<usize> = sizes.collect();
         let size = sizes[dice.below(sizes.len())] as u32;
         let all = size as usize == members;
@@ -146,45 +194,9 @@ fn slices_are_seated_whole_and_no_victim_can_be_spared() {
             }
         };
         placed += 1;
-        let mut units: Units = Vec::new();
-        for (place, pods, whole) in &plan.victims {
-            let at = |pod: &PodIndex| {
-                let known = world.candidates[*place].pods.iter();
-                (*place, known.clone().position(|known| known.pod == *pod).expect("its pod"))
-            };
-            let pods: Vec<(usize, usize)> = pods.iter().map(at).collect();
-            // all members of one of which each may go alone are units of their own
-            let spare = world.candidates[*place].spare as usize;
-            match *whole && spare < pods.len() {
-                true => units.push(pods),
-                false => units.extend(pods.into_iter().map(|pod| vec![pod])),
-            }
-        }
+        let units = world.units_of(&plan);
         evicting += u32::from(!units.is_empty());
-        assert!(world.some_order(&units, 0), "world {number}: {units:?} may not be taken");
-        let mut in_place: BTreeMap<String, u32> = BTreeMap::new();
-        let mut on_node: BTreeMap<NodeIndex, u32> = BTreeMap::new();
-        for seat in &plan.seats {
-            *in_place.entry(world.place_of(seat.node, ask.in_racks)).or_default() += 1;
-            *on_node.entry(seat.node).or_default() += 1;
-        }
-        assert_eq!(plan.seats.len(), world.demand.pods.len(), "world {number}");
-        let whole = |seats: &u32| match ask.apart {
-            true => *seats == ask.size,
-            false => seats % ask.size == 0,
-        };
-        assert!(in_place.values().all(whole), "world {number}: {ask:?}, {in_place:?}");
-        let slots = world.slots_by_place(&units, false);
-        for (node, seats) in &on_node {
-            let name = world.place_of(*node, false);
-            assert!(*seats <= slots[&name], "world {number}: {seats} seats on {name}, {slots:?}");
-        }
-        for at in 0..units.len() {
-            let mut fewer = units.clone();
-            let spared = fewer.remove(at);
-            let spares = world.holds(&fewer, ask) && world.some_order(&fewer, 0);
-            assert!(!spares, "world {number}: {spared:?} of {units:?} can be spared, {ask:?}");
-        }
+        world.check(number, &plan.seats, &units, ask);
         let price = world.price(&units);
         assert!(best.is_some_and(|best| best <= price), "world {number}: {best:?}, {price:?}");
         dearer += u32::from(best.is_some_and(|best| best < price));
