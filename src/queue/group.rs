@@ -191,6 +191,16 @@ impl PodGroup {
         tasks && self.counts.settled() >= self.min_member
     }
 
+    /// Whether those that wait are enough for its minimum and those of its parts. A plan made in
+    /// the same cycle may have taken members from it: what is left of a gang that ends is not
+    /// seated.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let needed = self.needed();
+        let parts = self.tasks.iter().all(|task| task.waiting >= task.needed());
+        self.counts.waiting >= needed && parts && (self.counts.evicting == 0 || needed == 0)
+    }
+
     /// Whether it, or a part of it, asks anything of the topology.
     #[must_use]
     pub fn asks_topology(&self) -> bool {

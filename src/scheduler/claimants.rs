@@ -71,7 +71,7 @@ impl Scheduler {
             let head = claimants.heads.remove(&index);
             let group = self.groups.get(index);
             let mut is_vain = false;
-            if group.counts.waiting >= group.needed() {
+            if group.is_complete() {
                 if searches == self.options.searches_per_cycle {
                     self.room_wanted = true;
                     return;

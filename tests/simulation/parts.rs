@@ -1,7 +1,6 @@
 //! Gangs whose members form parts with minima of their own (I2, I6).
 
-use crate::scene::{Gang, Known, Role, Scene, gang};
-use crate::shadow::Shadow;
+use crate::scene::{Gang, Role, Scene, gang};
 use crate::world::{GangKey, World, is_of};
 use mss_scheduler::model::{Phase, Pod, Uid, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,21 +70,6 @@ impl Scene {
         parts
     }
 
-    /// Gangs of which something has room, or is on its way to it, with the creation of the oldest
-    /// live member of each.
-    fn oldest_of_those_with_room(&self) -> BTreeMap<Gang, WallTime> {
-        let mut gangs: BTreeMap<Gang, (WallTime, bool)> = BTreeMap::new();
-        for known in
-            self.pods.values().filter(|known| known.is_live() && known.role != Role::Foreign)
-        {
-            let entry = gangs.entry(gang(&known.pod)).or_insert((known.pod.created, false));
-            entry.0 = entry.0.min(known.pod.created);
-            entry.1 |= matches!(known.role, Role::Placed | Role::Bound);
-        }
-        let with_room = gangs.into_iter().filter(|(_, (_, has_room))| *has_room);
-        with_room.map(|(of, (oldest, _))| (of, oldest)).collect()
-    }
-
     /// Whether something of a gang has room, or is on its way to it.
     fn has_room(&self, of: &Gang) -> bool {
         self.counting(of).iter().any(|known| known.role != Role::Ended)
@@ -142,28 +126,6 @@ impl Scene {
     }
 }
 
-impl Shadow {
-    /// Keeps in mind since when gangs run, and which parts they have, as long as something of them
-    /// has room.
-    pub(crate) fn remember(&mut self, scene: &Scene) {
-        let mut runs = BTreeMap::new();
-        for (of, oldest) in scene.oldest_of_those_with_room() {
-            let known = self.runs.get(&of).map(|run| run.since);
-            let since = known.map_or(oldest, |known| known.min(oldest));
-            let parted = |known: &Known| known.pod.task.is_some();
-            let has_parts = scene.members(&of).any(|(_, known)| parted(known));
-            let was_parted = self.runs.get(&of).is_some_and(|run| !run.minima.is_empty());
-            let minima = if has_parts || was_parted {
-                scene.parts(&of).into_iter().map(|(name, part)| (name, part.min)).collect()
-            } else {
-                Minima::new()
-            };
-            runs.insert(of, Run { since, minima });
-        }
-        self.runs = runs;
-    }
-}
-
 impl World {
     /// Whether nobody is left of a part of a gang that runs: then it need not grow.
     pub(crate) fn has_lost_part(&self, of: &GangKey) -> bool {
@@ -192,35 +154,69 @@ impl World {
         parts.into_values().collect()
     }
 
-    /// Keeps in mind how gangs stood before a cycle bound some, and seated others: the runs of
-    /// those of which nothing had room are over.
-    pub(crate) fn note_runs(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
+    /// Keeps in mind since when gangs run, and which parts they have, as long as something of them
+    /// has room. Before a cycle bound some, and `begun` was seated, if `bound` names them.
+    fn remember(&mut self, bound: &[Uid], begun: &BTreeSet<Gang>) {
         // before that nothing is looked at
         if !self.shadow.leads || !self.scheduler.is_synced() {
             return;
         }
-        let seated = self.seated.difference(seated_before).cloned().collect();
-        let mut scene = self.scene(&seated);
+        let going: BTreeSet<Uid> = self.shadow.plans.values().flatten().copied().collect();
+        let mut oldest: BTreeMap<Gang, (WallTime, bool)> = BTreeMap::new();
+        for (uid, pod) in self.shadow.pods.iter().filter(|(_, pod)| !pod.deleting) {
+            let role = match self.role(*uid, pod, begun) {
+                Role::Placed | Role::Bound if bound.contains(uid) => Role::Waiting,
+                Role::Foreign | Role::Ended | Role::Going => continue,
+                _ if going.contains(uid) && self.scheduler.node_of(*uid).is_some() => continue,
+                role => role,
+            };
+            let entry = oldest.entry(gang(pod)).or_insert((pod.created, false));
+            entry.0 = entry.0.min(pod.created);
+            entry.1 |= role != Role::Waiting;
+        }
+        let mut scene = None;
+        let mut runs = BTreeMap::new();
+        for (of, (oldest, _)) in oldest.into_iter().filter(|(_, (_, has_room))| *has_room) {
+            let known = self.shadow.runs.get(&of);
+            let since = known.map_or(oldest, |known| known.since.min(oldest));
+            let minima = if self.features.tasks {
+                let scene = scene.get_or_insert_with(|| self.scene_before(bound, begun));
+                scene.parts(&of).into_iter().map(|(name, part)| (name, part.min)).collect()
+            } else {
+                Minima::new()
+            };
+            runs.insert(of, Run { since, minima });
+        }
+        self.shadow.runs = runs;
+    }
+
+    /// The scene before a cycle bound some, and `begun` was seated.
+    fn scene_before(&mut self, bound: &[Uid], begun: &BTreeSet<Gang>) -> Scene {
+        let mut scene = self.scene(begun);
         for uid in bound {
             scene.pods.entry(*uid).and_modify(|known| known.role = Role::Waiting);
         }
+        scene
+    }
+
+    /// The same before a cycle: the runs of gangs of which nothing had room are over.
+    pub(crate) fn note_runs(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
+        let begun = self.seated.difference(seated_before).cloned().collect();
         // whoever had a seat has had room all along
         let mut runs = self.shadow.runs.clone();
         runs.retain(|of, _| seated_before.contains(of));
-        self.shadow.remember(&scene);
+        self.remember(bound, &begun);
         runs.append(&mut self.shadow.runs);
         self.shadow.runs = runs;
     }
 
     /// I2: with what is bound, each part of a gang has its minimum.
     pub(crate) fn check_parts(&mut self, bound: &[Uid]) {
-        let scene = self.scene(&BTreeSet::new());
-        if self.shadow.leads && self.scheduler.is_synced() {
-            self.shadow.remember(&scene);
-        }
         if !self.features.tasks {
-            return;
+            return self.remember(&[], &BTreeSet::new());
         }
+        let scene = self.scene(&BTreeSet::new());
+        self.remember(&[], &BTreeSet::new());
         let bound = bound.iter().filter_map(|uid| scene.pods.get(uid));
         let gangs: BTreeSet<Gang> = bound.map(|known| gang(&known.pod)).collect();
         for of in gangs {

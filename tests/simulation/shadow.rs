@@ -388,6 +388,30 @@ impl World {
         [all, either]
     }
 
+    /// What a pod is to the scheduler, but for victims of plans. Seats of `begun` are not counted.
+    pub(crate) fn role(&self, uid: Uid, pod: &Pod, begun: &BTreeSet<Gang>) -> Role {
+        let (shadow, scheduler) = (&self.shadow, &self.scheduler);
+        if pod.profile.is_none() {
+            return Role::Foreign;
+        }
+        if pod.ended() {
+            return Role::Ended;
+        }
+        let has_node = scheduler.node_of(uid).is_some();
+        let bound = pod.node.is_some() || shadow.bound.contains(&uid);
+        let assumed = scheduler.is_assumed(uid);
+        match pod {
+            _ if shadow.rolling_back.contains(&uid) && has_node => Role::Going,
+            _ if bound && !assumed && pod.deleting => Role::Going,
+            _ if bound && !assumed && has_node => Role::Bound,
+            _ if assumed => Role::Placed,
+            pod if has_node && begun.contains(&gang(pod)) => Role::Waiting,
+            _ if has_node => Role::Placed,
+            pod if pod.deleting || shadow.gone.contains(&uid) => Role::Ended,
+            _ => Role::Waiting,
+        }
+    }
+
     /// The scene after a cycle, but for plans that were made in it: `begun`.
     pub(crate) fn scene(&mut self, begun: &BTreeSet<Gang>) -> Scene {
         let shadow = &self.shadow;
@@ -407,24 +431,9 @@ impl World {
             scene.queues.push(QueueSpec::default());
         }
         for (uid, pod) in &shadow.pods {
-            let mut node: Option<Box<str>> = self.scheduler.node_of(*uid).map(Into::into);
-            let bound = pod.node.is_some() || shadow.bound.contains(uid);
-            let assumed = self.scheduler.is_assumed(*uid);
-            let role = match pod {
-                pod if pod.profile.is_none() => Role::Foreign,
-                pod if pod.ended() => Role::Ended,
-                _ if shadow.rolling_back.contains(uid) && node.is_some() => Role::Going,
-                _ if bound && !assumed && pod.deleting => Role::Going,
-                _ if bound && !assumed && node.is_some() => Role::Bound,
-                _ if assumed => Role::Placed,
-                pod if node.is_some() && begun.contains(&gang(pod)) => {
-                    node = None;
-                    Role::Waiting
-                }
-                _ if node.is_some() => Role::Placed,
-                pod if pod.deleting || shadow.gone.contains(uid) => Role::Ended,
-                _ => Role::Waiting,
-            };
+            let role = self.role(*uid, pod, begun);
+            let node = self.scheduler.node_of(*uid).filter(|_| role != Role::Waiting);
+            let node: Option<Box<str>> = node.map(Into::into);
             let protected_until = shadow.protected.get(uid).copied().unwrap_or(i64::MIN);
             let known = Known { pod: pod.clone(), role, node, protected_until };
             scene.pods.insert(*uid, known);
