@@ -1,7 +1,7 @@
 //! Gangs whose members form parts with minima of their own (I2, I6).
 
 use crate::scene::{Gang, Role, Scene, gang};
-use crate::world::{GangKey, World, is_of};
+use crate::world::{GangKey, World, is_of, names_of};
 use mss_scheduler::model::{Phase, Pod, Uid, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -162,21 +162,27 @@ impl World {
             return;
         }
         let going: BTreeSet<Uid> = self.shadow.plans.values().flatten().copied().collect();
-        let mut oldest: BTreeMap<Gang, (WallTime, bool)> = BTreeMap::new();
-        for (uid, pod) in self.shadow.pods.iter().filter(|(_, pod)| !pod.deleting) {
+        let mut oldest: BTreeMap<(&str, &str), (WallTime, bool)> = BTreeMap::new();
+        let lives = |pod: &Pod| pod.profile.is_some() && !pod.deleting && !pod.ended();
+        for (uid, pod) in self.shadow.pods.iter().filter(|(_, pod)| lives(pod)) {
             let role = match self.role(*uid, pod, begun) {
                 Role::Placed | Role::Bound if bound.contains(uid) => Role::Waiting,
                 Role::Foreign | Role::Ended | Role::Going => continue,
                 _ if going.contains(uid) && self.scheduler.node_of(*uid).is_some() => continue,
                 role => role,
             };
-            let entry = oldest.entry(gang(pod)).or_insert((pod.created, false));
+            let (namespace, name) = names_of(pod).unwrap_or((&pod.key.namespace, &pod.key.name));
+            let entry = oldest.entry((namespace, name)).or_insert((pod.created, false));
             entry.0 = entry.0.min(pod.created);
             entry.1 |= role != Role::Waiting;
         }
+        let with_room = oldest.into_iter().filter(|(_, (_, has_room))| *has_room);
+        let with_room: Vec<(Gang, WallTime)> = with_room
+            .map(|((namespace, name), (oldest, _))| ((namespace.into(), name.into()), oldest))
+            .collect();
         let mut scene = None;
         let mut runs = BTreeMap::new();
-        for (of, (oldest, _)) in oldest.into_iter().filter(|(_, (_, has_room))| *has_room) {
+        for (of, oldest) in with_room {
             let known = self.shadow.runs.get(&of);
             let since = known.map_or(oldest, |known| known.since.min(oldest));
             let minima = if self.features.tasks {
@@ -203,11 +209,13 @@ impl World {
     pub(crate) fn note_runs(&mut self, bound: &[Uid], seated_before: &BTreeSet<Gang>) {
         let begun = self.seated.difference(seated_before).cloned().collect();
         // whoever had a seat has had room all along
-        let mut runs = self.shadow.runs.clone();
-        runs.retain(|of, _| seated_before.contains(of));
+        let seated = seated_before.iter();
+        let runs: Vec<(Gang, Run)> =
+            seated.filter_map(|of| Some((of.clone(), self.shadow.runs.get(of)?.clone()))).collect();
         self.remember(bound, &begun);
-        runs.append(&mut self.shadow.runs);
-        self.shadow.runs = runs;
+        for (of, run) in runs {
+            self.shadow.runs.entry(of).or_insert(run);
+        }
     }
 
     /// I2: with what is bound, each part of a gang has its minimum.
