@@ -9,8 +9,9 @@ mod mixed;
 mod shares;
 mod world;
 
+use mss_scheduler::model::{SliceAsk, TopologyAsk};
 use std::time::{Duration, Instant};
-use world::{Decided, Gang, World, queue};
+use world::{Decided, Gang, RACK, World, queue};
 
 #[global_allocator]
 static ALLOCATOR: heap::Counting = heap::Counting;
@@ -114,6 +115,36 @@ fn large(run: &Run) {
     }
 }
 
+/// As before, and the gang is cut into slices of whole racks, or into slices on a node each.
+fn slices(run: &Run) {
+    for (nodes, size, gpus, level) in [(1_000, 8, 8, RACK), (1_000, 4, 2, "node")] {
+        let members = nodes / 16 * 8 * 8 / gpus;
+        let name = format!(
+            "slices: {nodes} nodes x 8, one gang of {members} x {gpus} by {size} in a {level}"
+        );
+        if !run.wants(&name) {
+            continue;
+        }
+        let mut times = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..run.rounds(30) {
+            let queues = vec![queue("lender"), queue("asker")];
+            let mut world = World::in_racks(nodes, 8, queues, Some(8));
+            fill(&mut world, nodes, false);
+            let slice = SliceAsk { size: size as u32, level: level.into(), apart: false };
+            world.ask = Some(TopologyAsk { slices: vec![slice], ..TopologyAsk::default() });
+            let claimant = gang("asker", "a".into(), members, gpus as i64);
+            let asked = world.members(&claimant, members, &[]);
+            let ((decided, grown), took) = time(|| heap::growth(|| world.decide(asked)));
+            assert_eq!(decided, Decided { placed: 0, victims: members * gpus }, "{name}");
+            assert_eq!(world.seat(), members, "{name}: it is seated");
+            times.push(took);
+            bytes = bytes.max(grown);
+        }
+        report(&name, times, bytes, Target::default());
+    }
+}
+
 /// On every node one GPU is held by a queue that gives nothing back, so nobody gets whole nodes,
 /// to however many a gang is entitled.
 fn never(run: &Run) {
@@ -213,6 +244,7 @@ fn main() {
     let word = arguments.iter().find(|argument| !argument.starts_with("--")).cloned();
     let run = Run { short: arguments.iter().any(|argument| argument == "--test"), word };
     large(&run);
+    slices(&run);
     never(&run);
     elastic(&run);
     shares::one_event(&run);

@@ -1,7 +1,7 @@
 //! A scheduler that leads a full cluster.
 
 use mss_scheduler::model::{
-    GroupSpec, Node, Pod, PodClass, PodKey, QueueSpec, Timestamp, Uid, WallTime,
+    GroupSpec, Node, Pod, PodClass, PodKey, QueueSpec, Timestamp, TopologyAsk, Uid, WallTime,
 };
 use mss_scheduler::plugins::default_profile;
 use mss_scheduler::scheduler::{
@@ -10,6 +10,8 @@ use mss_scheduler::scheduler::{
 use std::collections::HashMap;
 
 pub(crate) const GPU: &str = "nvidia.com/gpu";
+/// The level that nodes may have.
+pub(crate) const RACK: &str = "rack";
 const NOW: Timestamp = Timestamp(0);
 
 pub(crate) struct World {
@@ -23,6 +25,8 @@ pub(crate) struct World {
     /// of the last decisions
     binds: Vec<(CallId, Vec<BindMember>)>,
     victims: Vec<Uid>,
+    /// what gangs that come ask of the topology
+    pub(crate) ask: Option<TopologyAsk>,
 }
 
 /// Members of a gang, alike.
@@ -48,7 +52,20 @@ pub(crate) fn queue(name: &str) -> QueueSpec {
 
 impl World {
     pub(crate) fn new(nodes: usize, gpus: i64, queues: Vec<QueueSpec>) -> Self {
-        let options = Options { queues_watched: true, ..Options::default() };
+        Self::in_racks(nodes, gpus, queues, None)
+    }
+
+    /// With so many nodes in a rack, or without labels.
+    pub(crate) fn in_racks(
+        nodes: usize,
+        gpus: i64,
+        queues: Vec<QueueSpec>,
+        rack: Option<usize>,
+    ) -> Self {
+        let mut options = Options { queues_watched: true, ..Options::default() };
+        if rack.is_some() {
+            options.topology_levels = vec![RACK.into()];
+        }
         let mut scheduler = Scheduler::new(options, vec![default_profile("mss-scheduler")]);
         for kind in [Kind::Queue, Kind::Node, Kind::Pod, Kind::Namespace] {
             scheduler.handle(NOW, Event::ListStarted(kind));
@@ -57,7 +74,8 @@ impl World {
                 queues.for_each(|queue| scheduler.handle(NOW, Event::QueueApplied(queue)));
             }
             if kind == Kind::Node {
-                let node = |index| Event::NodeApplied(Box::new(node(index, gpus)));
+                let rack_of = |index| rack.map(|size| index / size);
+                let node = |index| Event::NodeApplied(Box::new(node(index, gpus, rack_of(index))));
                 (0..nodes).for_each(|index| scheduler.handle(NOW, node(index)));
             }
             scheduler.handle(NOW, Event::ListEnded(kind));
@@ -72,6 +90,7 @@ impl World {
             used: HashMap::new(),
             binds: Vec::new(),
             victims: Vec::new(),
+            ask: None,
         }
     }
 
@@ -117,6 +136,7 @@ impl World {
                 created: WallTime(i64::try_from(self.pods).expect("few")),
                 group: (gang.minimum > 0).then(|| Ok(spec.clone())),
                 class: class.clone(),
+                topology: self.ask.clone().map(Box::new),
                 ..Pod::default()
             };
             Event::PodApplied(Box::new(pod))
@@ -209,12 +229,14 @@ fn name(index: usize) -> String {
     format!("node-{index:06}")
 }
 
-fn node(index: usize, gpus: i64) -> Node {
+fn node(index: usize, gpus: i64, rack: Option<usize>) -> Node {
     let allocatable = vec![
         ("cpu".into(), 256_000),
         ("memory".into(), 1 << 40),
         (GPU.into(), gpus),
         ("pods".into(), 110),
     ];
-    Node { name: name(index).into(), allocatable, ..Node::default() }
+    let labels = rack.map(|rack| (RACK.into(), format!("{rack:04}").into()));
+    let labels = labels.into_iter().collect();
+    Node { name: name(index).into(), allocatable, labels, ..Node::default() }
 }

@@ -19,8 +19,8 @@ use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// How often room for a block is looked for in one domain, at most.
-const LOOKS_MAX: u32 = 20_000;
+/// Nodes on which room for a block is looked for at most, those of a domain each time anew.
+const NODES_MAX: usize = 20_000;
 
 /// Units, up to which all sets are looked at where room for one block after the other is not found.
 const EXACT_MAX: usize = 10;
@@ -44,7 +44,7 @@ struct Block {
 struct Laid {
     units: Vec<Taken>,
     seats: Vec<Assignment>,
-    looks_left: u32,
+    nodes_left: usize,
 }
 
 impl Search<'_> {
@@ -60,7 +60,7 @@ impl Search<'_> {
         self.give_to(super::Bound::Ceiling)?;
         let given = self.units.len();
         let units = std::mem::take(&mut self.units);
-        let mut laid = Laid { units, seats: Vec::new(), looks_left: LOOKS_MAX };
+        let mut laid = Laid { units, seats: Vec::new(), nodes_left: NODES_MAX };
         let mut blocks = blocks.iter();
         let is_laid =
             blocks.all(|block| self.lay(&block.demands, &block.cuts, outer, &mut laid).is_some());
@@ -264,7 +264,8 @@ impl Search<'_> {
 
     /// Makes room anywhere within a place.
     fn lay_here(&mut self, demands: &[Demand], within: Within, laid: &mut Laid) -> Option<()> {
-        laid.looks_left = laid.looks_left.checked_sub(1)?;
+        let nodes = self.nodes_within(within);
+        laid.nodes_left = laid.nodes_left.checked_sub(nodes.len())?;
         self.within = within;
         for demand in demands {
             let fits = self.seat_class(demand);
@@ -274,7 +275,7 @@ impl Search<'_> {
             laid.units.append(&mut self.units);
             fits?;
             let mut pods = demand.pods.iter();
-            for node in self.nodes_within(within) {
+            for node in nodes.iter().copied() {
                 let here = self.slots[node.index()] as usize;
                 for pod in pods.by_ref().take(here) {
                     let seat = Assignment { pod: *pod, class: demand.class, node };
