@@ -4,7 +4,7 @@ use crate::features::{PRODUCT, TYPES};
 use crate::parts::Run;
 use crate::reference;
 use crate::tenants::queue_of;
-use crate::world::{GPU, gang_of, names_of};
+use crate::world::{GPU, gang_of};
 use mss_scheduler::model::windows::Opening;
 use mss_scheduler::model::{Node, Phase, Pod, PodClass, QueueSpec, Uid, WallTime};
 use reference::Place;
@@ -85,6 +85,8 @@ pub(crate) struct Scene {
     /// nodes in quarantine
     pub(crate) closed: BTreeSet<Box<str>>,
     pub(crate) pods: BTreeMap<Uid, Known>,
+    /// the pods of ours by gang
+    pub(crate) of_gang: BTreeMap<Gang, Vec<Uid>>,
     /// gangs whose waiting members count as demand
     pub(crate) counted: BTreeSet<Gang>,
     /// room that was drained all through the cycle, and at its beginning or end
@@ -105,12 +107,6 @@ pub(crate) type Leaf = (Box<str>, Box<str>);
 /// Who stands behind a pod; its namespace, if nobody is stamped.
 pub(crate) fn user(pod: &Pod) -> &str {
     pod.user.as_deref().unwrap_or(&pod.key.namespace)
-}
-
-/// Whether a pod is a member of a gang, or the bare pod itself.
-fn belongs(pod: &Pod, of: &Gang) -> bool {
-    let names = names_of(pod).unwrap_or((&pod.key.namespace, &pod.key.name));
-    names == (&of.0, &of.1)
 }
 
 pub(crate) fn gang(pod: &Pod) -> Gang {
@@ -196,9 +192,8 @@ impl Scene {
         &'a self,
         of: &'a Gang,
     ) -> impl Iterator<Item = (&'a Uid, &'a Known)> + Clone {
-        self.pods
-            .iter()
-            .filter(move |(_, known)| known.role != Role::Foreign && belongs(&known.pod, of))
+        let uids = self.of_gang.get(of).into_iter().flatten();
+        uids.map(|uid| (uid, &self.pods[uid]))
     }
 
     /// How many members count towards the minimum.

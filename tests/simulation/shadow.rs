@@ -437,6 +437,9 @@ impl World {
             let protected_until = shadow.protected.get(uid).copied().unwrap_or(i64::MIN);
             let known = Known { pod: pod.clone(), role, node, protected_until };
             scene.pods.insert(*uid, known);
+            if role != Role::Foreign {
+                scene.of_gang.entry(gang(pod)).or_default().push(*uid);
+            }
         }
         for uid in shadow.plans.values().flatten() {
             let Some(known) = scene.pods.get_mut(uid).filter(|known| known.node.is_some()) else {
