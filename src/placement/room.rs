@@ -307,19 +307,11 @@ impl Search<'_> {
         }
         let mut seats: Vec<Assignment> = Vec::new();
         let mut units: Vec<Taken> = Vec::new();
+        let nodes = self.nodes_within(self.within);
         for demand in demands {
             self.seat_class(demand)?;
             self.give_back();
-            let mut pods = demand.pods.iter();
-            for node in (0..self.slots.len()).map(NodeIndex::at) {
-                let here = self.slots[node.index()] as usize;
-                for pod in pods.by_ref().take(here) {
-                    let seat = Assignment { pod: *pod, class: demand.class, node };
-                    self.statement.assume(self.cluster, seat);
-                    seats.push(seat);
-                }
-            }
-            assert!(pods.next().is_none(), "slots were counted for every member");
+            self.seat_members(demand, &nodes, &mut seats);
             // what seats a class stays taken while the next is seated
             units.append(&mut self.units);
         }

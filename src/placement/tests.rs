@@ -230,22 +230,25 @@ impl World {
             }
             return;
         };
-        let single = candidate.pods.len() - candidate.kept;
-        for set in 0u32..1 << single {
-            if set.count_ones() <= candidate.spare {
-                let chosen = (0..single).filter(|at| set & (1 << at) > 0);
-                let length = units.len();
-                units.extend(chosen.map(|at| vec![(place, at)]));
-                self.try_all(place + 1, units, best);
-                units.truncate(length);
-            }
-        }
-        if candidate.whole {
-            units.push((0..candidate.pods.len()).map(|at| (place, at)).collect());
+        for choice in choices(place, &candidate) {
+            let length = units.len();
+            units.extend(choice);
             self.try_all(place + 1, units, best);
-            units.pop();
+            units.truncate(length);
         }
     }
+}
+
+/// All sets of units of one gang: of its single members, and the whole of it.
+fn choices(place: usize, candidate: &Candidate) -> Vec<Vec<Vec<(usize, usize)>>> {
+    let single = candidate.pods.len() - candidate.kept;
+    let sets = (0u32..1 << single).filter(|set| set.count_ones() <= candidate.spare);
+    let units = sets.map(|set| {
+        let chosen = (0..single).filter(|at| set & (1 << at) > 0);
+        chosen.map(|at| vec![(place, at)]).collect()
+    });
+    let whole = (0..candidate.pods.len()).map(|at| (place, at)).collect();
+    units.chain(candidate.whole.then(|| vec![whole])).collect()
 }
 
 /// Of single members only the priorities count.

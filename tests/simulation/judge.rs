@@ -274,7 +274,7 @@ impl Judge<'_> {
             let spec = scene.spec(&unit.gang.0);
             check(spec.preemption.reclaimable, || format!("E2: {} gives nothing", spec.name))?;
             check(unit.user != claim.user, || {
-                format!("E2: {:?} is its equal in its own queue", unit.gang)
+                format!("I6, E2: {:?} ends, and is its equal in its own queue", unit.gang)
             })?;
             for place in self.shares.below_common(claim.user, unit.user) {
                 check(self.is_entitled(place, &left, wanted), || {

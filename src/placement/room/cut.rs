@@ -9,12 +9,10 @@
 //! tree allows.
 
 use super::claim::Within;
-use super::narrowed::Closed;
 use super::{Cost, NO_PRIORITY, NO_RANK, Search, Taken, Unit};
 use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, Statement};
 use crate::framework::Reads;
-use crate::placement::tree::{Rules, place_in_tree};
-use crate::placement::{Demand, Gate, Rankings, Wanted};
+use crate::placement::{Demand, Rankings, Wanted};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -155,17 +153,7 @@ impl Search<'_> {
     ) -> Option<Vec<Assignment>> {
         let needed = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
         let needed = u32::try_from(needed).expect("groups are bounded");
-        let mut gate = Closed(self.closed, self.within);
-        let is_open = self.closed.is_empty() && self.within == Within::Everywhere;
-        let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
-        let rules = Rules { gate, wanted: Some(wanted) };
-        let bounds = (needed, needed);
-        let placed =
-            place_in_tree(self.cluster, rankings, self.profile, demands, bounds, rules).ok();
-        let mut placed = placed?;
-        let seats = placed.assumed().copied().collect();
-        placed.rollback(self.cluster, Statement::default().checkpoint());
-        Some(seats)
+        self.seats_by(rankings, demands, needed, Some(wanted)).ok()
     }
 
     /// Whether these very seats are free as things stand on paper.
@@ -274,18 +262,28 @@ impl Search<'_> {
             }
             laid.units.append(&mut self.units);
             fits?;
-            let mut pods = demand.pods.iter();
-            for node in nodes.iter().copied() {
-                let here = self.slots[node.index()] as usize;
-                for pod in pods.by_ref().take(here) {
-                    let seat = Assignment { pod: *pod, class: demand.class, node };
-                    self.statement.assume(self.cluster, seat);
-                    laid.seats.push(seat);
-                }
-            }
-            assert!(pods.next().is_none(), "slots were counted for every member");
+            self.seat_members(demand, &nodes, &mut laid.seats);
         }
         Some(())
+    }
+
+    /// Seats all members of a class on paper where slots were counted for them.
+    pub(super) fn seat_members(
+        &mut self,
+        demand: &Demand,
+        nodes: &[NodeIndex],
+        seats: &mut Vec<Assignment>,
+    ) {
+        let mut pods = demand.pods.iter();
+        for node in nodes.iter().copied() {
+            let here = self.slots[node.index()] as usize;
+            for pod in pods.by_ref().take(here) {
+                let seat = Assignment { pod: *pod, class: demand.class, node };
+                self.statement.assume(self.cluster, seat);
+                seats.push(seat);
+            }
+        }
+        assert!(pods.next().is_none(), "slots were counted for every member");
     }
 
     /// What room for a block within a place costs; everything is as before then.

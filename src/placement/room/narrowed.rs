@@ -9,8 +9,7 @@ use super::{Claim, Demand, Search, Taken, Within};
 use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
-use crate::placement::place::{Failure, place_group};
-use crate::placement::{Gate, Rankings};
+use crate::placement::{Failure, Gate, Rankings, Rules, Wanted, place_in_tree};
 use std::collections::BTreeMap;
 
 /// What the claim would ask for of the narrowed resources that it is not forced to use.
@@ -25,7 +24,7 @@ pub(super) fn sought(cluster: &Cluster, claim: &Claim<'_>) -> Vec<(ResourceId, i
 }
 
 /// Keeps the claim off nodes that are closed, or outside of where its seats are to be.
-pub(super) struct Closed<'a>(pub(super) &'a [ResourceId], pub(super) Within);
+struct Closed<'a>(&'a [ResourceId], Within);
 
 impl Closed<'_> {
     fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
@@ -58,11 +57,24 @@ impl Search<'_> {
         demands: &[Demand],
         needed: u32,
     ) -> Result<Vec<Assignment>, Failure> {
+        self.seats_by(rankings, demands, needed, None)
+    }
+
+    /// The same as the tree allows it.
+    pub(super) fn seats_by(
+        &mut self,
+        rankings: &mut Rankings,
+        demands: &[Demand],
+        needed: u32,
+        wanted: Option<&Wanted>,
+    ) -> Result<Vec<Assignment>, Failure> {
         let bounds = (needed, needed);
         let mut gate = Closed(self.closed, self.within);
         let is_open = self.closed.is_empty() && self.within == Within::Everywhere;
         let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
-        let mut seated = place_group(self.cluster, rankings, self.profile, demands, bounds, gate)?;
+        let rules = Rules { gate, wanted };
+        let mut seated =
+            place_in_tree(self.cluster, rankings, self.profile, demands, bounds, rules)?;
         let seats = seated.assumed().copied().collect();
         seated.rollback(self.cluster, Statement::default().checkpoint());
         Ok(seats)

@@ -46,26 +46,13 @@ impl World {
         let Some(candidate) = self.candidates.get(place).cloned() else {
             return self.is_settled(units, extra) && self.seats(units);
         };
-        let single = candidate.pods.len() - candidate.kept;
-        for set in 0u32..1 << single {
-            if set.count_ones() <= candidate.spare {
-                let length = units.len();
-                let chosen = (0..single).filter(|at| set & (1 << at) > 0);
-                units.extend(chosen.map(|at| vec![(place, at)]));
-                let found = self.has_plan(place + 1, units, extra);
-                units.truncate(length);
-                if found {
-                    return true;
-                }
-            }
-        }
-        let mut found = false;
-        if candidate.whole {
-            units.push((0..candidate.pods.len()).map(|at| (place, at)).collect());
-            found = self.has_plan(place + 1, units, extra);
-            units.pop();
-        }
-        found
+        choices(place, &candidate).into_iter().any(|choice| {
+            let length = units.len();
+            units.extend(choice);
+            let found = self.has_plan(place + 1, units, extra);
+            units.truncate(length);
+            found
+        })
     }
 }
 

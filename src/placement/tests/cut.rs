@@ -53,26 +53,14 @@ impl World {
             let fits = self.holds(units, ask) && self.some_order(units, 0);
             return fits.then(|| self.price(units));
         };
-        let mut best: Option<(usize, usize)> = None;
-        let mut note = |found: Option<(usize, usize)>| {
-            best = [best, found].into_iter().flatten().min();
-        };
-        let single = candidate.pods.len() - candidate.kept;
-        for set in 0u32..1 << single {
-            if set.count_ones() <= candidate.spare {
-                let length = units.len();
-                let chosen = (0..single).filter(|at| set & (1 << at) > 0);
-                units.extend(chosen.map(|at| vec![(place, at)]));
-                note(self.cheapest(place + 1, units, ask));
-                units.truncate(length);
-            }
-        }
-        if candidate.whole {
-            units.push((0..candidate.pods.len()).map(|at| (place, at)).collect());
-            note(self.cheapest(place + 1, units, ask));
-            units.pop();
-        }
-        best
+        let found = choices(place, &candidate).into_iter().filter_map(|choice| {
+            let length = units.len();
+            units.extend(choice);
+            let found = self.cheapest(place + 1, units, ask);
+            units.truncate(length);
+            found
+        });
+        found.min()
     }
 
     /// Gangs ended, and pods.
