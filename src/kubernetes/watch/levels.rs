@@ -2,13 +2,13 @@
 //! of several versions is found by asking, and it is looked for again now and then.
 
 use super::PAGE;
-use super::queues::{LOOK_AGAIN, status_of};
+use super::queues::{LOOK_AGAIN, objects, status_of};
 use crate::kubernetes::convert::levels::{levels, merged};
 use crate::model::Level;
 use crate::scheduler::Event;
 use futures::{Stream, StreamExt};
-use kube::api::{ApiResource, DynamicObject};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use parking_lot::Mutex;
@@ -42,14 +42,7 @@ impl Found {
         let (group, versions) = SOURCES[source];
         loop {
             for version in versions {
-                let kind = ApiResource {
-                    group: group.to_owned(),
-                    version: (*version).to_owned(),
-                    api_version: format!("{group}/{version}"),
-                    kind: "Topology".to_owned(),
-                    plural: "topologies".to_owned(),
-                };
-                let api = Api::<DynamicObject>::all_with(client.clone(), &kind);
+                let api = objects(client.clone(), (group, version), ("Topology", "topologies"));
                 let config = watcher::Config::default().page_size(PAGE);
                 let stream = watcher(api, config).default_backoff();
                 if !self.take_all(source, stream, events).await {

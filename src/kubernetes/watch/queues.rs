@@ -12,6 +12,7 @@ use crate::scheduler::{Event, Kind};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use kube::Api;
+use kube::api::{ApiResource, DynamicObject};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -171,6 +172,23 @@ impl Queues {
 /// The API server does not know the kind.
 fn is_absent(error: &watcher::Error) -> bool {
     status_of(error) == Some(404)
+}
+
+/// All objects of a kind that may not be installed, by its group and version, and by its name and
+/// plural.
+pub(super) fn objects(
+    client: kube::Client,
+    (group, version): (&str, &str),
+    (kind, plural): (&str, &str),
+) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: format!("{group}/{version}"),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    };
+    Api::all_with(client, &resource)
 }
 
 /// What the API server answered.

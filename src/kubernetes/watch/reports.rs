@@ -3,12 +3,12 @@
 //! found by asking, and it is looked for again now and then.
 
 use super::PAGE;
-use super::queues::{LOOK_AGAIN, status_of};
+use super::queues::{LOOK_AGAIN, objects, status_of};
 use crate::kubernetes::convert::reports::{DRIVER, Slice, of_slices, slice, zones};
 use crate::model::gpu_topology::Reported;
 use futures::{Stream, StreamExt};
-use kube::api::{ApiResource, DynamicObject};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use parking_lot::Mutex;
@@ -112,14 +112,7 @@ impl Reports {
         let (group, kind, plural, versions) = source.kind();
         loop {
             for version in versions {
-                let resource = ApiResource {
-                    group: group.to_owned(),
-                    version: (*version).to_owned(),
-                    api_version: format!("{group}/{version}"),
-                    kind: kind.to_owned(),
-                    plural: plural.to_owned(),
-                };
-                let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+                let api = objects(client.clone(), (group, version), (kind, plural));
                 self.take_all(source, watcher(api, source.config()).default_backoff()).await;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
