@@ -47,6 +47,9 @@ pub struct Learnt {
     pub epoch: u32,
     /// Shapes, the commonest first; of equally common ones the smaller.
     pub shapes: Vec<Expected>,
+    /// Pods that left a node for each that came, 0 to 1: 0 while a cluster fills, about 1 where as
+    /// many leave as come.
+    pub turnover: f64,
 }
 
 /// Pods of one shape that came.
@@ -77,6 +80,8 @@ pub(super) struct Arrivals {
     is_kept: bool,
     counts: FxHashMap<Shape, Came>,
     total: u64,
+    /// pods that left a node, faded as those that came
+    left: u64,
     next: u64,
     learnt: Arc<Learnt>,
 }
@@ -87,6 +92,7 @@ impl Default for Arrivals {
             is_kept: false,
             counts: FxHashMap::default(),
             total: 0,
+            left: 0,
             next: FIRST,
             learnt: Arc::default(),
         }
@@ -113,13 +119,16 @@ impl Arrivals {
         if self.total < self.next {
             return;
         }
-        self.learnt = Arc::new(Learnt { epoch: self.learnt.epoch + 1, shapes: self.shapes() });
+        let epoch = self.learnt.epoch + 1;
+        let turnover = (self.left as f64 / self.total as f64).min(1.0);
+        self.learnt = Arc::new(Learnt { epoch, shapes: self.shapes(), turnover });
         if self.total >= HALVED_AT {
             self.counts.retain(|_, came| {
                 came.halve();
                 came.count > 0
             });
             self.total /= 2;
+            self.left /= 2;
         }
         self.next = (2 * self.total).min(HALVED_AT);
     }
@@ -184,6 +193,11 @@ impl Cluster {
             let (shape, memory) = (Shape::of(&class.spec), class.request(MEMORY));
             self.arrivals.count(shape, memory);
         }
+    }
+
+    /// Counts a pod that left its node.
+    pub fn departed(&mut self) {
+        self.arrivals.left += 1;
     }
 
     /// What was learnt of the pods that come.

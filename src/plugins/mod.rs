@@ -49,20 +49,23 @@ pub const FILTERS: &[&str] = &[
     "NodeResourcesFit",
 ];
 
-/// Names of the scores with their default weights: upstream's, and packing of GPUs on top of them.
-/// The most preferred architecture outbids fit and balance together.
-pub const SCORES: &[(&str, i64)] = &[
-    ("NodeResourcesFit", 1),
-    ("NodeResourcesBalancedAllocation", 1),
-    ("NodeAffinity", 2),
-    ("TaintToleration", 3),
-    ("ArchitecturePreference", 3),
-    ("GpuPacking", 5),
-];
+/// Names of the scores with their default weights. What is preferred outbids a GPU that packing
+/// would save, and the most preferred architecture one and a half.
+pub const SCORES: &[(&str, i64)] =
+    &[("NodeAffinity", 2), ("TaintToleration", 3), ("ArchitecturePreference", 3), ("Packing", 50)];
 
 /// Names of the scores that run only where a profile names them.
-pub const MORE_SCORES: &[&str] =
-    &["Packing", "FGD", "BestFit", "DotProduct", "GpuClustering", "GpuPackingByDevice", "Random"];
+pub const MORE_SCORES: &[&str] = &[
+    "NodeResourcesFit",
+    "NodeResourcesBalancedAllocation",
+    "GpuPacking",
+    "FGD",
+    "BestFit",
+    "DotProduct",
+    "GpuClustering",
+    "GpuPackingByDevice",
+    "Random",
+];
 
 /// Names of the plugins that are always on.
 pub const ALWAYS_ON: &[&str] = &["PrioritySort", "SchedulingGates", "GangGate"];

@@ -305,6 +305,7 @@ impl Scheduler {
         let entry = self.pods.get_mut(index);
         self.capacity_changed |= entry.group.is_none() && !is_made(Fault::StaleCapacity);
         if new.is_none() {
+            self.cluster.departed();
             self.await_replacement(index);
         }
         if let Some(new) = new {

@@ -4,9 +4,15 @@
 //! broken open, one after the other. Until a pod of a size has come, the next one is taken to be: n
 //! arrivals without it say that about one in n + 1 is (rule of succession). Else the first would
 //! find no node whole.
+//!
+//! Where pods leave as well, a block in part may be whole again before long, and sooner the less of
+//! it is taken. So one that lacks m GPUs is worth PATIENCE^m of a whole one, on every node: pods go
+//! where most is taken. That is for the largest blocks that a node has, as smaller ones come and go
+//! with it. The prices rise with the rank of nodes, so that small pods keep together on some of
+//! them. How far all this counts is learnt: by the pods that leave for each that comes.
 
 use super::stranding::Room;
-use crate::cluster::Expected;
+use crate::cluster::{Expected, Learnt};
 use crate::model::gpu_part::DEVICE;
 
 /// Sizes of blocks that pods need whole.
@@ -19,6 +25,11 @@ pub(super) const KEPT: f64 = 1.05;
 pub(super) const KEPT_PRICE: f64 = 0.36;
 /// The same of a block that is not kept, by the node's rank: opens nodes one after the other.
 const OPEN_PRICE: f64 = 0.03;
+/// The least price of a GPU of a block where as many pods leave as come, and how much of it comes
+/// with the node's rank.
+const CHURN_PRICE: (f64, f64) = (0.3, 0.4);
+/// What a block that lacks a GPU is worth of a whole one there.
+const PATIENCE: f64 = 0.7;
 /// Most shapes of one block size that are told apart.
 const SHAPES_MAX: usize = 16;
 /// Blocks of one node whose number is looked up.
@@ -61,7 +72,11 @@ impl Block {
 
 /// The blocks of all sizes.
 #[derive(Debug)]
-pub(super) struct Blocks(pub(super) [Block; 3]);
+pub(super) struct Blocks {
+    pub(super) by_size: [Block; 3],
+    /// pods that leave for each that comes, 0 to 1
+    turnover: f64,
+}
 
 /// The GPUs of all nodes, and those of them that make whole blocks of each size.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,8 +96,9 @@ impl Gpus {
 }
 
 impl Blocks {
-    /// From what is expected, `arrivals` pods of it in truth.
-    pub(super) fn new(shapes: &[Expected], arrivals: u64, nodes: Gpus) -> Self {
+    /// From what is expected; of what was learnt so many pods came in truth.
+    pub(super) fn new(shapes: &[Expected], learnt: &Learnt, nodes: Gpus) -> Self {
+        let arrivals: u64 = learnt.shapes.iter().map(|known| known.count).sum();
         let demand = |known: &Expected| known.part * f64::from(known.shape.milli);
         let gpus = |known: &Expected| demand(known) * known.shape.gpus as f64;
         let all_demand: f64 = shapes.iter().map(gpus).sum();
@@ -105,29 +121,47 @@ impl Blocks {
             }
             block.set(shapes);
         }
-        Self(blocks)
+        Self { by_size: blocks, turnover: learnt.turnover }
     }
 
     /// What a GPU of a block of each size costs on a node of this rank.
     pub(super) fn prices(&self, rank: f64) -> BySize {
         let mut prices = [0.0; 3];
-        for ((price, block), offset) in prices.iter_mut().zip(&self.0).zip(OFFSETS) {
+        for ((price, block), offset) in prices.iter_mut().zip(&self.by_size).zip(OFFSETS) {
             let is_kept = (rank + offset).fract() < block.kept;
-            *price = if is_kept { KEPT_PRICE } else { 0.0 } + OPEN_PRICE * rank;
+            let kept = if is_kept { KEPT_PRICE } else { 0.0 };
+            *price = kept.max(self.turnover * (CHURN_PRICE.0 + CHURN_PRICE.1 * rank))
+                + OPEN_PRICE * rank;
         }
         prices
     }
 
-    /// The whole blocks of use among what is left of devices.
+    /// The blocks of use among what is left of devices: whole ones, and those that may become so.
     pub(super) fn usable(&self, room: Room, left: &[u16]) -> BySize {
         let free = left.iter().filter(|left| **left == DEVICE).count();
+        let largest = SIZES.iter().rposition(|size| *size <= left.len());
         let mut usable = [0.0; 3];
-        for ((usable, block), size) in usable.iter_mut().zip(&self.0).zip(SIZES) {
-            if block.kept != 0.0 && free >= size {
-                *usable = block.usable(room, free / size);
+        for (place, (block, size)) in self.by_size.iter().zip(SIZES).enumerate() {
+            if block.kept == 0.0 || left.len() < size {
+                continue;
             }
+            let whole = if free >= size { block.usable(room, free / size) } else { 0.0 };
+            usable[place] = if Some(place) == largest {
+                whole + self.in_part(size, free, left.len())
+            } else {
+                whole * (1.0 - self.turnover)
+            };
         }
         usable
+    }
+
+    /// What blocks in part are worth, in whole ones.
+    fn in_part(&self, size: usize, free: usize, all: usize) -> f64 {
+        if self.turnover == 0.0 {
+            return 0.0;
+        }
+        let lacks = (free / size + 1..=all / size).map(|blocks| blocks * size - free);
+        lacks.map(|lacking| (PATIENCE * self.turnover).powi(lacking as i32)).sum()
     }
 }
 

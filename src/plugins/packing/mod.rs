@@ -239,8 +239,7 @@ impl State {
             kinds.entry((gpus, model_of(cluster, node))).or_default().push((&entry.name, node));
             all.add(gpus);
         }
-        let arrivals = learnt.shapes.iter().map(|known| known.count).sum();
-        let blocks = Blocks::new(shapes, arrivals, all);
+        let blocks = Blocks::new(shapes, learnt, all);
         let slots = (0..cluster.node_slots()).map(NodeIndex::at);
         let mut nodes: Vec<Facts> =
             slots.map(|node| Facts::unknown(&blocks, cluster, node)).collect();
@@ -468,8 +467,8 @@ mod tests {
             count,
             part,
         };
-        let state = |shapes| State::new(&cluster, &Learnt { epoch: 1, shapes });
-        let kept = |shapes| state(shapes).blocks.0.map(|block| (block.kept * 1e4).round());
+        let state = |shapes| State::new(&cluster, &Learnt { epoch: 1, shapes, turnover: 0.0 });
+        let kept = |shapes| state(shapes).blocks.by_size.map(|block| (block.kept * 1e4).round());
         // of 91 GPUs and the next pod's 2, 4 or 8
         let next = [2.0 / 93.0, 4.0 / 95.0, 8.0 / 99.0_f64];
         let expected = next.map(|part| (KEPT * part * 1e4).round());
@@ -479,8 +478,8 @@ mod tests {
         assert_eq!(kept(Vec::new()), [0.0; 3], "nothing is known");
         let mut blocks = state(vec![known(1, 91, 1.0)]).blocks;
         let prices = blocks.prices(0.0);
-        blocks.0[0].kept = 0.0;
-        blocks.0[1].kept = 0.0;
+        blocks.by_size[0].kept = 0.0;
+        blocks.by_size[1].kept = 0.0;
         let of = |left: &[u16]| blocks::worth(&prices, &blocks.usable(Room::default(), left));
         assert_eq!(of(&[DEVICE; 8]), KEPT_PRICE * 8000.0, "whatever it asks for beside GPUs");
         assert_eq!(of(&[DEVICE; 7]), 0.0);
