@@ -233,7 +233,11 @@ impl World {
     /// Faults stop; everything is heard and answered until nothing happens any more.
     pub(crate) fn settle(&mut self) {
         self.faults = false;
-        for _ in 0..200 {
+        // then until nothing is under way: jobs that end at their limit come again and again
+        for round in 0..230 {
+            if round >= 200 && self.is_quiet() {
+                break;
+            }
             self.now += 700;
             self.step_controllers();
             self.hear_all();
