@@ -311,7 +311,7 @@ impl Scheduler {
             self.cluster.place(class, new);
         }
         if let Some(old) = old {
-            self.vacating.remove(&(old, index));
+            self.vacating.remove(old, index);
             self.let_go(index, old);
             self.cluster.unplace(class, old);
             self.improved.insert(old);
