@@ -6,6 +6,8 @@ mod browser;
 mod data;
 #[path = "simulate/failures.rs"]
 mod failures;
+#[path = "simulate/objects.rs"]
+mod objects;
 #[path = "simulate/picture.rs"]
 mod picture;
 #[path = "simulate/published.rs"]

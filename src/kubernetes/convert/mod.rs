@@ -11,6 +11,7 @@ mod affinity;
 pub mod budget;
 pub mod levels;
 pub mod queue;
+pub mod reported;
 pub mod reports;
 mod requests;
 
@@ -33,8 +34,32 @@ use crate::model::{
     Toleration, TopologyAsk, Uid, WallTime,
 };
 use std::sync::Arc;
+use serde_json::Value;
 
 /// The scheduler name of pods that give none.
+/// A kind of others, which may not be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Optional {
+    /// API group.
+    pub group: &'static str,
+    /// Versions that are asked for in turn.
+    pub versions: &'static [&'static str],
+    /// `kind`.
+    pub kind: &'static str,
+    /// Its name in paths.
+    pub plural: &'static str,
+}
+
+impl Optional {
+    /// Whether an object is of this kind, in whatever version.
+    #[must_use]
+    pub fn is_of(&self, object: &Value) -> bool {
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        let group = version.split_once('/').map(|(group, _)| group);
+        group == Some(self.group) && object["kind"] == self.kind
+    }
+}
+
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const TERMINATION_SECONDS: i64 = 30;
