@@ -293,7 +293,10 @@ impl World {
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
                 ApiCall::TellNode { node, news, .. } => self.note_node(&node, news),
-                ApiCall::Spare { .. } | ApiCall::Report { .. } | ApiCall::NoteIgnored { .. } => {}
+                ApiCall::Spare { .. }
+                | ApiCall::Report { .. }
+                | ApiCall::NoteIgnored { .. }
+                | ApiCall::TellHolder { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");

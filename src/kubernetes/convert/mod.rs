@@ -26,17 +26,17 @@ use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
 use crate::model::gpu_part::{GPU, parse_part};
 use crate::model::gpu_request;
 use crate::model::gpu_topology::{Reported, of_node};
+use crate::model::holder;
 use crate::model::node::parse_slots;
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::topology::{parse_rank, parse_task_topology, parse_topology};
 use crate::model::{
-    DeviceSet, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task,
-    Toleration, TopologyAsk, Uid, WallTime,
+    DeviceSet, HolderRefusal, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint,
+    TaintEffect, Task, Toleration, TopologyAsk, Uid, WallTime,
 };
-use std::sync::Arc;
 use serde_json::Value;
+use std::sync::Arc;
 
-/// The scheduler name of pods that give none.
 /// A kind of others, which may not be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Optional {
@@ -60,6 +60,7 @@ impl Optional {
     }
 }
 
+/// The scheduler name of pods that give none.
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const TERMINATION_SECONDS: i64 = 30;
@@ -116,6 +117,10 @@ impl Converter {
         let started = started(status);
         let failed_as = status.reason.as_deref().filter(|_| phase == Phase::Failed && !started);
         let said = profile.map(|_| self.contract(&object.meta, refused)).unwrap_or_default();
+        let (holds, holder_refused) = match self.holds(&object.meta, &class) {
+            Ok(holds) => (holds, None),
+            Err(refusal) => (DeviceSet::EMPTY, Some(Box::new(refusal))),
+        };
         Pod {
             key: key(&object.meta),
             uid: Uid::parse(object.meta.uid()),
@@ -147,7 +152,8 @@ impl Converter {
             checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
             devices: devices(&object.meta),
-            holds: self.holds(&object.meta, &class),
+            holds,
+            holder_refused,
             told: told(status),
             class,
         }
@@ -189,15 +195,16 @@ impl Converter {
         u8::try_from(index).ok()
     }
 
-    /// The GPUs of a holder: as many as it requests, or none.
-    fn holds(&self, meta: &Meta, class: &PodClass) -> DeviceSet {
+    /// The GPUs of a holder: as many as it requests. One that says nothing has not found out yet
+    /// which it has.
+    fn holds(&self, meta: &Meta, class: &PodClass) -> Result<DeviceSet, HolderRefusal> {
         let is_holder = meta.label(contract::GPU_HOLDER) == Some("true")
             && *self.holder_namespace == *meta.namespace()
             && !meta.deleting;
-        let named = if is_holder { devices(meta) } else { DeviceSet::EMPTY };
+        let said = meta.annotation(contract::GPU_DEVICES).filter(|_| is_holder);
+        let Some(said) = said else { return Ok(DeviceSet::EMPTY) };
         let owned = class.requests.iter().find(|(name, _)| &**name == GPU);
-        let owned = owned.and_then(|(_, count)| usize::try_from(*count).ok());
-        if owned == Some(named.len()) { named } else { DeviceSet::EMPTY }
+        holder::read(said, owned.map_or(0, |(_, count)| *count))
     }
 
     /// Who created the pod.
