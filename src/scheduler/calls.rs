@@ -107,6 +107,13 @@ pub enum ApiCall {
         /// What is ignored, and what holds.
         note: Arc<str>,
     },
+    /// Write an event on a holder of GPUs that is not believed, and nothing else.
+    TellHolder {
+        /// The holder, a pod of whatever scheduler.
+        pod: PodRef,
+        /// What is wrong and what to do.
+        note: Arc<str>,
+    },
     /// Write an event on a node.
     TellNode {
         /// The node.

@@ -76,6 +76,7 @@ impl Scheduler {
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
             self.reread_devices(index);
+            self.tell_holders(index);
             for (news, why) in refused {
                 self.tell_node(index, news, &why);
             }

@@ -300,7 +300,9 @@ impl World {
                 ApiCall::Spare { pods, .. } => {
                     self.shadow.noticed.retain(|uid, _| pods.iter().all(|pod| pod.uid != *uid));
                 }
-                ApiCall::Report { .. } | ApiCall::NoteIgnored { .. } => {}
+                ApiCall::Report { .. }
+                | ApiCall::NoteIgnored { .. }
+                | ApiCall::TellHolder { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");
