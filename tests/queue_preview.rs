@@ -57,6 +57,52 @@ async fn cluster() -> Handle {
     server
 }
 
+/// The node is in a rack, and team `b`'s gang has to be in one. The level is named by an object
+/// of Kueue.
+#[tokio::test(flavor = "multi_thread")]
+async fn levels_that_objects_name_are_known() {
+    let server = cluster().await;
+    let patch = async |path: &str, object: &Value| {
+        let request = http::Request::patch(path)
+            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(object.to_string().into_bytes())
+            .expect("a valid request");
+        server.client().request::<Value>(request).await.expect("the server takes it");
+    };
+    let label = json!({ "metadata": { "labels": { "example.com/tor": "1" } } });
+    patch("/api/v1/nodes/n", &label).await;
+    let asks = json!({ "metadata": { "annotations": {
+        "kueue.x-k8s.io/podset-required-topology": "example.com/tor" } } });
+    for index in 0..8 {
+        patch(&format!("/api/v1/namespaces/b/pods/p{index}"), &asks).await;
+    }
+    let victims = async |from_objects: bool| {
+        let mut configuration = Configuration::default();
+        configuration.topology.from_objects = from_objects;
+        let cluster = Cluster::list(server.client(), &configuration).await.expect("listed");
+        let mut edited = cluster.specs().clone();
+        edited.get_mut("a").expect("it is there").quota.clear();
+        cluster.decide(&configuration, &edited).victims.len()
+    };
+    assert_eq!(victims(true).await, 0, "the kind is not installed, so no gang can be there");
+    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let definition = json!({ "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition", "metadata": { "name": "topologies.kueue.x-k8s.io" },
+        "spec": { "group": "kueue.x-k8s.io", "scope": "Cluster",
+            "names": { "plural": "topologies", "singular": "topology", "kind": "Topology",
+                "listKind": "TopologyList" },
+            "versions": [{ "name": "v1beta1", "served": true, "storage": true,
+                "schema": { "openAPIV3Schema": schema } }] } });
+    post(&server, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    let topology = json!({ "apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "Topology",
+        "metadata": { "name": "racks" },
+        "spec": { "levels": [{ "nodeLabel": "example.com/tor" }] } });
+    post(&server, "/apis/kueue.x-k8s.io/v1beta1/topologies", &topology).await;
+    assert_eq!(victims(true).await, 1, "room is made in the rack");
+    assert_eq!(victims(false).await, 0, "objects are not to be read");
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_is_told_before_it_is_made() {
     let server = cluster().await;

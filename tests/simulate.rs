@@ -1,9 +1,15 @@
 //! The simulation of workloads under policies, on small worlds whose outcome is known.
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/data.rs"]
 mod data;
 #[path = "simulate/failures.rs"]
 mod failures;
+#[path = "simulate/objects.rs"]
+mod objects;
+#[path = "simulate/picture.rs"]
+mod picture;
 #[path = "simulate/published.rs"]
 mod published;
 #[path = "simulate/readers.rs"]

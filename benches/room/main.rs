@@ -61,6 +61,7 @@ pub(crate) fn report(name: &str, mut times: Vec<Duration>, bytes: usize, target:
     }
 }
 
+#[inline(never)] // what is measured is one frame of a profile
 fn time<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = run();

@@ -202,6 +202,7 @@ fn read(args: &Args, seed: u64) -> anyhow::Result<Inputs> {
     if args.map_at.len() > MAPS_MAX {
         bail!("--map-at has {} times: at most {MAPS_MAX} are drawn", args.map_at.len());
     }
+    let configuration = args.config.as_deref().map(Configuration::load).transpose()?;
     let mut inputs = Inputs::read(&Sources {
         cluster: args.cluster.clone(),
         nodes: args.nodes,
@@ -217,13 +218,14 @@ fn read(args: &Args, seed: u64) -> anyhow::Result<Inputs> {
         curves: args.curves.clone(),
         queues: args.queues.clone(),
         seed,
+        without_objects: configuration.as_ref().is_some_and(|c| !c.topology.from_objects),
     })?;
     if let Some(mtbf) = args.failures {
         let failures = Failures { mtbf_ms: millis(mtbf), repair_ms: millis(args.repair) };
         inputs.cluster.failures = Some(failures);
     }
-    if let Some(path) = &args.config {
-        inputs.configuration = Configuration::load(path)?;
+    if let Some(configuration) = configuration {
+        inputs.configuration = configuration;
     }
     inputs.map_at_ms = args.map_at.iter().map(|at| millis(*at)).collect();
     inputs.map_at_ms.sort_unstable();

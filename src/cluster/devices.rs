@@ -4,10 +4,12 @@
 //! has no entry here, and costs nothing.
 
 use super::{Class, ClassId, Cluster, NodeIndex, PodIndex, ResourceId};
-use crate::model::DeviceSet;
 use crate::model::fault::{Fault, is_made};
 use crate::model::gpu_part::{DEVICE, GPU, GPU_BYTES, GPU_MILLI};
 use crate::model::gpu_request::gpu_memory;
+use crate::model::gpu_topology::COUNT_LABEL;
+use crate::model::holder::{claimed, unknown};
+use crate::model::{DeviceSet, HolderFault, HolderRefusal, Node};
 use smallvec::SmallVec;
 
 /// What is left of devices, in thousandths, by device.
@@ -49,12 +51,29 @@ impl DeviceAsk {
     }
 }
 
+/// What a holder says that it owns.
+#[derive(Clone, Debug)]
+struct Holder {
+    pod: PodIndex,
+    devices: DeviceSet,
+    /// of what it says, and then of what the node is
+    refused: [Option<Box<HolderRefusal>>; 2],
+}
+
+impl Holder {
+    fn refusal(&self) -> Option<&HolderRefusal> {
+        self.refused.iter().flatten().map(|refusal| &**refusal).next()
+    }
+}
+
 /// The shared devices of one node.
 #[derive(Clone, Debug, Default)]
 pub struct SharedDevices {
-    holders: SmallVec<[(PodIndex, DeviceSet); 1]>,
+    holders: SmallVec<[Holder; 1]>,
     /// those that just one holder owns
     ours: DeviceSet,
+    /// those that several say they own
+    claimed: DeviceSet,
     /// bytes of each device
     memory: Option<i64>,
     /// thousandths given out, by device; above [`DEVICE`] only if pods say so that were bound
@@ -96,17 +115,46 @@ impl SharedDevices {
         self.ours.iter().map(|device| (device, self.left(device)))
     }
 
-    fn set_holder(&mut self, pod: PodIndex, devices: DeviceSet) {
-        self.holders.retain(|(other, _)| *other != pod);
-        if !devices.is_empty() {
-            self.holders.push((pod, devices));
+    /// Why a holder of the node is not believed, if one is not.
+    #[must_use]
+    pub fn fault(&self) -> Option<HolderFault> {
+        let refused = self.holders.iter().find_map(Holder::refusal).map(|refusal| refusal.fault);
+        refused.or_else(|| (!self.claimed.is_empty()).then_some(HolderFault::Claimed))
+    }
+
+    /// The holders, each with what is wrong with what it says.
+    pub fn holders(&self) -> impl Iterator<Item = (PodIndex, Option<HolderRefusal>)> + '_ {
+        self.holders.iter().map(|holder| {
+            let both = holder.devices.common(self.claimed);
+            let claimed = || (!both.is_empty()).then(|| claimed(both));
+            (holder.pod, holder.refusal().cloned().or_else(claimed))
+        })
+    }
+
+    fn set_holder(&mut self, pod: PodIndex, devices: DeviceSet, refused: Option<&HolderRefusal>) {
+        self.holders.retain(|other| other.pod != pod);
+        if !devices.is_empty() || refused.is_some() {
+            let refused = [refused.cloned().map(Box::new), None];
+            self.holders.push(Holder { pod, devices, refused });
         }
+    }
+
+    /// Finds what is ours, on a node with so many devices; 0: that is not known. Holders run there,
+    /// so it has as many as they have, though one may be broken since.
+    fn find_ours(&mut self, has: usize) {
+        let held: usize = self.holders.iter().map(|holder| holder.devices.len()).sum();
+        let has = if has > 0 { has.max(held) } else { 0 };
         let (mut once, mut twice) = (DeviceSet::EMPTY, DeviceSet::EMPTY);
-        for (_, devices) in &self.holders {
-            twice = twice.union(once.common(*devices));
-            once = once.union(*devices);
+        for holder in &mut self.holders {
+            let beyond = holder.devices.minus(DeviceSet::lowest(has));
+            let is_known = has == 0 || beyond.is_empty();
+            holder.refused[1] = (!is_known).then(|| Box::new(unknown(beyond, has)));
+            if holder.refusal().is_none() {
+                twice = twice.union(once.common(holder.devices));
+                once = once.union(holder.devices);
+            }
         }
-        self.ours = once.minus(twice);
+        (self.ours, self.claimed) = (once.minus(twice), twice);
     }
 
     fn count(&mut self, held: Held, sign: bool) {
@@ -257,16 +305,24 @@ impl Cluster {
         Some(held)
     }
 
-    /// Takes in which devices of its node a holder owns; none: it is no holder any more.
-    /// `true`: resources became known, so that requests must be counted anew.
-    pub fn set_holder(&mut self, pod: PodIndex, node: NodeIndex, devices: DeviceSet) -> bool {
+    /// Takes in which devices of its node a holder owns, or why what it says is not believed; none
+    /// of either: it is no holder any more. `true`: resources became known, so requests are to be
+    /// counted anew.
+    pub fn set_holder(
+        &mut self,
+        pod: PodIndex,
+        node: NodeIndex,
+        devices: DeviceSet,
+        refused: Option<&HolderRefusal>,
+    ) -> bool {
         let known = self.shared_devices(node).and_then(|shared| {
-            shared.holders.iter().find(|(holder, _)| *holder == pod).map(|(_, devices)| *devices)
+            let known = shared.holders.iter().find(|holder| holder.pod == pod)?;
+            Some((known.devices, known.refused[0].as_deref()))
         });
-        if known.unwrap_or_default() == devices {
+        if known.unwrap_or_default() == (devices, refused) {
             return false;
         }
-        self.devices.entry(node).set_holder(pod, devices);
+        self.devices.entry(node).set_holder(pod, devices, refused);
         let grown = self.know_resources([GPU_MILLI, GPU_BYTES].into_iter());
         self.offer_shared(node);
         self.changes.record(node, super::Change::Facts);
@@ -276,11 +332,13 @@ impl Cluster {
     /// Has a node offer what its shared devices are, and nothing else under these names.
     pub(super) fn offer_shared(&mut self, node: NodeIndex) {
         let object = self.nodes.entry(node).node.as_ref();
+        let has = object.map_or(0, devices_of);
         let memory = object.and_then(gpu_memory).map(|mib| mib.saturating_mul(1 << 20));
         let exists = object.is_some();
         let shared = self.devices.of_node[node.index()].as_mut();
         let count = shared.map_or(0, |shared| {
             shared.memory = memory;
+            shared.find_ours(has);
             if exists { i64::try_from(shared.ours.len()).expect("at most 64") } else { 0 }
         });
         let offers = [
@@ -300,11 +358,20 @@ impl Cluster {
     }
 }
 
+/// How many devices a node has, by what it offers, its label and how they are joined: the most of
+/// these, as one that is broken is not offered. 0: it is not known.
+fn devices_of(node: &Node) -> usize {
+    let offered = node.allocatable.iter().find(|(name, _)| &**name == GPU);
+    let offered = offered.and_then(|(_, count)| usize::try_from(*count).ok()).unwrap_or(0);
+    let label = node.label(COUNT_LABEL).and_then(|count| count.parse().ok()).unwrap_or(0);
+    offered.max(label).max(node.gpus.as_ref().map_or(0, |gpus| gpus.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::gpu_part::PartAmount;
-    use crate::model::{GpuPart, Node, PodClass};
+    use crate::model::{GpuPart, PodClass};
 
     fn world() -> (Cluster, NodeIndex) {
         let mut cluster = Cluster::default();
@@ -313,7 +380,7 @@ mod tests {
         let node = Node { name: "n".into(), labels, allocatable, ..Node::default() };
         let _ = cluster.apply_node(node);
         let node = cluster.find_node("n").expect("it was applied");
-        assert!(cluster.set_holder(PodIndex(9), node, DeviceSet::lowest(2)));
+        assert!(cluster.set_holder(PodIndex(9), node, DeviceSet::lowest(2), None));
         (cluster, node)
     }
 
@@ -358,13 +425,54 @@ mod tests {
         }
     }
 
+    /// A node of three devices, of which the holder that is pod 9 owns the first two.
+    fn three() -> (Cluster, NodeIndex) {
+        let (mut cluster, node) = world();
+        let allocatable = vec![(GPU.into(), 3), ("pods".into(), 110)];
+        let _ = cluster.apply_node(Node { name: "n".into(), allocatable, ..Node::default() });
+        (cluster, node)
+    }
+
     #[test]
     fn what_two_holders_own_is_nobodys() {
-        let (mut cluster, node) = world();
-        cluster.set_holder(PodIndex(8), node, [1, 2].into_iter().collect());
-        let ours = |cluster: &Cluster| cluster.shared_devices(node).expect("some").ours();
-        assert_eq!(ours(&cluster), [0, 2].into_iter().collect());
-        cluster.set_holder(PodIndex(9), node, DeviceSet::EMPTY);
-        assert_eq!(ours(&cluster), [1, 2].into_iter().collect());
+        let (mut cluster, node) = three();
+        cluster.set_holder(PodIndex(8), node, [1, 2].into_iter().collect(), None);
+        let shared = |cluster: &Cluster| cluster.shared_devices(node).expect("some").clone();
+        assert_eq!(shared(&cluster).ours(), [0, 2].into_iter().collect());
+        assert_eq!(shared(&cluster).fault(), Some(HolderFault::Claimed));
+        let told = shared(&cluster).holders().filter_map(|(_, refusal)| refusal).count();
+        assert_eq!(told, 2, "both are told");
+        cluster.set_holder(PodIndex(9), node, DeviceSet::EMPTY, None);
+        assert_eq!(shared(&cluster).ours(), [1, 2].into_iter().collect());
+        assert_eq!(shared(&cluster).fault(), None);
+    }
+
+    #[test]
+    fn a_holder_that_is_not_believed_owns_nothing() {
+        let (mut cluster, node) = three();
+        let shared = |cluster: &Cluster| cluster.shared_devices(node).expect("some").clone();
+        // one of the first two is broken since
+        let allocatable = vec![(GPU.into(), 1), ("pods".into(), 110)];
+        let _ = cluster.apply_node(Node { name: "n".into(), allocatable, ..Node::default() });
+        assert_eq!(
+            (shared(&cluster).ours(), shared(&cluster).fault()),
+            (DeviceSet::lowest(2), None)
+        );
+        let (mut cluster, node) = three();
+        // beyond the three
+        cluster.set_holder(PodIndex(8), node, [4, 5].into_iter().collect(), None);
+        assert_eq!(shared(&cluster).ours(), DeviceSet::lowest(2));
+        assert_eq!(shared(&cluster).fault(), Some(HolderFault::Unknown));
+        // the node turns out to have six, of which some are not offered
+        let labels = vec![(COUNT_LABEL.into(), "6".into())];
+        let allocatable = vec![(GPU.into(), 3), ("pods".into(), 110)];
+        let _ =
+            cluster.apply_node(Node { name: "n".into(), labels, allocatable, ..Node::default() });
+        assert_eq!(shared(&cluster).ours(), [0, 1, 4, 5].into_iter().collect());
+        assert_eq!(shared(&cluster).fault(), None);
+        let refusal = crate::model::holder::read("GPU-1", 1).expect_err("a UUID");
+        cluster.set_holder(PodIndex(8), node, DeviceSet::EMPTY, Some(&refusal));
+        assert_eq!(shared(&cluster).ours(), DeviceSet::lowest(2), "the other's");
+        assert_eq!(shared(&cluster).fault(), Some(HolderFault::Unreadable));
     }
 }

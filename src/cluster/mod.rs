@@ -179,11 +179,16 @@ impl Cluster {
         if !class.unknown.is_empty() {
             return 0;
         }
-        let fits = class.requests.iter().filter(|(_, amount)| *amount > 0).map(|(r, amount)| {
+        let mut fits = most;
+        // GPUs are known after CPU and memory, and scarcer
+        for (r, amount) in class.requests.iter().rev().filter(|(_, amount)| *amount > 0) {
             let free = self.allocatable(*r, node) - self.requested(*r, node);
-            u32::try_from((free / amount).clamp(0, i64::from(most))).expect("clamped")
-        });
-        self.device_room(class, node, fits.min().unwrap_or(most))
+            fits = u32::try_from((free / amount).clamp(0, i64::from(fits))).expect("clamped");
+            if fits == 0 {
+                return 0;
+            }
+        }
+        self.device_room(class, node, fits)
     }
 
     /// Allocatable amount of a resource on a node.

@@ -58,6 +58,11 @@ pub trait Filter: Plugin {
     /// The answer for a node that exists.
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status;
 
+    /// Whether that is success; asked where the reasons do not matter.
+    fn passes(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> bool {
+        self.filter(cluster, class, node).is_success()
+    }
+
     /// The nodes that can pass at all, where the class names them. It decides what is said of the
     /// others, not where the pod may run: [`Filter::filter`] rejects them as well.
     fn narrow<'a>(&self, _class: &'a Class) -> Narrowing<'a> {

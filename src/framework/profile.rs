@@ -132,7 +132,7 @@ impl Profile {
             Reads::Facts => &self.filters[..self.facts],
             Reads::Usage => &self.filters[self.facts..],
         };
-        filters.iter().all(|filter| filter.filter(cluster, class, node).is_success())
+        filters.iter().all(|filter| filter.passes(cluster, class, node))
     }
 
     /// The terms of each score that reads usage, for one class.

@@ -1,6 +1,7 @@
 //! Answers of plugins. "Does not fit" is a value, never an error.
 
 use crate::cluster::{Cluster, ResourceId};
+use crate::model::HolderFault;
 use smallvec::SmallVec;
 
 /// Why a node cannot take a pod.
@@ -36,6 +37,8 @@ pub enum Reason {
     NoDomain,
     /// It asks for a part of a GPU, and no GPU of the node is shared, or is so large.
     GpuNotShared,
+    /// A holder of its GPUs is not believed, so none of them is shared.
+    HolderRefused(HolderFault),
     /// The shared GPUs have too little left, or not on one device.
     GpuTaken,
     /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
@@ -59,7 +62,7 @@ impl Reason {
             Self::NodeName => "NodeName",
             Self::NodePorts => "NodePorts",
             Self::NoDomain => "NoDomain",
-            Self::GpuNotShared | Self::GpuTaken => "GpuSharing",
+            Self::GpuNotShared | Self::GpuTaken | Self::HolderRefused(_) => "GpuSharing",
         }
     }
 
@@ -92,6 +95,15 @@ impl Reason {
             }
             Self::NoDomain => "node(s) were in no domain that holds the gang".to_owned(),
             Self::GpuNotShared => "node(s) shared no GPUs as large as that".to_owned(),
+            Self::HolderRefused(fault) => {
+                let what = match fault {
+                    HolderFault::Unreadable => "cannot be read",
+                    HolderFault::Miscounted => "names other GPUs than it requests",
+                    HolderFault::Unknown => "names GPUs that the node lacks",
+                    HolderFault::Claimed => "names GPUs that another names too",
+                };
+                format!("node(s) had a GPU holder whose gpu-devices {what}, see its events")
+            }
             Self::GpuTaken => "node(s) had too little left of each shared GPU".to_owned(),
         }
     }

@@ -3,6 +3,8 @@
 //! Only what scheduling looks at is kept: no images, commands, environment or volumes, and no
 //! annotations but our own and those of others that are read.
 
+use super::convert::reported::Source;
+use super::convert::{Optional, levels, reports};
 use crate::model::contract::GROUP;
 use crate::model::foreign;
 use http::Request;
@@ -32,6 +34,10 @@ pub struct Snapshot {
     pub queues: Vec<Value>,
     /// Pods of all namespaces, trimmed.
     pub pods: Vec<Value>,
+    /// Objects of others: Topology of Kueue and of KAI, which name levels of the network, and
+    /// NodeResourceTopology objects and ResourceSlices, which report the GPUs of nodes. Trimmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Value>,
 }
 
 /// Why there is no snapshot. The person who asked tries again, or is given the rights.
@@ -99,28 +105,110 @@ const POD: &[&str] = &[
 
 const QUEUE: &[&str] = &["metadata.name", "spec"];
 
-/// Lists nodes, queues and pods, a page at a time. `taken`: the time now, in RFC 3339.
+const TOPOLOGY: &[&str] = &["metadata.name", "spec.levels"];
+
+const ZONES: &[&str] = &[
+    "metadata.name",
+    "zones.*.name",
+    "zones.*.type",
+    "zones.*.costs",
+    "zones.*.resources.*.name",
+    "zones.*.resources.*.capacity",
+];
+
+const SLICE: &[&str] = &[
+    "metadata.name",
+    "spec.driver",
+    "spec.nodeName",
+    "spec.pool",
+    "spec.devices.*.name",
+    "spec.devices.*.attributes",
+];
+
+/// Lists nodes, queues and pods, and objects of others where their kinds are installed and may be
+/// read, a page at a time. `taken`: the time now, in RFC 3339.
 ///
 /// # Errors
 /// The first list that fails. Without the definition of queues there are none.
 pub async fn take(client: &kube::Client, taken: String) -> Result<Snapshot, SnapshotError> {
-    let nodes = list(client, "nodes", "/api/v1/nodes", NODE).await?;
-    let queues = list(client, "queues", "/apis/mss-scheduler.io/v1alpha1/queues", QUEUE).await;
+    let nodes = list(client, "nodes", ("/api/v1/nodes", ""), NODE).await?;
+    let path = "/apis/mss-scheduler.io/v1alpha1/queues";
+    let queues = list(client, "queues", (path, ""), QUEUE).await;
     let mut queues = match queues {
-        Err(SnapshotError::List { source, .. }) if is_missing(&source) => Vec::new(),
+        Err(error) if error.is_any_of(&[404]) => Vec::new(),
         queues => queues?,
     };
     let api_version = format!("{GROUP}/v1alpha1");
-    for queue in queues.iter_mut().filter_map(Value::as_object_mut) {
-        queue.insert("apiVersion".into(), api_version.clone().into());
-        queue.insert("kind".into(), "Queue".into());
+    queues.iter_mut().for_each(|queue| call(queue, &api_version, "Queue"));
+    let pods = list(client, "pods", ("/api/v1/pods", ""), POD).await?;
+    let mut others = topologies(client).await?;
+    for source in Source::ALL {
+        let selector = source.selector().map(|selector| format!("&fieldSelector={selector}"));
+        let keep = if source == Source::Zones { ZONES } else { SLICE };
+        let selector = selector.unwrap_or_default();
+        others.extend(optional(client, source.kind(), &selector, keep).await?);
     }
-    let pods = list(client, "pods", "/api/v1/pods", POD).await?;
-    Ok(Snapshot { api_version, kind: KIND.into(), taken, nodes, queues, pods })
+    others.iter_mut().for_each(keep_read_attributes);
+    Ok(Snapshot { api_version, kind: KIND.into(), taken, nodes, queues, pods, others })
 }
 
-fn is_missing(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
+/// The Topology objects of Kueue and of KAI, where these are installed and may be read, trimmed.
+///
+/// # Errors
+/// The first list that fails.
+pub async fn topologies(client: &kube::Client) -> Result<Vec<Value>, SnapshotError> {
+    let mut found = Vec::new();
+    for source in levels::SOURCES {
+        found.extend(optional(client, source, "", TOPOLOGY).await?);
+    }
+    Ok(found)
+}
+
+/// The objects of a kind, in the first of its versions that is served; none if it is not installed
+/// or may not be read, as the scheduler does without them then.
+async fn optional(
+    client: &kube::Client,
+    of: Optional,
+    selector: &str,
+    keep: &[&str],
+) -> Result<Vec<Value>, SnapshotError> {
+    for version in of.versions {
+        let version = format!("{}/{version}", of.group);
+        let path = format!("/apis/{version}/{}", of.plural);
+        match list(client, of.plural, (&path, selector), keep).await {
+            Err(error) if error.is_any_of(&[403, 404]) => {}
+            listed => {
+                let mut objects = listed?;
+                objects.iter_mut().for_each(|object| call(object, &version, of.kind));
+                return Ok(objects);
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Objects of a list do not say what they are.
+fn call(object: &mut Value, api_version: &str, kind: &str) {
+    object["apiVersion"] = api_version.into();
+    object["kind"] = kind.into();
+}
+
+/// Serial numbers and the like of devices are nobody's business.
+fn keep_read_attributes(object: &mut Value) {
+    let devices = object.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten() {
+        if let Some(attributes) = device["attributes"].as_object_mut() {
+            attributes.retain(|name, _| reports::is_read(name));
+        }
+    }
+}
+
+impl SnapshotError {
+    /// A list was answered with one of these codes.
+    fn is_any_of(&self, codes: &[u16]) -> bool {
+        let Self::List { source, .. } = self else { return false };
+        matches!(&**source, kube::Error::Api(status) if codes.contains(&status.code))
+    }
 }
 
 /// What is read of a list.
@@ -141,7 +229,7 @@ struct PageMeta {
 async fn list(
     client: &kube::Client,
     what: &'static str,
-    path: &str,
+    (path, selector): (&str, &str),
     keep: &[&str],
 ) -> Result<Vec<Value>, SnapshotError> {
     let failed = |source| SnapshotError::List { what, source: Box::new(source) };
@@ -149,7 +237,7 @@ async fn list(
     let mut next = String::new();
     for _ in 0..PAGES_MAX {
         let after = if next.is_empty() { String::new() } else { format!("&continue={next}") };
-        let uri = format!("{path}?limit={PAGE}{after}");
+        let uri = format!("{path}?limit={PAGE}{selector}{after}");
         let request = Request::get(uri).body(Vec::new());
         let request = request.map_err(|error| failed(kube::Error::HttpError(error)))?;
         let page: Page = client.request(request).await.map_err(failed)?;
@@ -226,5 +314,12 @@ mod tests {
                 { "name": "main", "resources": { "limits": {} } }, { "name": "side" } ] },
             "status": { "phase": "Running" } });
         assert_eq!(trimmed(&pod, POD), kept);
+        let mut slice = json!({ "spec": { "devices": [
+            { "name": "gpu-0", "attributes": { "uuid": { "string": "GPU-1" },
+                "resource.kubernetes.io/pcieRoot": { "string": "pci0000:a0" } } },
+            { "name": "gpu-1" } ] } });
+        keep_read_attributes(&mut slice);
+        let attributes = json!({ "resource.kubernetes.io/pcieRoot": { "string": "pci0000:a0" } });
+        assert_eq!(slice["spec"]["devices"][0]["attributes"], attributes);
     }
 }

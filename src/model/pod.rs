@@ -1,10 +1,10 @@
 //! A pod, as far as scheduling is concerned.
 
-use super::WallTime;
 use super::{
     ContractError, DeviceSet, GpuNeeds, GpuPart, GroupSpec, Labels, NodeSelectorTerm, ResourceList,
     TopologyAsk,
 };
+use super::{HolderRefusal, WallTime};
 use super::{Taint, TaintEffect, Task};
 use std::fmt;
 
@@ -151,6 +151,8 @@ pub struct Pod {
     pub devices: DeviceSet,
     /// The GPUs that it owns to be shared; empty: it is no holder.
     pub holds: DeviceSet,
+    /// Why what it says of that is not believed; then it owns none.
+    pub holder_refused: Option<Box<HolderRefusal>>,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.

@@ -10,7 +10,9 @@ mod bound;
 mod claim;
 mod cut;
 mod facts;
+mod give_back;
 mod narrowed;
+mod on_node;
 mod one_seat;
 mod optimum;
 mod shares;
@@ -26,13 +28,13 @@ use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
+use claim::Within;
 pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares, needed_of};
-use claim::{OnNode, Within, on_node};
-use shares::{Bound, Less};
+use on_node::OnNode;
+use shares::{Above, Bound, Less};
 pub use singles::{Paper, Single, Singles};
 use smallvec::SmallVec;
 use std::cell::Cell;
-use std::cmp::Reverse;
 
 /// Queue priority and pod priority of a gang.
 type Priority = (i32, i32);
@@ -90,6 +92,7 @@ struct Search<'a> {
     facts: Vec<Cell<Option<bool>>>,
     /// what is taken from queues on paper
     less: Less,
+    above: Above,
     statement: Statement,
     class: ClassId,
     slots: Vec<u32>,
@@ -139,7 +142,7 @@ pub fn make_room(
     if demands.is_empty() {
         return RoomAnswer::No;
     }
-    let on_node = on_node(cluster, candidates);
+    let on_node = OnNode::new(cluster, candidates);
     let sought = narrowed::sought(cluster, claim);
     fair.pend(claim.leaf, &sought, 1);
     let mut answer = RoomAnswer::No;
@@ -211,6 +214,7 @@ impl<'a> Search<'a> {
             needed: 0,
             units: Vec::new(),
             less: Less::default(),
+            above: Above::default(),
             statement: Statement::default(),
             class: claim.demands[0].class,
             cluster,
@@ -331,13 +335,14 @@ impl Search<'_> {
         let needed: usize = demands.iter().map(|demand| demand.pods.len()).sum();
         let needed = u32::try_from(needed).expect("groups are bounded");
         let mut seats = self.seats(rankings, demands, needed).ok()?;
-        self.give_back_while(|search| match search.seats(rankings, demands, needed) {
+        let enough = |search: &mut Self| match search.seats(rankings, demands, needed) {
             Err(_) => false,
             Ok(found) => {
                 seats = found;
                 true
             }
-        });
+        };
+        self.give_back_while(|_, _| true, enough);
         Some(seats)
     }
 
@@ -443,6 +448,13 @@ impl Search<'_> {
     }
 
     fn take(&mut self, unit: Unit) -> Taken {
+        let taken = self.take_off(unit);
+        self.recount_of(&taken);
+        taken
+    }
+
+    /// Takes a unit; what fits on its nodes is to be counted yet.
+    fn take_off(&mut self, unit: Unit) -> Taken {
         let taken = self.would_take(unit);
         if let Unit::Elastic(place, at) = unit {
             self.spare[place] -= 1;
@@ -462,6 +474,7 @@ impl Search<'_> {
             }
         }
         self.move_pods(taken, false);
+        self.recount_of(taken);
     }
 
     fn task_spare_of(&mut self, place: usize, at: usize) -> Option<&mut u32> {
@@ -478,28 +491,43 @@ impl Search<'_> {
 
     fn move_pods(&mut self, taken: &Taken, off: bool) {
         self.costed = None;
-        let candidates = self.candidates;
-        let node = |(place, at): &(usize, usize)| candidates[*place].pods[*at].node;
-        for (number, (place, at)) in taken.pods.iter().enumerate() {
-            self.move_pod(*place, *at, off);
-            // one count for neighbours on one node
-            let next = taken.pods.get(number + 1).map(node);
-            if next != Some(node(&(*place, *at))) {
-                self.recount(node(&(*place, *at)));
+        let sign = if off { 1 } else { -1 };
+        let candidate = &self.candidates[taken.place()];
+        // pods that hold the same are counted at once
+        let mut alike: Option<(Assignment, i64)> = None;
+        for (place, at) in taken.pods.iter().copied() {
+            let pod = candidate.pods[at];
+            self.taken[place][at] = off;
+            self.move_off(pod, off);
+            // those that leave anyway are charged as long as they are there
+            if candidate.leaving {
+                continue;
+            }
+            if let Some(Some(budget)) = candidate.budgets.get(at) {
+                self.allowed[*budget as usize] -= sign;
+            }
+            let offer = |pod: &Assignment| self.cluster.offer(pod.node);
+            match &mut alike {
+                Some((first, pods)) if first.class == pod.class && offer(first) == offer(&pod) => {
+                    *pods += sign;
+                }
+                _ => {
+                    let before = alike.replace((pod, sign));
+                    before.into_iter().for_each(|(pod, n)| self.less_by(candidate.leaf, pod, n));
+                }
             }
         }
+        alike.into_iter().for_each(|(pod, times)| self.less_by(candidate.leaf, pod, times));
     }
 
-    fn move_pod(&mut self, place: usize, at: usize, off: bool) {
-        let candidate = &self.candidates[place];
-        let pod = candidate.pods[at];
-        self.taken[place][at] = off;
-        self.move_off(pod, off);
-        // those that leave anyway are charged as long as they are there
-        if !candidate.leaving {
-            self.less_by(candidate.leaf, pod, if off { 1 } else { -1 });
-            if let Some(Some(budget)) = candidate.budgets.get(at) {
-                self.allowed[*budget as usize] -= if off { 1 } else { -1 };
+    /// Counts what fits on the nodes of a unit.
+    fn recount_of(&mut self, taken: &Taken) {
+        let candidate = &self.candidates[taken.place()];
+        let mut nodes = taken.pods.iter().map(|(_, at)| candidate.pods[*at].node).peekable();
+        while let Some(node) = nodes.next() {
+            // one count for neighbours on one node
+            if nodes.peek() != Some(&node) {
+                self.recount(node);
             }
         }
     }
@@ -528,41 +556,6 @@ impl Search<'_> {
         let slots = if fits { room } else { 0 };
         let old = std::mem::replace(&mut self.slots[node.index()], slots);
         self.total = self.total - old + slots;
-    }
-
-    /// Gives back what the class can spare.
-    fn give_back(&mut self) {
-        self.give_back_while(|search| search.total >= search.needed);
-    }
-
-    /// Gives back every unit without which it is still `enough`: whole gangs first, the highest
-    /// rank first.
-    fn give_back_while(&mut self, mut enough: impl FnMut(&mut Self) -> bool) {
-        if is_made(Fault::NothingSpared) {
-            return;
-        }
-        let mut units = std::mem::take(&mut self.units);
-        // of single members the last that was taken
-        units.reverse();
-        units.sort_by_key(|taken| match taken.unit {
-            Unit::Gang(place) => (false, Reverse(self.candidates[place].rank)),
-            Unit::Elastic(place, _) => (true, Reverse(self.candidates[place].class_rank())),
-        });
-        let mut ended: SmallVec<[usize; 4]> = SmallVec::new();
-        for taken in units {
-            // a member of a gang that goes whole is no unit of its own, unless that is spared later
-            let (Unit::Elastic(place, _) | Unit::Gang(place)) = taken.unit;
-            if ended.contains(&place) {
-                self.units.push(taken);
-                continue;
-            }
-            self.put_back(&taken);
-            if !(enough(self) && self.is_settled()) {
-                let again = self.take(taken.unit);
-                ended.extend(matches!(again.unit, Unit::Gang(_)).then_some(place));
-                self.units.push(again);
-            }
-        }
     }
 
     fn victims(&self) -> Vec<(usize, Vec<PodIndex>, bool)> {

@@ -22,7 +22,13 @@ impl Filter for GpuSharing {
         if class.spec.gpu_part.is_none() {
             return Status::Success;
         }
-        let shared = cluster.shared_devices(node).filter(|shared| !shared.ours().is_empty());
+        let shared = cluster.shared_devices(node);
+        if let Some(none) = shared.filter(|shared| shared.ours().is_empty())
+            && let Some(fault) = none.fault()
+        {
+            return Status::unschedulable(Reason::HolderRefused(fault));
+        }
+        let shared = shared.filter(|shared| !shared.ours().is_empty());
         if shared.is_none() || cluster.device_ask(class, node).is_none() {
             return Status::unschedulable(Reason::GpuNotShared);
         }

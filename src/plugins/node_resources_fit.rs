@@ -57,30 +57,36 @@ impl Filter for NodeResourcesFit {
     }
 
     fn filter(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> Status {
-        let short = |(resource, amount): &&(_, i64)| {
-            cluster.requested(*resource, node) + amount > cluster.allocatable(*resource, node)
-        };
-        if class.unknown.is_empty() && !class.requests.iter().any(|r| short(&r)) {
-            return Status::Success;
-        }
         let mut reasons = Reasons::new();
-        // upstream names the pod count first, then cpu, memory, storage, then the others
-        if class.requests.iter().any(|(resource, _)| *resource == PODS)
-            && cluster.requested(PODS, node) >= cluster.allocatable(PODS, node)
-        {
-            reasons.push(Reason::TooManyPods);
+        let mut never = false;
+        for (resource, amount) in &class.requests {
+            let allocatable = cluster.allocatable(*resource, node);
+            if cluster.requested(*resource, node) + amount <= allocatable {
+                continue;
+            }
+            // upstream names the pod count first, then cpu, memory, storage, then the others
+            if *resource == PODS {
+                reasons.insert(0, Reason::TooManyPods);
+            } else {
+                reasons.push(Reason::Insufficient(*resource));
+                never |= *amount > allocatable;
+            }
         }
-        let named = class.requests.iter().filter(|(resource, _)| *resource != PODS);
-        reasons.extend(named.filter(short).map(|(resource, _)| Reason::Insufficient(*resource)));
         let unknown = u8::try_from(class.unknown.len()).unwrap_or(u8::MAX);
         reasons.extend((0..unknown).map(Reason::UnknownResource));
-        let never = |(resource, amount): &(_, i64)| {
-            *resource != PODS && *amount > cluster.allocatable(*resource, node)
-        };
-        if unknown > 0 || class.requests.iter().any(never) {
-            return Status::UnschedulableAndUnresolvable(reasons);
+        match reasons.is_empty() {
+            true => Status::Success,
+            false if never || unknown > 0 => Status::UnschedulableAndUnresolvable(reasons),
+            false => Status::Unschedulable(reasons),
         }
-        Status::Unschedulable(reasons)
+    }
+
+    fn passes(&self, cluster: &Cluster, class: &Class, node: NodeIndex) -> bool {
+        let fits = |(resource, amount): &(_, i64)| {
+            cluster.requested(*resource, node) + amount <= cluster.allocatable(*resource, node)
+        };
+        // GPUs are known after CPU and memory, and scarcer
+        class.unknown.is_empty() && class.requests.iter().rev().all(fits)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::converter;
 use crate::config::{Configuration, core};
+use crate::kubernetes::convert::levels::{merged, named};
 use crate::kubernetes::convert::queue::QueueError;
+use crate::kubernetes::snapshot::topologies;
 use crate::kubernetes::{Clock, watch};
 use crate::model::{QueueSpec, Timestamp, Uid};
 use crate::scheduler::{ApiCall, Event, Evictions, Facts, Kind, Leadership};
@@ -48,19 +50,34 @@ impl watch::Observer for Quiet {
     }
 }
 
+/// The levels, if Topology objects name others than are configured.
+async fn levels(
+    client: &kube::Client,
+    configuration: &Configuration,
+) -> anyhow::Result<Option<Event>> {
+    if !configuration.topology.from_objects {
+        return Ok(None);
+    }
+    let known = core::topology_levels(configuration);
+    let objects = named(&topologies(client).await?);
+    let levels = merged(&known, objects.values().map(Vec::as_slice));
+    Ok((levels != known).then(|| Event::LevelsFound(levels)))
+}
+
 impl Cluster {
     /// Lists everything the scheduler would.
     ///
     /// # Errors
-    /// If the lists do not come within two minutes.
+    /// If the lists do not come within two minutes, or that of the levels fails.
     pub async fn list(
         client: kube::Client,
         configuration: &Configuration,
     ) -> anyhow::Result<Cluster> {
+        let levels = levels(&client, configuration).await?;
         let (sender, mut inbox) = mpsc::channel(1024);
         let watches = watch::run(client, converter(configuration), sender, Arc::new(Quiet));
         let watches = tokio::spawn(watches);
-        let mut cluster = Cluster { events: Vec::new(), specs: BTreeMap::new() };
+        let mut cluster = Cluster { events: Vec::from_iter(levels), specs: BTreeMap::new() };
         let listing = async {
             let mut left = Kind::ALL.len();
             while left > 0 {

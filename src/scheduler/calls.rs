@@ -107,6 +107,13 @@ pub enum ApiCall {
         /// What is ignored, and what holds.
         note: Arc<str>,
     },
+    /// Write an event on a holder of GPUs that is not believed, and nothing else.
+    TellHolder {
+        /// The holder, a pod of whatever scheduler.
+        pod: PodRef,
+        /// What is wrong and what to do.
+        note: Arc<str>,
+    },
     /// Write an event on a node.
     TellNode {
         /// The node.
@@ -230,6 +237,8 @@ pub enum EvictOutcome {
 pub(super) struct Calls {
     last: u64,
     in_flight: FxHashMap<CallId, InFlight>,
+    /// how many of these hold up a group
+    by_group: FxHashMap<GroupIndex, u32>,
 }
 
 /// A call in flight.
@@ -249,13 +258,24 @@ impl Calls {
         let outstanding = u32::try_from(members).expect("groups are bounded");
         let in_flight = InFlight { group, outstanding, failed: 0, ending: false };
         self.in_flight.insert(id, in_flight);
+        *self.by_group.entry(group).or_default() += 1;
         id
+    }
+
+    /// A call holds its group up no more.
+    fn let_go(&mut self, group: GroupIndex) {
+        let calls = self.by_group.get_mut(&group).expect("it was counted");
+        *calls -= 1;
+        if *calls == 0 {
+            self.by_group.remove(&group);
+        }
     }
 
     /// A call that ends some members of a group.
     pub(super) fn begin_ending(&mut self, group: GroupIndex, members: usize) -> CallId {
         let id = self.begin(group, members);
         self.in_flight.get_mut(&id).expect("it has just begun").ending = true;
+        self.let_go(group);
         id
     }
 
@@ -272,7 +292,11 @@ impl Calls {
         if in_flight.outstanding > 0 {
             return None;
         }
-        self.in_flight.remove(&call)
+        let call = self.in_flight.remove(&call)?;
+        if !call.ending {
+            self.let_go(call.group);
+        }
+        Some(call)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -281,7 +305,7 @@ impl Calls {
 
     /// The groups that calls in flight hold up.
     pub(super) fn groups(&self) -> impl Iterator<Item = GroupIndex> {
-        self.in_flight.values().filter(|call| !call.ending).map(|call| call.group)
+        self.by_group.keys().copied()
     }
 
     pub(super) fn contains(&self, call: CallId) -> bool {

@@ -11,9 +11,10 @@
 //! Parts of GPUs are another matter: of the devices that holder pods own, [`crate::cluster`] keeps
 //! how much is given out; what is written is not advice then, and what was chosen stands.
 
-use super::Scheduler;
 use super::pods::PodState;
+use super::{ApiCall, PodRef, Scheduler};
 use crate::cluster::{Held, NodeIndex, PodIndex};
+use crate::model::contract::GPU_DEVICES;
 use crate::model::gpu_part::DEVICE;
 use crate::model::gpu_topology::DEVICES_MAX;
 use crate::model::{DeviceSet, Pod};
@@ -25,6 +26,8 @@ use rustc_hash::FxHashMap;
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     on: Option<FxHashMap<NodeIndex, Vec<PodIndex>>>,
+    /// what holders were told of why they are not believed
+    told: FxHashMap<PodIndex, Box<str>>,
 }
 
 impl Devices {
@@ -138,12 +141,14 @@ impl Scheduler {
     /// stands: the object is the users' to edit.
     pub(super) fn read_devices(&mut self, index: PodIndex, pod: &Pod) {
         let Some(node) = self.pods.get(index).node else { return };
-        if self.cluster.set_holder(index, node, pod.holds) {
+        let refused = pod.holder_refused.as_deref();
+        if self.cluster.set_holder(index, node, pod.holds, refused) {
             self.count_anew();
         }
+        self.tell_holders(node);
         if !self.is_part(index) {
             self.pods.get_mut(index).devices = pod.devices;
-            if !pod.holds.is_empty() {
+            if !pod.holds.is_empty() || pod.holder_refused.is_some() {
                 self.reread_devices(node);
                 self.capacity_changed = true;
                 self.improved.insert(node);
@@ -180,7 +185,35 @@ impl Scheduler {
     /// A pod leaves a node: what it had of devices is free, and what it owned is not ours any more.
     pub(super) fn let_go(&mut self, index: PodIndex, node: NodeIndex) {
         self.cluster.give_back(index, node);
-        self.cluster.set_holder(index, node, DeviceSet::EMPTY);
+        self.cluster.set_holder(index, node, DeviceSet::EMPTY, None);
+        self.devices.told.remove(&index);
+        self.tell_holders(node);
+    }
+
+    /// Says on each holder of a node why it is not believed, once for each reason.
+    pub(super) fn tell_holders(&mut self, node: NodeIndex) {
+        let Some(shared) = self.cluster.shared_devices(node) else { return };
+        if shared.fault().is_none() && self.devices.told.is_empty() {
+            return;
+        }
+        let holders: Vec<_> = shared.holders().collect();
+        for (holder, refusal) in holders {
+            let Some(refusal) = refusal else {
+                self.devices.told.remove(&holder);
+                continue;
+            };
+            let told = self.devices.told.insert(holder, refusal.why.clone());
+            if told.as_ref() == Some(&refusal.why) {
+                continue;
+            }
+            let pod = self.pods.get(holder);
+            let pod = PodRef { key: pod.key(), uid: pod.uid };
+            let note = format!(
+                "no parts of its GPUs are given out, as {GPU_DEVICES} is not believed: {}",
+                refusal.why
+            );
+            self.outbox.push(ApiCall::TellHolder { pod, note: note.into() });
+        }
     }
 
     /// D1: devices are given out to the pods on their nodes, and none beyond a whole one.

@@ -76,6 +76,7 @@ impl Scheduler {
         if let Some(index) = self.cluster.find_node(&name) {
             self.improved.insert(index);
             self.reread_devices(index);
+            self.tell_holders(index);
             for (news, why) in refused {
                 self.tell_node(index, news, &why);
             }
@@ -312,7 +313,7 @@ impl Scheduler {
             self.cluster.place(class, new);
         }
         if let Some(old) = old {
-            self.vacating.remove(&(old, index));
+            self.vacating.remove(old, index);
             self.let_go(index, old);
             self.cluster.unplace(class, old);
             self.improved.insert(old);

@@ -37,6 +37,7 @@ mod standing;
 mod tasks;
 mod tell;
 mod topology;
+mod vacating;
 mod view;
 mod windows;
 
@@ -78,6 +79,7 @@ use rustc_hash::FxHashSet;
 use spares::Spares;
 use standing::Shown;
 use std::collections::{BTreeMap, BTreeSet};
+use vacating::Vacating;
 use windows::Doors;
 
 /// Everything that can happen to the scheduler.
@@ -343,7 +345,7 @@ pub struct Scheduler {
     /// room being made, by the group it is made for
     plans: BTreeMap<GroupIndex, Plan>,
     /// victims of plans, by their nodes
-    vacating: BTreeSet<(NodeIndex, PodIndex)>,
+    vacating: Vacating,
     /// seats kept free, by the group they are kept for
     drains: BTreeMap<GroupIndex, Drain>,
     drains_metered: Timestamp,
@@ -433,7 +435,7 @@ impl Scheduler {
             demands_changed: 0,
             awaited: Awaited::default(),
             plans: BTreeMap::new(),
-            vacating: BTreeSet::new(),
+            vacating: Vacating::default(),
             drains: BTreeMap::new(),
             drains_metered: Timestamp(0),
             quarantine: Quarantine::default(),

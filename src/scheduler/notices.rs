@@ -13,6 +13,7 @@ use crate::cluster::PodIndex;
 use crate::model::pod::digest;
 use crate::model::{Pod, Timestamp, Uid};
 use crate::queue::GroupIndex;
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ const UNKNOWN: Timestamp = Timestamp(i64::MAX / 2);
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// Pods that were told to go, and when.
-    given: BTreeMap<Uid, Timestamp>,
+    given: FxHashMap<Uid, Timestamp>,
     /// Those of them whose plan was given up.
     loose: BTreeSet<Uid>,
     /// This process has decided, so notices are its own from now on.

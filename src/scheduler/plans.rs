@@ -14,7 +14,7 @@ use crate::framework::Reads;
 use crate::model::fault::{Fault, is_made};
 use crate::model::{Timestamp, Uid};
 use crate::queue::{GroupIndex, Home};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Room being made for one gang.
@@ -23,6 +23,8 @@ pub(super) struct Plan {
     seats: Vec<PodIndex>,
     /// pods whose room is awaited
     victims: BTreeSet<PodIndex>,
+    /// some that were victims are none any more
+    has_lost: bool,
     /// evictions that wait for the end of the notice, the next one last
     due: Vec<(Timestamp, Vec<PodIndex>)>,
     /// that ask for evictions
@@ -67,16 +69,17 @@ impl Scheduler {
         let note = self.note_on_victims(index);
         let mut plan = Plan {
             seats: seats.iter().map(|seat| seat.pod).collect(),
-            victims: BTreeSet::new(),
-            due: Vec::new(),
+            victims: notices.iter().flat_map(|notice| &notice.pods).copied().collect(),
+            has_lost: false,
+            due: Vec::with_capacity(notices.len()),
             calls: Vec::new(),
             deadline: now,
         };
         self.assert_whole_units(&notices);
-        let mut losers = BTreeSet::new();
+        let mut losers: Vec<GroupIndex> = Vec::new();
+        let mut vacating = Vec::with_capacity(plan.victims.len());
         let mut gone = now;
         for notice in notices {
-            plan.victims.extend(&notice.pods);
             let stop = notice.pods.iter().map(|pod| self.pods.get(*pod).termination_ms).max();
             let wait = if notice.leaving { 0 } else { self.give_notice(&notice, &note) };
             gone = gone.max(now.plus_ms(wait + stop.unwrap_or(0)));
@@ -84,10 +87,9 @@ impl Scheduler {
                 let pod = self.pods.get_mut(*victim);
                 assert!(pod.victim_of.is_none(), "I6: a victim of two plans");
                 (pod.victim_of, pod.chosen) = (Some(index), !notice.leaving);
-                self.vacating.extend(pod.node.map(|node| (node, *victim)));
-                if let Some(group) = pod.group {
-                    losers.insert(group);
-                }
+                vacating.extend(pod.node.map(|node| (node, *victim)));
+                // those of one gang stand together
+                losers.extend(pod.group.filter(|group| losers.last() != Some(group)));
             }
             if notice.leaving {
                 continue;
@@ -95,6 +97,9 @@ impl Scheduler {
             self.tallies.victims += notice.pods.len() as u64;
             plan.due.push((now.plus_ms(wait), notice.pods));
         }
+        self.vacating.add(vacating);
+        losers.sort_unstable();
+        losers.dedup();
         plan.due.sort_by(|a, b| b.cmp(a));
         let early = is_made(Fault::StuckAtOnce);
         plan.deadline = gone.plus_ms(if early { 1 } else { self.options.vacate_deadline_ms });
@@ -122,18 +127,17 @@ impl Scheduler {
     /// I6: a gang that loses members keeps its minimum, or loses all that run.
     fn assert_whole_units(&self, notices: &[Notice]) {
         let taken = notices.iter().filter(|notice| !notice.leaving).flat_map(|n| &n.pods);
-        let mut by_group: BTreeMap<GroupIndex, Vec<PodIndex>> = BTreeMap::new();
-        for pod in taken {
-            if let Some(group) = self.pods.get(*pod).group {
-                by_group.entry(group).or_default().push(*pod);
-            }
-        }
-        for (index, pods) in by_group {
+        let of_groups = taken.filter_map(|pod| Some((self.pods.get(*pod).group?, *pod)));
+        let mut of_groups: Vec<(GroupIndex, PodIndex)> = of_groups.collect();
+        of_groups.sort_by_key(|(group, _)| *group);
+        for pods in of_groups.chunk_by(|a, b| a.0 == b.0) {
+            let index = pods[0].0;
             let group = self.groups.get(index);
             let taken = u32::try_from(pods.len()).expect("groups are bounded");
             let keeps = group.counts.settled() >= group.min_member + taken;
+            let pods = || pods.iter().map(|(_, pod)| *pod).collect::<Vec<PodIndex>>();
             assert!(
-                group.counts.bound == taken || keeps && self.tasks_spare(index, &pods),
+                group.counts.bound == taken || keeps && self.tasks_spare(index, &pods()),
                 "I6: a gang is left between zero and its minimum"
             );
         }
@@ -179,8 +183,8 @@ impl Scheduler {
             return self.give_up(now, index, plan, "VictimsStayed");
         }
         while let Some((_, pods)) = plan.due.pop_if(|(at, _)| *at <= now) {
-            let pods = pods.into_iter().filter(|pod| plan.victims.contains(pod));
-            let pods: Vec<PodIndex> = pods.collect();
+            let is_left = |pod: &PodIndex| !plan.has_lost || plan.victims.contains(pod);
+            let pods: Vec<PodIndex> = pods.into_iter().filter(is_left).collect();
             plan.calls.extend(self.evict(index, &pods));
         }
         let next = plan.due.last().map_or(plan.deadline, |(at, _)| *at);
@@ -193,11 +197,12 @@ impl Scheduler {
         if pods.is_empty() {
             return None;
         }
-        let mut places = self.disruption_places(pods);
-        places.resize(pods.len(), None);
+        let places = self.disruption_places(pods);
+        let places = places.into_iter().chain(std::iter::repeat(None));
         let victims = pods.iter().zip(places).map(|(pod, budget)| {
-            let goes_at_once = self.pods.get(*pod).termination_ms == 0;
-            Victim { pod: self.reference(*pod), budget, goes_at_once }
+            let entry = self.pods.get(*pod);
+            let pod = PodRef { key: entry.key(), uid: entry.uid };
+            Victim { pod, budget, goes_at_once: entry.termination_ms == 0 }
         });
         let victims: Vec<Victim> = victims.collect();
         let call = self.calls.begin(index, victims.len());
@@ -217,6 +222,7 @@ impl Scheduler {
             && let Some(plan) = self.plans.get_mut(&index)
         {
             plan.victims.remove(&pod);
+            plan.has_lost = true;
             self.mark(index);
             // a plan may have counted on the room that another one makes
             let waiting = self.plans.iter().filter(|(_, plan)| plan.victims.is_empty());
@@ -328,7 +334,7 @@ impl Scheduler {
             let pod = self.pods.get_mut(victim);
             pod.victim_of = None;
             if let Some(node) = pod.node {
-                self.vacating.remove(&(node, victim));
+                self.vacating.remove(node, victim);
             }
             if let Some(group) = self.pods.get(victim).group {
                 self.mark(group);

@@ -35,31 +35,64 @@ pub(super) enum PodState {
     Failed,
 }
 
+/// In this order: what is read of every member when its gang is counted, or looked at by who makes
+/// room, stands together in front.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct PodEntry {
     pub(super) uid: Uid,
-    pub(super) namespace: Arc<str>,
-    /// whose leaf it is charged to; as first seen, it does not change
-    pub(super) user: Arc<str>,
-    pub(super) name: Box<str>,
-    pub(super) class: ClassId,
     pub(super) state: PodState,
+    pub(super) bound_at: Option<WallTime>,
+    pub(super) checkpoint: Option<WallTime>,
+    pub(super) created: WallTime,
+    /// when its bind was seen
+    pub(super) bound_seen: Timestamp,
+    /// not evicted before: a disruption budget protected it
+    pub(super) protected_until: Timestamp,
+    pub(super) termination_ms: i64,
     /// node whose room it takes
     pub(super) node: Option<NodeIndex>,
-    /// GPUs of that node that it was given; empty: none, or unknown
-    pub(super) devices: DeviceSet,
     pub(super) group: Option<GroupIndex>,
+    /// the group that is to have its room
+    pub(super) victim_of: Option<GroupIndex>,
+    /// where its room is charged
+    pub(super) charged: Option<QueueIndex>,
+    pub(super) class: ClassId,
     /// place in the group's member list
     pub(super) slot: u32,
     pub(super) min_member: u32,
     pub(super) max_member: u32,
-    pub(super) labels: Labels,
+    pub(super) priority: i32,
+    pub(super) reclaim_rank: i16,
+    pub(super) deleting: bool,
+    /// a victim because it was chosen, and not because it leaves anyway
+    pub(super) chosen: bool,
+    /// it was evicted, or deleted, and did not go in time
+    pub(super) stuck: bool,
+    /// a container of it has run
+    pub(super) started: bool,
+    pub(super) header: bool,
+    pub(super) non_preemptible: bool,
+    pub(super) never_preempts: bool,
+    pub(super) name: Box<str>,
+    /// the part of its gang to which it belongs
+    pub(super) task: Option<Box<Task>>,
+    /// what its gang asks of the topology
+    pub(super) topology: Option<Box<TopologyAsk>>,
     /// digest of the queue it names; 0: none
     pub(super) queue: u64,
+    /// uid of the controller, folded; 0: none
+    pub(super) controller: u64,
+    /// the last call by which this process told it to go, if nobody else had done so before
+    pub(super) evicted_by: Option<CallId>,
+    pub(super) namespace: Arc<str>,
+    /// whose leaf it is charged to; as first seen, it does not change
+    pub(super) user: Arc<str>,
+    /// GPUs of that node that it was given; empty: none, or unknown
+    pub(super) devices: DeviceSet,
+    pub(super) labels: Labels,
     /// digest of the queue that it was last seen to name
     pub(super) queue_seen: u64,
-    /// where its room is charged
-    pub(super) charged: Option<QueueIndex>,
     /// the narrowed resources that are charged with it
     pub(super) offer: Offer,
     /// since when, as far as it is known
@@ -70,42 +103,12 @@ pub(super) struct PodEntry {
     pub(super) promised_ms: Option<i64>,
     /// when it is ended, or looked at for that
     pub(super) ends_at: Option<Timestamp>,
-    pub(super) termination_ms: i64,
-    /// the group that is to have its room
-    pub(super) victim_of: Option<GroupIndex>,
-    /// a victim because it was chosen, and not because it leaves anyway
-    pub(super) chosen: bool,
-    /// not evicted before: a disruption budget protected it
-    pub(super) protected_until: Timestamp,
-    /// when its bind was seen
-    pub(super) bound_seen: Timestamp,
     /// when its bind was asked for by this process
     pub(super) asked: Option<Timestamp>,
-    /// a container of it has run
-    pub(super) started: bool,
-    /// it was evicted, or deleted, and did not go in time
-    pub(super) stuck: bool,
-    /// the last call by which this process told it to go, if nobody else had done so before
-    pub(super) evicted_by: Option<CallId>,
-    pub(super) header: bool,
-    /// the part of its gang to which it belongs
-    pub(super) task: Option<Box<Task>>,
-    /// what its gang asks of the topology
-    pub(super) topology: Option<Box<TopologyAsk>>,
+    pub(super) finished: Option<WallTime>,
+    pub(super) told: u64,
     /// its rank in its gang; without one it comes last
     pub(super) rank: u32,
-    pub(super) reclaim_rank: i16,
-    pub(super) checkpoint: Option<WallTime>,
-    pub(super) non_preemptible: bool,
-    pub(super) never_preempts: bool,
-    pub(super) priority: i32,
-    pub(super) created: WallTime,
-    pub(super) finished: Option<WallTime>,
-    pub(super) bound_at: Option<WallTime>,
-    /// uid of the controller, folded; 0: none
-    pub(super) controller: u64,
-    pub(super) told: u64,
-    pub(super) deleting: bool,
     pub(super) listed: u32,
 }
 

@@ -210,7 +210,10 @@ impl Scheduler {
     /// Counts what fits already, or will once the victims of other plans have gone.
     fn count_going(&mut self, rights: &Rights, singles: &mut Singles, profile: u8) {
         let going = if rights.own_only { Vec::new() } else { self.going() };
-        let vacating = std::mem::take(&mut self.vacating);
+        let scarce = singles.scarcest(&self.cluster);
+        let class_of = |pod| self.pods.get(pod).class;
+        let open = self.vacating.open(&self.cluster, scarce, class_of);
+        let open: Vec<_> = open.into_iter().map(|node| (node, self.going_on(node))).collect();
         let mut paper = Paper {
             cluster: &mut self.cluster,
             fair: &mut self.fair,
@@ -220,25 +223,19 @@ impl Scheduler {
         for (leaf, pod) in going {
             singles.count_gone(&paper, leaf, pod);
         }
-        let mut pods = vacating.iter().peekable();
-        let mut here: SmallVec<[Assignment; 8]> = SmallVec::new();
-        while let Some((node, pod)) = pods.next() {
-            here.push(Assignment { pod: *pod, class: self.pods.get(*pod).class, node: *node });
-            if pods.peek().is_none_or(|(next, _)| next != node) {
-                if singles.may_fit(&paper, *node, &here) {
-                    singles.clear(&mut paper, *node, &here);
-                }
-                here.clear();
+        for (node, here) in open {
+            if singles.may_fit(&paper, node, &here) {
+                singles.clear(&mut paper, node, &here);
             }
         }
-        self.vacating = vacating;
     }
 
     /// Victims of other plans on a node.
     fn going_on(&self, node: NodeIndex) -> SmallVec<[Assignment; 8]> {
-        let here = (node, PodIndex(0))..=(node, PodIndex(u32::MAX));
-        let here = self.vacating.range(here).map(|(_, pod)| *pod);
-        here.map(|pod| Assignment { pod, class: self.pods.get(pod).class, node }).collect()
+        self.vacating
+            .on(node)
+            .map(|pod| Assignment { pod, class: self.pods.get(pod).class, node })
+            .collect()
     }
 
     /// Whether a pod that leaves by itself makes room that could be awaited instead.

@@ -465,7 +465,7 @@ impl World {
                 self.evict(call, &pods);
             }
             ApiCall::Withdraw { calls } => self.withdraw(&calls),
-            ApiCall::NoteIgnored { pod, note } => {
+            ApiCall::NoteIgnored { pod, note } | ApiCall::TellHolder { pod, note } => {
                 self.done.ignored.push(format!("{}: {note}", shown(&pod)));
             }
             ApiCall::TellNode { node, note, .. } => {

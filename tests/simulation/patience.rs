@@ -38,7 +38,9 @@ impl World {
     pub(crate) fn note_deadline(&mut self, scene: &Scene, claimant: &Gang, victims: &[Uid]) {
         let times = victims.iter().map(|uid| {
             let pod = &scene.pods[uid].pod;
-            scene.spec(&pod.key.namespace).preemption.grace_ms + pod.termination_ms
+            let since = *self.shadow.noticed.entry(*uid).or_insert(self.now);
+            let grace = scene.spec(&pod.key.namespace).preemption.grace_ms;
+            (since + grace - self.now).max(0) + pod.termination_ms
         });
         let longest = times.max().unwrap_or(0);
         let due = self.now + longest + self.options.vacate_deadline_ms;

@@ -45,6 +45,8 @@ pub(crate) struct Shadow {
     pub(crate) plans: BTreeMap<Gang, BTreeSet<Uid>>,
     /// until when the victims of plans have time to go
     pub(crate) deadlines: BTreeMap<Gang, i64>,
+    /// since when pods are under notice: it goes on under the next plan that names them
+    pub(crate) noticed: BTreeMap<Uid, i64>,
     /// plans that were given up as their victims stayed, until the last cycle
     pub(crate) stayed: u64,
     /// pods evicted of late, by what is left of it times the window, and since when

@@ -24,6 +24,7 @@ pub(crate) fn short(call: &ApiCall) -> Option<String> {
         ApiCall::Withdraw { calls } => Some(format!("withdraw {calls:?}")),
         ApiCall::Tell { .. }
         | ApiCall::Report { .. }
+        | ApiCall::TellHolder { .. }
         | ApiCall::TellNode { .. }
         | ApiCall::ShowQueue(_)
         | ApiCall::NoteIgnored { .. } => None,

@@ -80,6 +80,11 @@ impl World {
         }
     }
 
+    /// Whether all is heard of, and nothing is asked for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.tasks.is_empty() && self.watches.news.iter().all(VecDeque::is_empty)
+    }
+
     /// One kind is heard of late.
     pub(crate) fn slow_down(&mut self) {
         let at = usize::try_from(self.random.below(4)).expect("small");

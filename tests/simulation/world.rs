@@ -233,7 +233,11 @@ impl World {
     /// Faults stop; everything is heard and answered until nothing happens any more.
     pub(crate) fn settle(&mut self) {
         self.faults = false;
-        for _ in 0..200 {
+        // then until nothing is under way: jobs that end at their limit come again and again
+        for round in 0..230 {
+            if round >= 200 && self.is_quiet() {
+                break;
+            }
             self.now += 700;
             self.step_controllers();
             self.hear_all();
@@ -293,7 +297,12 @@ impl World {
                     pods.into_iter().for_each(|pod| self.ask(call, pod.uid, What::Delete));
                 }
                 ApiCall::TellNode { node, news, .. } => self.note_node(&node, news),
-                ApiCall::Spare { .. } | ApiCall::Report { .. } | ApiCall::NoteIgnored { .. } => {}
+                ApiCall::Spare { pods, .. } => {
+                    self.shadow.noticed.retain(|uid, _| pods.iter().all(|pod| pod.uid != *uid));
+                }
+                ApiCall::Report { .. }
+                | ApiCall::NoteIgnored { .. }
+                | ApiCall::TellHolder { .. } => {}
                 ApiCall::ShowQueue(standing) => {
                     self.tally.shown += 1;
                     assert!(standing.used.amount >= 0.0, "{standing:?}");

@@ -1,15 +1,48 @@
 //! Levels that `Topology` objects of Kueue and of KAI name, beside those that are known.
 
+use super::Optional;
 use crate::cluster::HOST_LEVEL;
 use crate::model::Level;
 use crate::model::topology::is_label_key;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The level before which others go of which nothing is known: an NVLink domain is rarely larger
 /// than a rack.
 const INNERMOST: &str = "nvidia.com/gpu.clique";
 /// Most levels of the tree. Further ones are left out.
 pub const LEVELS_MAX: usize = 32;
+
+/// The kinds `Topology`; where two of their objects disagree the first kind stands.
+pub const SOURCES: [Optional; 2] = [
+    Optional {
+        group: "kueue.x-k8s.io",
+        versions: &["v1beta2", "v1beta1", "v1alpha1"],
+        kind: "Topology",
+        plural: "topologies",
+    },
+    Optional {
+        group: "kai.scheduler",
+        versions: &["v1", "v1alpha1"],
+        kind: "Topology",
+        plural: "topologies",
+    },
+];
+
+/// What objects of [`SOURCES`] say, by the place of their kind and their name, which is the order
+/// in which they count.
+pub type Named = BTreeMap<(usize, String), Vec<Level>>;
+
+/// What objects say that have their `apiVersion`, as those of a file; others are left out.
+#[must_use]
+pub fn named(objects: &[Value]) -> Named {
+    let entry = |object: &Value| {
+        let source = SOURCES.iter().position(|source| source.is_of(object))?;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        Some(((source, name.to_owned()), levels(object)))
+    };
+    objects.iter().filter_map(entry).collect()
+}
 
 /// The levels of an object, the outermost first: both kinds have labels in `spec.levels`, and KAI's
 /// may say what a level is called. What is no label is left out.
@@ -71,6 +104,22 @@ mod tests {
         let expected = [("cloud.example.com/block", "block"), ("cloud.example.com/tor", "rack")];
         assert_eq!(found, expected);
         assert!(levels(&json!({ "spec": { "levels": 3 } })).is_empty());
+    }
+
+    #[test]
+    fn objects_count_in_the_order_of_their_kinds_and_names() {
+        let object = |version: &str, name: &str, label: &str| {
+            json!({ "apiVersion": version, "kind": "Topology", "metadata": { "name": name },
+                "spec": { "levels": [{ "nodeLabel": label }] } })
+        };
+        let found = named(&[
+            object("kai.scheduler/v1", "a", "x"),
+            object("kueue.x-k8s.io/v1alpha1", "b", "y"),
+            object("kueue.x-k8s.io/v2", "a", "z"),
+            object("example.com/v1", "a", "w"),
+        ]);
+        let found: Vec<&str> = found.values().map(|levels| &*levels[0].label).collect();
+        assert_eq!(found, ["z", "y", "x"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod affinity;
 pub mod budget;
 pub mod levels;
 pub mod queue;
+pub mod reported;
 pub mod reports;
 mod requests;
 
@@ -25,14 +26,39 @@ use crate::model::contract::{self, ContractError, GroupSpec, PREEMPTION};
 use crate::model::gpu_part::{GPU, parse_part};
 use crate::model::gpu_request;
 use crate::model::gpu_topology::{Reported, of_node};
+use crate::model::holder;
 use crate::model::node::parse_slots;
 use crate::model::pod::{self, Protocol, TolerationOperator};
 use crate::model::topology::{parse_rank, parse_task_topology, parse_topology};
 use crate::model::{
-    DeviceSet, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint, TaintEffect, Task,
-    Toleration, TopologyAsk, Uid, WallTime,
+    DeviceSet, HolderRefusal, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint,
+    TaintEffect, Task, Toleration, TopologyAsk, Uid, WallTime,
 };
+use serde_json::Value;
 use std::sync::Arc;
+
+/// A kind of others, which may not be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Optional {
+    /// API group.
+    pub group: &'static str,
+    /// Versions that are asked for in turn.
+    pub versions: &'static [&'static str],
+    /// `kind`.
+    pub kind: &'static str,
+    /// Its name in paths.
+    pub plural: &'static str,
+}
+
+impl Optional {
+    /// Whether an object is of this kind, in whatever version.
+    #[must_use]
+    pub fn is_of(&self, object: &Value) -> bool {
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        let group = version.split_once('/').map(|(group, _)| group);
+        group == Some(self.group) && object["kind"] == self.kind
+    }
+}
 
 /// The scheduler name of pods that give none.
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -91,6 +117,10 @@ impl Converter {
         let started = started(status);
         let failed_as = status.reason.as_deref().filter(|_| phase == Phase::Failed && !started);
         let said = profile.map(|_| self.contract(&object.meta, refused)).unwrap_or_default();
+        let (holds, holder_refused) = match self.holds(&object.meta, &class) {
+            Ok(holds) => (holds, None),
+            Err(refusal) => (DeviceSet::EMPTY, Some(Box::new(refusal))),
+        };
         Pod {
             key: key(&object.meta),
             uid: Uid::parse(object.meta.uid()),
@@ -122,7 +152,8 @@ impl Converter {
             checkpoint: profile.and_then(|_| checkpoint(&object.meta)),
             non_preemptible: said.non_preemptible,
             devices: devices(&object.meta),
-            holds: self.holds(&object.meta, &class),
+            holds,
+            holder_refused,
             told: told(status),
             class,
         }
@@ -164,15 +195,16 @@ impl Converter {
         u8::try_from(index).ok()
     }
 
-    /// The GPUs of a holder: as many as it requests, or none.
-    fn holds(&self, meta: &Meta, class: &PodClass) -> DeviceSet {
+    /// The GPUs of a holder: as many as it requests. One that says nothing has not found out yet
+    /// which it has.
+    fn holds(&self, meta: &Meta, class: &PodClass) -> Result<DeviceSet, HolderRefusal> {
         let is_holder = meta.label(contract::GPU_HOLDER) == Some("true")
             && *self.holder_namespace == *meta.namespace()
             && !meta.deleting;
-        let named = if is_holder { devices(meta) } else { DeviceSet::EMPTY };
+        let said = meta.annotation(contract::GPU_DEVICES).filter(|_| is_holder);
+        let Some(said) = said else { return Ok(DeviceSet::EMPTY) };
         let owned = class.requests.iter().find(|(name, _)| &**name == GPU);
-        let owned = owned.and_then(|(_, count)| usize::try_from(*count).ok());
-        if owned == Some(named.len()) { named } else { DeviceSet::EMPTY }
+        holder::read(said, owned.map_or(0, |(_, count)| *count))
     }
 
     /// Who created the pod.

@@ -14,6 +14,17 @@ pub const DRIVER: &str = "gpu.nvidia.com";
 /// drivers agree, its own, the network driver's from before they did, and none, which is its own.
 const PREFIXES: [&str; 4] = ["resource.kubernetes.io/", "gpu.nvidia.com/", "dra.net/", ""];
 
+/// What is read of a device, without a prefix.
+const ATTRIBUTES: [&str; 6] =
+    ["type", "numaNode", "pciBusID", "pcieBusID", "productName", "pcieRoot"];
+
+/// Whether an attribute of a device is read, under its whole name.
+#[must_use]
+pub fn is_read(name: &str) -> bool {
+    let rest = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
+    rest.is_some_and(|rest| ATTRIBUTES.contains(&rest))
+}
+
 /// The GPUs of each NUMA node, and which NUMA nodes are nearer to each other than others. Zones of
 /// NUMA nodes have the type `Node` and the name `node-N`.
 #[must_use]

@@ -281,15 +281,17 @@ fn a_holder_names_what_it_owns_in_a_namespace_that_may() {
         if deleting {
             object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
-        convert(&object).holds.to_string()
+        let pod = convert(&object);
+        let refused = pod.holder_refused.map(|refusal| format!("{:?}", refusal.fault));
+        pod.holds.to_string() + &refused.unwrap_or_default()
     };
     let holder = || json!({ "mss-scheduler.io/gpu-holder": "true" });
     let own = "mss-scheduler";
     assert_eq!(read(own, json!("0,3"), holder(), false), "0,3");
     assert_eq!(read("tenant", json!("0,3"), holder(), false), "", "another namespace");
     assert_eq!(read(own, json!("0,3"), json!({}), false), "", "without the label");
-    assert_eq!(read(own, json!("0,1,3"), holder(), false), "", "more than it requests");
-    assert_eq!(read(own, json!("GPU-1"), holder(), false), "", "no indexes");
+    assert_eq!(read(own, json!("0,1,3"), holder(), false), "Miscounted", "more than it requests");
+    assert_eq!(read(own, json!("GPU-1"), holder(), false), "Unreadable", "no indexes");
     assert_eq!(read(own, json!("0,3"), holder(), true), "", "it is leaving");
 }
 

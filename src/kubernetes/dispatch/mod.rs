@@ -222,6 +222,9 @@ impl Dispatcher {
             ApiCall::NoteIgnored { pod, note } => {
                 self.queue_event(&pod, true, "QueueEditIgnored", "Scheduling", Note::Text(note));
             }
+            ApiCall::TellHolder { pod, note } => {
+                self.queue_event(&pod, true, "GpuHolderRefused", "Reading", Note::Text(note));
+            }
             ApiCall::TellNode { node, news, note } => self.push_event(EventText {
                 about: About::Node(node),
                 warning: news != NodeNews::QuarantineEnded,

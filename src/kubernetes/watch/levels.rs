@@ -3,7 +3,7 @@
 
 use super::PAGE;
 use super::queues::{LOOK_AGAIN, objects, status_of};
-use crate::kubernetes::convert::levels::{levels, merged};
+use crate::kubernetes::convert::levels::{Named, SOURCES, levels, merged};
 use crate::model::Level;
 use crate::scheduler::Event;
 use futures::{Stream, StreamExt};
@@ -12,14 +12,7 @@ use kube::api::DynamicObject;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use tokio::sync::mpsc;
-
-/// Groups of kinds `Topology`, with versions that are asked for in turn.
-const SOURCES: [(&str, &[&str]); 2] = [
-    ("kueue.x-k8s.io", &["v1beta2", "v1beta1", "v1alpha1"]),
-    ("kai.scheduler", &["v1", "v1alpha1"]),
-];
 
 /// Watches both kinds until the scheduler's end of the channel is gone. `known` are the levels
 /// without them.
@@ -32,17 +25,17 @@ pub async fn run(client: kube::Client, known: Vec<Level>, events: mpsc::Sender<E
 /// What the objects of both kinds say.
 struct Found {
     known: Vec<Level>,
-    /// by source and name
-    objects: Mutex<BTreeMap<(usize, String), Vec<Level>>>,
+    objects: Mutex<Named>,
     told: Mutex<Vec<Level>>,
 }
 
 impl Found {
     async fn follow(&self, source: usize, client: kube::Client, events: &mpsc::Sender<Event>) {
-        let (group, versions) = SOURCES[source];
+        let of = SOURCES[source];
         loop {
-            for version in versions {
-                let api = objects(client.clone(), (group, version), ("Topology", "topologies"));
+            for version in of.versions {
+                let kind = (of.kind, of.plural);
+                let api = objects(client.clone(), (of.group, version), kind);
                 let config = watcher::Config::default().page_size(PAGE);
                 let stream = watcher(api, config).default_backoff();
                 if !self.take_all(source, stream, events).await {
@@ -62,7 +55,7 @@ impl Found {
         events: &mpsc::Sender<Event>,
     ) -> bool {
         let mut stream = std::pin::pin!(stream);
-        let mut listed = BTreeMap::new();
+        let mut listed = Named::new();
         while let Some(item) = stream.next().await {
             let entry = |new: &DynamicObject| ((source, new.name_any()), levels(&new.data));
             let mut absent = false;
@@ -77,10 +70,10 @@ impl Found {
                 Err(error) => {
                     absent = matches!(status_of(&error), Some(403 | 404));
                     if !absent {
-                        tracing::warn!(%error, kind = SOURCES[source].0, "cannot watch topologies");
+                        tracing::warn!(%error, kind = SOURCES[source].group, "cannot watch topologies");
                         continue;
                     }
-                    self.replace(source, BTreeMap::new());
+                    self.replace(source, Named::new());
                 }
             }
             if !self.tell(events).await {
@@ -93,7 +86,7 @@ impl Found {
         false
     }
 
-    fn replace(&self, source: usize, listed: BTreeMap<(usize, String), Vec<Level>>) {
+    fn replace(&self, source: usize, listed: Named) {
         let mut objects = self.objects.lock();
         objects.retain(|(of, _), _| *of != source);
         objects.extend(listed);

@@ -4,7 +4,7 @@
 
 use super::PAGE;
 use super::queues::{LOOK_AGAIN, objects, status_of};
-use crate::kubernetes::convert::reports::{DRIVER, Slice, of_slices, slice, zones};
+use crate::kubernetes::convert::reported::{Source, Table};
 use crate::model::gpu_topology::Reported;
 use futures::{Stream, StreamExt};
 use kube::ResourceExt;
@@ -12,61 +12,15 @@ use kube::api::DynamicObject;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::Notify;
-
-/// What reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Zones,
-    Slices,
-}
-
-impl Source {
-    /// Group, kind, plural, and versions that are asked for in turn.
-    fn kind(self) -> (&'static str, &'static str, &'static str, &'static [&'static str]) {
-        match self {
-            Self::Zones => (
-                "topology.node.k8s.io",
-                "NodeResourceTopology",
-                "noderesourcetopologies",
-                &["v1alpha2"],
-            ),
-            Self::Slices => {
-                ("resource.k8s.io", "ResourceSlice", "resourceslices", &["v1", "v1beta2"])
-            }
-        }
-    }
-
-    fn config(self) -> watcher::Config {
-        let config = watcher::Config::default().page_size(PAGE);
-        match self {
-            Self::Zones => config,
-            Self::Slices => config.fields(&format!("spec.driver={DRIVER}")),
-        }
-    }
-}
 
 /// What is reported, by node.
 #[derive(Default)]
 pub(super) struct Reports {
-    state: Mutex<State>,
+    state: Mutex<Table>,
     news: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    zones: FxHashMap<Box<str>, Arc<Reported>>,
-    /// by node and name
-    slices: FxHashMap<Box<str>, BTreeMap<Box<str>, Slice>>,
-    /// the node of each slice
-    nodes: FxHashMap<Box<str>, Box<str>>,
-    /// what the slices of a node say
-    named: FxHashMap<Box<str>, Arc<Reported>>,
-    /// nodes of which another is reported than before
-    changed: BTreeSet<Box<str>>,
 }
 
 impl Reports {
@@ -77,15 +31,14 @@ impl Reports {
 
     /// Whether anything is reported of any node.
     pub(super) fn any(&self) -> bool {
-        let state = self.state.lock();
-        !state.zones.is_empty() || !state.named.is_empty()
+        self.state.lock().any()
     }
 
     /// Waits until another is reported than before of nodes.
     pub(super) async fn changed(&self) -> BTreeSet<Box<str>> {
         loop {
             let news = self.news.notified();
-            let changed = std::mem::take(&mut self.state.lock().changed);
+            let changed = self.state.lock().take_changed();
             if !changed.is_empty() {
                 return changed;
             }
@@ -96,9 +49,7 @@ impl Reports {
     /// As if a NodeResourceTopology were there.
     #[cfg(test)]
     pub(super) fn count_gpus(&self, node: &str, object: &serde_json::Value) {
-        let data = serde_json::json!({ "metadata": { "name": node }, "zones": object["zones"] });
-        let object: DynamicObject = serde_json::from_value(data).expect("an object");
-        self.state.lock().put(Source::Zones, node, Some(&object));
+        self.state.lock().put(Source::Zones, node, Some(object));
         self.news.notify_one();
     }
 
@@ -109,11 +60,15 @@ impl Reports {
     }
 
     async fn follow(&self, source: Source, client: kube::Client) {
-        let (group, kind, plural, versions) = source.kind();
+        let of = source.kind();
+        let mut config = watcher::Config::default().page_size(PAGE);
+        if let Some(selector) = source.selector() {
+            config = config.fields(&selector);
+        }
         loop {
-            for version in versions {
-                let api = objects(client.clone(), (group, version), (kind, plural));
-                self.take_all(source, watcher(api, source.config()).default_backoff()).await;
+            for version in of.versions {
+                let api = objects(client.clone(), (of.group, version), (of.kind, of.plural));
+                self.take_all(source, watcher(api, config.clone()).default_backoff()).await;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -132,11 +87,11 @@ impl Reports {
                 Ok(Watched::Init) => listed.clear(),
                 Ok(Watched::InitApply(new)) => {
                     listed.insert(new.name_any().into());
-                    self.state.lock().put(source, &new.name_any(), Some(&new));
+                    self.state.lock().put(source, &new.name_any(), Some(&new.data));
                 }
                 Ok(Watched::InitDone) => self.state.lock().retain(source, &listed),
                 Ok(Watched::Apply(new)) => {
-                    self.state.lock().put(source, &new.name_any(), Some(&new));
+                    self.state.lock().put(source, &new.name_any(), Some(&new.data));
                 }
                 Ok(Watched::Delete(old)) => self.state.lock().put(source, &old.name_any(), None),
                 Err(error) if matches!(status_of(&error), Some(403 | 404)) => {
@@ -145,7 +100,7 @@ impl Reports {
                     return;
                 }
                 Err(error) => {
-                    let (_, kind, ..) = source.kind();
+                    let kind = source.kind().kind;
                     tracing::warn!(%error, kind, "cannot watch what reports the GPUs of nodes");
                 }
             }
@@ -154,77 +109,10 @@ impl Reports {
     }
 }
 
-impl State {
-    fn of(&self, node: &str) -> Option<Arc<Reported>> {
-        self.named.get(node).or_else(|| self.zones.get(node)).cloned()
-    }
-
-    /// An object as it is now; `None`: it is gone.
-    fn put(&mut self, source: Source, name: &str, object: Option<&DynamicObject>) {
-        match source {
-            Source::Zones => {
-                let reported = object.and_then(|object| zones(&object.data)).map(Arc::new);
-                self.change(name, |state| set(&mut state.zones, name, reported));
-            }
-            Source::Slices => {
-                let new = object.and_then(|object| slice(&object.data));
-                let before = self.nodes.remove(name);
-                if let Some(before) = &before {
-                    let of_node = self.slices.entry(before.clone()).or_default();
-                    of_node.remove(name);
-                }
-                if let Some(new) = new.clone() {
-                    self.nodes.insert(name.into(), new.node.clone());
-                    self.slices.entry(new.node.clone()).or_default().insert(name.into(), new);
-                }
-                let nodes: BTreeSet<Box<str>> =
-                    before.into_iter().chain(new.map(|new| new.node)).collect();
-                nodes.iter().for_each(|node| self.read_slices(node));
-            }
-        }
-    }
-
-    fn read_slices(&mut self, node: &str) {
-        let Some(slices) = self.slices.get(node) else { return };
-        // while a pool is replaced what it said before holds
-        if let Some(reported) = of_slices(slices.values()) {
-            self.change(node, |state| set(&mut state.named, node, reported.map(Arc::new)));
-        }
-        if self.slices.get(node).is_some_and(BTreeMap::is_empty) {
-            self.slices.remove(node);
-        }
-    }
-
-    /// Drops what a list lacked.
-    fn retain(&mut self, source: Source, listed: &BTreeSet<Box<str>>) {
-        let known: Vec<Box<str>> = match source {
-            Source::Zones => self.zones.keys().cloned().collect(),
-            Source::Slices => self.nodes.keys().cloned().collect(),
-        };
-        for name in known.iter().filter(|name| !listed.contains(*name)) {
-            self.put(source, name, None);
-        }
-    }
-
-    fn change(&mut self, node: &str, change: impl FnOnce(&mut Self)) {
-        let before = self.of(node);
-        change(self);
-        if self.of(node) != before {
-            self.changed.insert(node.into());
-        }
-    }
-}
-
-fn set<T>(map: &mut FxHashMap<Box<str>, T>, key: &str, value: Option<T>) {
-    match value {
-        Some(value) => drop(map.insert(key.into(), value)),
-        None => drop(map.remove(key)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubernetes::convert::reports::DRIVER;
     use futures::FutureExt;
     use kube::core::Status;
     use serde_json::{Value, json};

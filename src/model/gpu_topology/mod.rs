@@ -16,7 +16,7 @@ mod tests;
 
 pub use known::{COUNT_LABEL, PRODUCT_LABEL, of_node};
 pub use reported::{Reported, ReportedGpu};
-pub use set::DeviceSet;
+pub use set::{DeviceSet, device_index};
 
 use std::fmt;
 

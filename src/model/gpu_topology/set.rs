@@ -102,6 +102,12 @@ impl DeviceSet {
     }
 }
 
+/// Reads one index, below [`DEVICES_MAX`]: plain digits without a leading zero.
+#[must_use]
+pub fn device_index(text: &str) -> Option<usize> {
+    index(text)
+}
+
 /// An index: below [`DEVICES_MAX`].
 pub(super) fn index(text: &str) -> Option<usize> {
     number(text).filter(|index| *index < DEVICES_MAX)

@@ -5,6 +5,7 @@ use super::{Demand, Search};
 use crate::cluster::{Assignment, ClassId, NodeIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::framework::Reads;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -15,10 +16,12 @@ impl Search<'_> {
         let needed = u32::try_from(demand.pods.len()).expect("groups are bounded");
         self.turn_to(demand.class);
         let mut total = 0;
+        let mut most = Vec::with_capacity(self.slots.len());
         for node in (0..self.slots.len()).map(NodeIndex::at) {
-            total += self.most_on(node, needed);
+            most.push(self.most_on(node, needed));
+            total += most[node.index()];
             if total >= needed {
-                return self.is_beyond_shares(demand.class, needed);
+                return self.is_beyond_shares(demand.class, needed, &most);
             }
         }
         true
@@ -27,7 +30,8 @@ impl Search<'_> {
     /// Whether the seats take more of the one contested resource than all queues could give. What a
     /// node lacks for so many seats must be given there; who gives it, and what goes besides, is
     /// left open. O(nodes x seats on them + candidates' pods x depth).
-    fn is_beyond_shares(&mut self, class: ClassId, needed: u32) -> bool {
+    /// `known`: the most that fits on the first nodes.
+    fn is_beyond_shares(&mut self, class: ClassId, needed: u32, known: &[u32]) -> bool {
         let [resource] = self.contested[..] else { return false };
         let amount = self.cluster.class(class).request(resource);
         if amount <= 0 || !self.cluster.narrowed().is_empty() {
@@ -36,7 +40,8 @@ impl Search<'_> {
         let most = self.most_given(resource);
         let mut costs: Vec<i64> = Vec::new();
         for node in (0..self.slots.len()).map(NodeIndex::at) {
-            let seats = i64::from(self.most_on(node, needed));
+            let known = known.get(node.index()).copied();
+            let seats = i64::from(known.unwrap_or_else(|| self.most_on(node, needed)));
             let free =
                 self.cluster.allocatable(resource, node) - self.cluster.requested(resource, node);
             let cost = |seats: i64| (seats * amount - free).max(0);
@@ -97,7 +102,7 @@ impl Search<'_> {
         if self.cluster.node(node).node.is_none() || self.is_closed(node) {
             return 0;
         }
-        let here = self.on_node.get(&node).map_or(&[][..], |here| &here[..]);
+        let here = self.on_node.of(node);
         // ports may come free with a victim
         let usage =
             here.is_empty() && !self.profile.passes(Reads::Usage, self.cluster, class, node);
@@ -105,13 +110,21 @@ impl Search<'_> {
             return 0;
         }
         let most = if class.spec.host_ports.is_empty() { most } else { 1 };
+        // those of one class together
+        let mut given: SmallVec<[(ClassId, i64); 4]> = SmallVec::new();
+        for (place, at) in here {
+            let candidate = &self.candidates[*place];
+            if candidate.whole || at + candidate.kept < candidate.pods.len() {
+                let class = candidate.pods[*at].class;
+                match given.last_mut() {
+                    Some((last, pods)) if *last == class => *pods += 1,
+                    _ => given.push((class, 1)),
+                }
+            }
+        }
         let fits = class.requests.iter().filter(|(_, amount)| *amount > 0).map(|(r, amount)| {
-            let given = here.iter().filter(|(place, at)| {
-                let candidate = &self.candidates[*place];
-                candidate.whole || at + candidate.kept < candidate.pods.len()
-            });
-            let given = given.map(|(place, at)| self.candidates[*place].pods[*at].class);
-            let given: i64 = given.map(|class| self.cluster.class(class).request(*r)).sum();
+            let given = given.iter().map(|(class, n)| n * self.cluster.class(*class).request(*r));
+            let given: i64 = given.sum();
             let free = self.cluster.allocatable(*r, node) - self.cluster.requested(*r, node);
             u32::try_from(((free + given) / amount).clamp(0, i64::from(most))).expect("clamped")
         });

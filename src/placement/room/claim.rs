@@ -5,8 +5,6 @@ use crate::fairshare::QueueIndex;
 use crate::model::Growth;
 use crate::model::fault::{Fault, is_made};
 use crate::placement::{Demand, Wanted, weight};
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 use std::cmp::Reverse;
 
 /// A gang that may lose members.
@@ -52,22 +50,6 @@ pub struct TaskSpares {
 /// Queue priority, pod priority, how dear it says it is to interrupt; then, for a single member,
 /// minus how far its gang has grown; then minus when what is lost began, and a stable hash.
 pub type Rank = (i32, i32, i16, i64, i64, u64);
-
-/// The candidates' pods, by candidate and place, on each node that has some.
-pub(super) type OnNode = FxHashMap<NodeIndex, SmallVec<[(usize, usize); 8]>>;
-
-/// The candidates' pods by node, those of one candidate together.
-pub(super) fn on_node(cluster: &Cluster, candidates: &[Candidate]) -> OnNode {
-    let mut on_node = OnNode::default();
-    for (place, candidate) in candidates.iter().enumerate() {
-        for (at, pod) in candidate.pods.iter().enumerate() {
-            if cluster.node(pod.node).node.is_some() {
-                on_node.entry(pod.node).or_default().push((place, at));
-            }
-        }
-    }
-    on_node
-}
 
 /// Where pods may be seated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,14 +83,15 @@ impl Search<'_> {
             None if is_laid => {}
             None => return None,
         }
-        self.give_back_while(|search| {
+        let enough = |search: &mut Self| {
             let found = search.tree_seats(rankings, demands, wanted);
             let is_seated = found.is_some() || search.still_fit(&seats);
             if let Some(found) = found {
                 seats = found;
             }
             is_seated
-        });
+        };
+        self.give_back_while(|_, _| true, enough);
         self.is_settled().then_some(seats)
     }
 

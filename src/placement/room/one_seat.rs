@@ -66,7 +66,7 @@ impl Search<'_> {
     }
 
     fn try_nodes(&mut self, seat: &mut Seat) -> Result<(), Spent> {
-        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
+        let mut nodes = self.on_node.nodes().to_vec();
         nodes.sort_unstable_by_key(|node| (self.cluster.node(*node).tie, *node));
         for node in nodes {
             seat.node = node;
@@ -79,9 +79,9 @@ impl Search<'_> {
     /// The units on the node that could be taken, in the order in which they are.
     fn list_pieces(&mut self, seat: &mut Seat) {
         seat.pieces.clear();
-        let here = self.on_node[&seat.node].clone();
+        let here = self.on_node.of(seat.node);
         let mut units: SmallVec<[Unit; 16]> = SmallVec::new();
-        for (place, at) in here {
+        for (place, at) in here.iter().copied() {
             let candidate = &self.candidates[place];
             if at + candidate.kept < candidate.pods.len() {
                 units.push(Unit::Elastic(place, at));

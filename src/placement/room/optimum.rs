@@ -61,14 +61,13 @@ pub(super) struct Spent;
 impl Search<'_> {
     /// Whether every choice can be looked at.
     pub(super) fn is_small(&self) -> bool {
-        self.on_node.len() <= NODES_MAX
+        self.on_node.nodes().len() <= NODES_MAX
     }
 
     /// Replaces the units taken by the cheapest that seat the class, or finds some where the steps
     /// found none. Whether every choice was looked at: then what is known now is the best.
     pub(super) fn improve(&mut self) -> bool {
-        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
-        nodes.sort_unstable();
+        let nodes = self.on_node.nodes().to_vec();
         let seats = self.total >= self.needed;
         self.unite();
         let best = seats.then(|| self.price(&self.units));
@@ -229,7 +228,7 @@ impl Search<'_> {
 
     fn kinds(&self, node: NodeIndex) -> Vec<Kind> {
         let mut kinds: Vec<Kind> = Vec::new();
-        for (place, at) in &self.on_node[&node] {
+        for (place, at) in self.on_node.of(node) {
             let candidate = &self.candidates[*place];
             if at + candidate.kept >= candidate.pods.len()
                 || self.taken[*place][*at]

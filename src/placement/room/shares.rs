@@ -19,33 +19,55 @@ impl Less {
         self.by_queue.get(queue.index()).map_or(&[], |less| less)
     }
 
-    /// Counts what a pod holds as taken from its queues, or as put back.
+    /// Counts what so many pods alike hold as taken from their queues, or as put back.
     pub(super) fn add_pod(
         &mut self,
         (cluster, fair): (&Cluster, &FairShare),
         leaf: QueueIndex,
         pod: Assignment,
-        sign: i64,
+        times: i64,
     ) {
         let charges = cluster.charges(pod.class, cluster.offer(pod.node));
         let mut queue = Some(leaf);
         while let Some(at) = queue {
-            self.add(at, &charges, sign);
+            self.add(at, &charges, times);
             queue = fair.parent(at);
         }
     }
 
-    fn add(&mut self, queue: QueueIndex, amounts: &[(ResourceId, i64)], sign: i64) {
+    fn add(&mut self, queue: QueueIndex, amounts: &[(ResourceId, i64)], times: i64) {
         if self.by_queue.len() <= queue.index() {
             self.by_queue.resize_with(queue.index() + 1, SmallVec::new);
         }
         let less = &mut self.by_queue[queue.index()];
         for (resource, amount) in amounts {
             match less.iter_mut().find(|(known, _)| known == resource) {
-                Some((_, sum)) => *sum += sign * amount,
-                None => less.push((*resource, sign * amount)),
+                Some((_, sum)) => *sum += times * amount,
+                None => less.push((*resource, times * amount)),
             }
         }
+    }
+}
+
+/// Which leaves are above their shares, as far as it was asked since something was taken last.
+#[derive(Default)]
+pub(super) struct Above {
+    state: u64,
+    /// `[leaf]`: in which state it was asked, and the answer
+    of: Vec<(u64, bool)>,
+}
+
+impl Above {
+    fn get(&self, leaf: QueueIndex) -> Option<bool> {
+        let (state, is_above) = self.of.get(leaf.index())?;
+        (*state == self.state + 1).then_some(*is_above)
+    }
+
+    fn set(&mut self, leaf: QueueIndex, is_above: bool) {
+        if self.of.len() <= leaf.index() {
+            self.of.resize(leaf.index() + 1, (0, false));
+        }
+        self.of[leaf.index()] = (self.state + 1, is_above);
     }
 }
 
@@ -84,19 +106,24 @@ impl Search<'_> {
     /// Whether every queue from a leaf up to below the common ancestor with the claimant holds more
     /// than it deserves of what is contested, less what is taken on paper.
     pub(super) fn is_above(&mut self, leaf: QueueIndex) -> bool {
+        if let Some(known) = self.above.get(leaf) {
+            return known;
+        }
         let contested = std::mem::take(&mut self.contested);
-        let above = self.is_above_in(leaf, &contested);
+        let is_above = self.is_above_in(leaf, &contested);
         self.contested = contested;
-        above
+        self.above.set(leaf, is_above);
+        is_above
     }
 
     pub(super) fn is_above_in(&mut self, leaf: QueueIndex, contested: &[ResourceId]) -> bool {
         is_above_in(self.fair, (leaf, self.claimant), contested, &self.less)
     }
 
-    /// Counts what a pod holds as taken from its queues on paper, or as put back.
-    pub(super) fn less_by(&mut self, leaf: QueueIndex, pod: Assignment, sign: i64) {
-        self.less.add_pod((self.cluster, self.fair), leaf, pod, sign);
+    /// Counts what so many pods alike hold as taken from their queues on paper, or as put back.
+    pub(super) fn less_by(&mut self, leaf: QueueIndex, pod: Assignment, times: i64) {
+        self.less.add_pod((self.cluster, self.fair), leaf, pod, times);
+        self.above.state += 1;
     }
 
     /// Whether the claimant would stay within a bound at one queue.

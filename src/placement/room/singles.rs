@@ -5,7 +5,9 @@
 
 use super::contested;
 use super::shares::{Less, is_above_in};
-use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement};
+use crate::cluster::{
+    Assignment, ClassId, Cluster, NodeIndex, PODS, PodIndex, ResourceId, Statement, is_gpu,
+};
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
@@ -94,6 +96,14 @@ impl Singles {
         }
     }
 
+    /// Of what the class asks for, the resource of which the least is free as a rule.
+    #[must_use]
+    pub fn scarcest(&self, cluster: &Cluster) -> ResourceId {
+        let asked = cluster.class(self.class).requests.iter();
+        let asked = asked.filter(|(_, amount)| *amount > 0).map(|(resource, _)| *resource);
+        asked.max_by_key(|r| (is_gpu(cluster.resources().name(*r)), *r)).unwrap_or(PODS)
+    }
+
     /// Whether a pod of the class could fit on a node without these pods, by what it asks for.
     #[must_use]
     pub fn may_fit(&self, paper: &Paper<'_>, node: NodeIndex, without: &[Assignment]) -> bool {
@@ -168,6 +178,10 @@ impl Singles {
             return;
         }
         for single in std::mem::take(&mut self.taken).into_iter().rev() {
+            if self.most_with(paper, single) < self.needed {
+                self.taken.push(single);
+                continue;
+            }
             self.put_back(paper, single);
             if self.is_enough() {
                 continue;
@@ -179,6 +193,20 @@ impl Singles {
             }
             self.taken.push(single);
         }
+    }
+
+    /// At most how many fit in all once a pod is back, by what the class asks for.
+    fn most_with(&self, paper: &Paper<'_>, single: Single) -> u32 {
+        let cluster = &*paper.cluster;
+        let (node, held) = (single.pod.node, cluster.class(single.pod.class));
+        let requests = cluster.class(self.class).requests.iter();
+        let fits = requests.filter(|(_, amount)| *amount > 0).map(|(r, amount)| {
+            let free = cluster.allocatable(*r, node) - cluster.requested(*r, node);
+            let fits = (free - held.request(*r)) / amount;
+            u32::try_from(fits.clamp(0, i64::from(self.needed))).expect("clamped")
+        });
+        let before = self.slots.get(&node).copied().unwrap_or(0);
+        self.total - before + fits.min().unwrap_or(self.needed)
     }
 
     /// Where the pods go: on any nodes with room, the first by index.

@@ -1,19 +1,16 @@
 //! The greedy search: the cheapest way to fit one more pod anywhere, again and again.
 
-use super::{Cost, NO_PRIORITY, NO_RANK, Rank, Search, Unit, Within};
-use crate::cluster::{ClassId, NodeIndex, ResourceId};
+use super::{Cost, NO_PRIORITY, NO_RANK, Search, Unit, Within};
+use crate::cluster::{Class, ClassId, NodeIndex, ResourceId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// A gang that may end: what of it helps most specially, its pods, its rank, its place.
-type Whole = (Reverse<i64>, usize, Rank, usize);
-
 impl Search<'_> {
     pub(super) fn take_steps(&mut self, gangs: bool) {
         let mut nodes: Vec<NodeIndex> = match self.within {
-            Within::Everywhere => self.on_node.keys().copied().collect(),
+            Within::Everywhere => self.on_node.nodes().to_vec(),
             within => self.nodes_within(within),
         };
         nodes.sort_unstable();
@@ -32,7 +29,7 @@ impl Search<'_> {
             let mut touched: SmallVec<[NodeIndex; 4]> = SmallVec::new();
             for unit in units {
                 if self.is_legal(unit) {
-                    let taken = self.take(unit);
+                    let taken = self.take_off(unit);
                     let pods = taken.pods.iter();
                     touched.extend(pods.map(|(place, at)| self.candidates[*place].pods[*at].node));
                     self.units.push(taken);
@@ -41,6 +38,7 @@ impl Search<'_> {
             touched.push(node);
             touched.sort_unstable();
             touched.dedup();
+            touched.iter().for_each(|node| self.recount(*node));
             for node in touched {
                 heap.extend(self.step(node, gangs).map(|(cost, _)| Reverse((cost, node))));
             }
@@ -53,12 +51,15 @@ impl Search<'_> {
         let mut lacking = self.lacking(node).filter(|lacking| !lacking.is_empty())?;
         let mut units: SmallVec<[Unit; 8]> = SmallVec::new();
         let on_node = self.on_node;
-        let here = on_node.get(&node)?;
+        let here = on_node.of(node);
         let mut used: FxHashMap<(usize, Option<usize>), u32> = FxHashMap::default();
         let mut seen: FxHashMap<usize, u32> = FxHashMap::default();
         let mut elastic = Vec::new();
         for (place, at) in here {
             let candidate = &self.candidates[*place];
+            if self.spare[*place] == 0 {
+                continue;
+            }
             let single = at + candidate.kept < candidate.pods.len();
             if single && self.is_legal(Unit::Elastic(*place, *at)) {
                 let useful = self.useful(&lacking, candidate.pods[*at].class);
@@ -75,7 +76,7 @@ impl Search<'_> {
             let used_of = |part| used.get(&(place, part)).copied().unwrap_or(0);
             let is_left = used_of(None) < self.spare[place]
                 && task.is_none_or(|part| used_of(task) < self.task_spare[place][part]);
-            if is_left && self.reduce(&mut lacking, self.candidates[place].pods[at].class) {
+            if is_left && self.reduce(&mut lacking, self.candidates[place].pods[at].class, 1) {
                 *used.entry((place, None)).or_default() += 1;
                 if task.is_some() {
                     *used.entry((place, task)).or_default() += 1;
@@ -110,40 +111,46 @@ impl Search<'_> {
         lacking: &mut SmallVec<[(ResourceId, i64); 4]>,
         units: &mut SmallVec<[Unit; 8]>,
     ) {
-        // those of one gang stand together
-        let mut amounts: SmallVec<[(usize, i64); 8]> = SmallVec::new();
-        for (place, at) in here {
-            let counted = self.taken[*place][*at] || units.contains(&Unit::Elastic(*place, *at));
-            if !counted {
-                let class = self.candidates[*place].pods[*at].class;
-                if !self.helps(lacking, class) {
-                    continue;
-                }
-                let useful = self.useful(lacking, class);
-                match amounts.last_mut().filter(|(last, _)| last == place) {
-                    Some((_, sum)) => *sum += useful,
-                    None => amounts.push((*place, useful)),
-                }
+        let singles = units.len();
+        // those of one gang stand together, and most often those of one class
+        let mut amounts: SmallVec<[(usize, i64, [usize; 2]); 8]> = SmallVec::new();
+        let mut last: Option<(ClassId, Option<i64>)> = None;
+        for (number, (place, at)) in here.iter().enumerate() {
+            if self.taken[*place][*at] || units.contains(&Unit::Elastic(*place, *at)) {
+                continue;
+            }
+            let class = self.candidates[*place].pods[*at].class;
+            let known = last.filter(|(known, _)| *known == class);
+            let (_, useful) = *last.insert(known.unwrap_or_else(|| {
+                (class, self.helps(lacking, class).then(|| self.useful(lacking, class)))
+            }));
+            let Some(useful) = useful else { continue };
+            match amounts.last_mut().filter(|(last, ..)| last == place) {
+                Some((_, sum, stand)) => (*sum, stand[1]) = (*sum + useful, number + 1),
+                None => amounts.push((*place, useful, [number, number + 1])),
             }
         }
-        let mut gangs: SmallVec<[Whole; 8]> = SmallVec::new();
-        for (place, amount) in amounts {
-            if self.is_legal(Unit::Gang(place)) {
-                let candidate = &self.candidates[place];
-                gangs.push((Reverse(amount), candidate.pods.len(), candidate.rank, place));
-            }
-        }
-        gangs.sort_unstable();
-        for (_, _, _, place) in gangs {
+        amounts.retain(|(place, ..)| self.is_legal(Unit::Gang(*place)));
+        let candidates = self.candidates;
+        let key = |(place, useful, _): &(usize, i64, [usize; 2])| {
+            let candidate = &candidates[*place];
+            (Reverse(*useful), candidate.pods.len(), &candidate.rank, *place)
+        };
+        amounts.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        for (place, _, [from, to]) in amounts {
             if lacking.is_empty() {
                 return;
             }
             let mut helps = false;
-            for (other, at) in here {
-                let counted =
-                    self.taken[*other][*at] || units.contains(&Unit::Elastic(*other, *at));
-                if *other == place && !counted {
-                    helps |= self.reduce(lacking, self.candidates[place].pods[*at].class);
+            let left = here[from..to].iter().filter(|(_, at)| {
+                !self.taken[place][*at] && !units[..singles].contains(&Unit::Elastic(place, *at))
+            });
+            let mut classes = left.map(|(_, at)| self.candidates[place].pods[*at].class).peekable();
+            let mut pods = 0;
+            while let Some(class) = classes.next() {
+                pods += 1;
+                if classes.peek() != Some(&class) {
+                    helps |= self.reduce(lacking, class, std::mem::take(&mut pods));
                 }
             }
             if helps {
@@ -185,6 +192,7 @@ impl Search<'_> {
     /// How many more of the members that lack a seat fit without these units, by what they ask for.
     fn gained(&self, units: &[Unit]) -> u32 {
         let mut pods: SmallVec<[(NodeIndex, ClassId); 64]> = SmallVec::new();
+        let singles = units.iter().any(|unit| matches!(unit, Unit::Elastic(..)));
         for unit in units {
             match *unit {
                 Unit::Elastic(place, at) => {
@@ -194,7 +202,8 @@ impl Search<'_> {
                 Unit::Gang(place) => {
                     let all = self.candidates[place].pods.iter().enumerate();
                     let others = all.filter(|(at, _)| {
-                        !self.taken[place][*at] && !units.contains(&Unit::Elastic(place, *at))
+                        let counted = singles && units.contains(&Unit::Elastic(place, *at));
+                        !self.taken[place][*at] && !counted
                     });
                     pods.extend(others.map(|(_, pod)| (pod.node, pod.class)));
                 }
@@ -203,25 +212,40 @@ impl Search<'_> {
         pods.sort_unstable();
         let slots = pods.chunk_by(|a, b| a.0 == b.0).map(|here| {
             let node = here[0].0;
-            self.fits_without(node, here).saturating_sub(self.slots[node.index()])
+            self.fits_moved(node, here, 1).saturating_sub(self.slots[node.index()])
         });
         let slots: u32 = slots.sum();
         slots.min(self.needed.saturating_sub(self.total))
     }
 
-    /// How many pods of the class fit on a node without these.
-    fn fits_without(&self, node: NodeIndex, pods: &[(NodeIndex, ClassId)]) -> u32 {
+    /// How many pods of the class fit on a node by resources without these (`sign` 1), or with them
+    /// (-1). Those of one class stand together.
+    pub(super) fn fits_moved(
+        &self,
+        node: NodeIndex,
+        pods: &[(NodeIndex, ClassId)],
+        sign: i64,
+    ) -> u32 {
         let class = self.cluster.class(self.class);
         if self.cluster.node(node).node.is_none() || self.is_closed(node) || !self.suits(node) {
             return 0;
         }
-        let most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
-        let fits = class.requests.iter().filter(|(_, amount)| *amount > 0).map(|(r, amount)| {
-            let given: i64 = pods.iter().map(|(_, pod)| self.cluster.class(*pod).request(*r)).sum();
+        let mut most = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
+        let mut classes: SmallVec<[(&Class, i64); 4]> = SmallVec::new();
+        for alike in pods.chunk_by(|a, b| a.1 == b.1) {
+            classes.push((self.cluster.class(alike[0].1), sign * alike.len() as i64));
+        }
+        // GPUs are known after CPU and memory, and scarcer
+        for (r, amount) in class.requests.iter().rev().filter(|(_, amount)| *amount > 0) {
+            let moved: i64 = classes.iter().map(|(class, pods)| pods * class.request(*r)).sum();
             let free = self.cluster.allocatable(*r, node) - self.cluster.requested(*r, node);
-            u32::try_from(((free + given) / amount).clamp(0, i64::from(most))).expect("clamped")
-        });
-        fits.min().unwrap_or(most)
+            let fits = ((free + moved) / amount).clamp(0, i64::from(most));
+            most = u32::try_from(fits).expect("clamped");
+            if most == 0 {
+                break;
+            }
+        }
+        most
     }
 
     /// What keeps one more pod off a node, by resource; `None`: something that no eviction helps.
@@ -269,17 +293,22 @@ impl Search<'_> {
     pub(super) fn lacks_other(&self) -> bool {
         let lacks =
             |node: &NodeIndex| self.lacking(*node).is_some_and(|lacking| lacking.is_empty());
-        self.on_node.keys().any(lacks)
+        self.on_node.nodes().iter().any(lacks)
     }
 
-    /// Takes what a pod holds off what is lacking; whether that helped.
-    fn reduce(&self, lacking: &mut SmallVec<[(ResourceId, i64); 4]>, class: ClassId) -> bool {
+    /// Takes what so many pods hold off what is lacking; whether that helped.
+    fn reduce(
+        &self,
+        lacking: &mut SmallVec<[(ResourceId, i64); 4]>,
+        class: ClassId,
+        pods: i64,
+    ) -> bool {
         let class = self.cluster.class(class);
         let mut helped = false;
         for (resource, short) in lacking.iter_mut() {
             let held = class.request(*resource);
             helped |= held > 0;
-            *short -= held;
+            *short -= pods * held;
         }
         lacking.retain(|(_, short)| *short > 0);
         helped

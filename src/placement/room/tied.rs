@@ -170,12 +170,10 @@ impl Search<'_> {
     fn map_nodes(&self, model: &mut Model, numbers: &mut Numbers, asked: &[ResourceId]) {
         let class = self.cluster.class(self.class);
         let cap = if class.spec.host_ports.is_empty() { self.needed } else { 1 };
-        let mut nodes: Vec<NodeIndex> = self.on_node.keys().copied().collect();
-        nodes.sort_unstable();
         let mut elsewhere = self.total;
         // the first is where pods are that make no room
         model.nodes.push(Place { free: asked.iter().map(|_| 0).collect(), ..Place::default() });
-        for node in nodes {
+        for node in self.on_node.nodes().iter().copied() {
             elsewhere -= self.slots[node.index()];
             if self.is_closed(node) || !class.unknown.is_empty() || !self.suits(node) {
                 continue;

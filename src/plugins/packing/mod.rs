@@ -528,7 +528,7 @@ mod tests {
             let _ = cluster.apply_node(node(name, GPU, gpus));
             let slot = cluster.find_node(name).expect("it was applied");
             if number % 2 == 0 && gpus > 0 {
-                cluster.set_holder(PodIndex(1000 + number), slot, DeviceSet::lowest(8));
+                cluster.set_holder(PodIndex(1000 + number), slot, DeviceSet::lowest(8), None);
             }
         }
         let of = |number: usize| match number {

@@ -330,6 +330,7 @@ impl Engine<'_> {
             | ApiCall::Report { .. }
             | ApiCall::Tell { .. }
             | ApiCall::NoteIgnored { .. }
+            | ApiCall::TellHolder { .. }
             | ApiCall::TellNode { .. }
             | ApiCall::ShowQueue(_) => {}
         }

@@ -1,12 +1,20 @@
 //! How a run begins: the lists that a scheduler reads first, and what is to happen later.
 
 use super::{Engine, Happening, Setting};
+use crate::config::core::topology_levels;
+use crate::kubernetes::convert::levels::merged;
 use crate::model::WallTime;
 use crate::scheduler::{Event, Kind, Leadership};
 use crate::simulator::virtual_time::world::Stage;
 
 impl Engine<'_> {
     pub(super) fn start(&mut self, setting: &Setting) {
+        let known = topology_levels(&self.world.inputs.configuration);
+        let named = self.world.inputs.cluster.levels.iter().map(Vec::as_slice);
+        let levels = merged(&known, named);
+        if levels != known {
+            self.hear(Event::LevelsFound(levels));
+        }
         let queues = setting.queues.iter().cloned();
         let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec))).collect();
         let nodes = setting.nodes.iter().cloned();

@@ -1,11 +1,14 @@
 //! Nodes as YAML, and how long things take there.
 
-use super::{InputError, Place, parse_yaml, read_text, shown};
-use crate::model::Node;
+use super::{InputError, Place, Sources, parse_yaml, read_text, shown};
+use crate::kubernetes::convert::levels::{SOURCES, named};
+use crate::kubernetes::convert::reported::{Source, Table};
+use crate::model::gpu_topology::of_node;
+use crate::model::{Level, Node};
 use crate::simulator::virtual_time::engine::Failures;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Most nodes of one cluster.
 const NODES_MAX: usize = 100_000;
@@ -23,6 +26,8 @@ pub struct ClusterSpec {
     pub timing: Timing,
     /// How often nodes are lost; `None`: never.
     pub failures: Option<Failures>,
+    /// Levels of the network that objects of others name, in the order in which these count.
+    pub levels: Vec<Vec<Level>>,
 }
 
 /// How long things take, in milliseconds. Each is varied by up to a quarter either way, drawn from
@@ -94,14 +99,17 @@ struct Times {
 }
 
 pub(super) fn parse(path: &str, text: &str) -> Result<ClusterSpec, InputError> {
-    build(path, parse_yaml(path, text)?)
+    let (file, others) = documents(path, text)?;
+    build(path, file, &others)
 }
 
 /// From YAML or, by its name, from a list of nodes as CSV.
-pub(super) fn read(path: Option<&Path>, nodes: Option<u32>) -> Result<ClusterSpec, InputError> {
+pub(super) fn read(sources: &Sources) -> Result<ClusterSpec, InputError> {
+    let (path, nodes) = (sources.cluster.as_deref(), sources.nodes);
     if let Some(path) = path.filter(|path| super::read::is_csv(path)) {
         let nodes = super::hosts::read(path, nodes)?;
-        return Ok(ClusterSpec { nodes, timing: Timing::default(), failures: None });
+        let (timing, levels) = (Timing::default(), Vec::new());
+        return Ok(ClusterSpec { nodes, timing, failures: None, levels });
     }
     let (name, text) = match path {
         Some(path) => (shown(path), read_text("cluster", path)?),
@@ -111,7 +119,10 @@ pub(super) fn read(path: Option<&Path>, nodes: Option<u32>) -> Result<ClusterSpe
             return Err(InputError::Together(problem.into()));
         }
     };
-    let mut file: File = parse_yaml(&name, &text)?;
+    let (mut file, mut others) = documents(&name, &text)?;
+    if sources.without_objects {
+        others.clear();
+    }
     if let Some(count) = nodes {
         let [shape] = &mut *file.nodes else {
             return Err(InputError::Together(format!(
@@ -122,10 +133,71 @@ pub(super) fn read(path: Option<&Path>, nodes: Option<u32>) -> Result<ClusterSpe
         };
         shape.count = Some(count);
     }
-    build(&name, file)
+    build(&name, file, &others)
 }
 
-fn build(path: &str, file: File) -> Result<ClusterSpec, InputError> {
+/// The document that is the cluster, and the objects of others beside it: those are the documents
+/// with a kind.
+fn documents(path: &str, text: &str) -> Result<(File, Vec<Value>), InputError> {
+    let (mut clusters, mut others) = (Vec::new(), Vec::new());
+    for (line, text) in split(text) {
+        // errors name the line of the file
+        let text = "\n".repeat(line) + &text;
+        let value: Value = parse_yaml(path, &text)?;
+        match value.get("kind") {
+            None if value.is_null() => {}
+            None => clusters.push(parse_yaml(path, &text)?),
+            Some(kind) if kind == "List" => {
+                others.extend(value["items"].as_array().into_iter().flatten().cloned());
+            }
+            Some(_) => others.push(value),
+        }
+    }
+    let kinds = || SOURCES.into_iter().chain(Source::ALL.map(Source::kind));
+    if let Some(other) = others.iter().find(|object| !kinds().any(|of| of.is_of(object))) {
+        let known: Vec<String> = kinds().map(|of| format!("{} of {}", of.kind, of.group)).collect();
+        let (version, kind) = (&other["apiVersion"], &other["kind"]);
+        let problem = format!(
+            "{path}: an object has apiVersion {version} and kind {kind}: expected {}",
+            known.join(", ")
+        );
+        return Err(InputError::Together(problem));
+    }
+    if clusters.len() > 1 {
+        let problem = format!("{path}: {} documents without a kind: expected one", clusters.len());
+        return Err(InputError::Together(problem));
+    }
+    // an empty file lacks what a cluster must have, and the parser says what
+    let cluster = clusters.pop().map_or_else(|| parse_yaml(path, "{}"), Ok)?;
+    Ok((cluster, others))
+}
+
+/// The documents of a file, each with the number of lines before it.
+fn split(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(0, String::new())];
+    for (number, line) in text.lines().enumerate() {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push((number + 1, String::new()));
+        } else if let Some((_, document)) = documents.last_mut() {
+            *document += line;
+            document.push('\n');
+        }
+    }
+    documents
+}
+
+/// What is known of the GPUs of nodes by their products, and by what is reported.
+fn join_gpus(nodes: &mut [Node], reported: &Table) {
+    for node in nodes {
+        let said = reported.of(&node.name);
+        match of_node(None, |key| node.label(key), said.as_deref()) {
+            Ok(gpus) => node.gpus = gpus.map(Into::into),
+            Err(error) => node.gpus_refused = Some(error.to_string().into()),
+        }
+    }
+}
+
+fn build(path: &str, file: File, others: &[Value]) -> Result<ClusterSpec, InputError> {
     let mut nodes = Vec::new();
     for (index, shape) in file.nodes.iter().enumerate() {
         let entry = format!("nodes[{index}]");
@@ -157,8 +229,10 @@ fn build(path: &str, file: File) -> Result<ClusterSpec, InputError> {
         return Err(InputError::Together(format!("{path}: a cluster needs at least one node")));
     }
     unique(path, &nodes)?;
+    join_gpus(&mut nodes, &Table::of_objects(others));
     let failures = file.failures.as_ref().map(|losses| losses.read(path)).transpose()?;
-    Ok(ClusterSpec { timing: timing(path, &file.timing)?, failures, nodes })
+    let levels = named(others).into_values().collect();
+    Ok(ClusterSpec { timing: timing(path, &file.timing)?, failures, nodes, levels })
 }
 
 impl Losses {

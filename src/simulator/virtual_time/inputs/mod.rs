@@ -124,6 +124,8 @@ pub struct Sources {
     pub queues: Option<PathBuf>,
     /// Draws what a generator makes.
     pub seed: u64,
+    /// Objects of others are not read, neither levels nor what they report of GPUs.
+    pub without_objects: bool,
 }
 
 impl Sources {

@@ -15,7 +15,7 @@ pub(super) fn read(sources: &Sources) -> Result<Inputs, InputError> {
     let live = sources.snapshot.as_deref().map(|path| snapshot::read(path, sources)).transpose()?;
     let mut cluster = match &live {
         Some(live) if sources.cluster.is_none() && sources.nodes.is_none() => live.cluster.clone(),
-        _ => cluster::read(sources.cluster.as_deref(), sources.nodes)?,
+        _ => cluster::read(sources)?,
     };
     if let Some(path) = &sources.network {
         hosts::connect(&mut cluster.nodes, path)?;

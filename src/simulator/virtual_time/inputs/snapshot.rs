@@ -5,6 +5,8 @@ use super::objects::{Read, gang, grouped, pod};
 use super::workload::{Before, GangSpec, Template};
 use super::{InputError, Sources, file, parse_yaml, read_text, shown};
 use crate::kubernetes::convert::Converter;
+use crate::kubernetes::convert::levels::named;
+use crate::kubernetes::convert::reported::Table;
 use crate::kubernetes::objects::NodeObject;
 use crate::kubernetes::snapshot::{KIND, Snapshot};
 use crate::model::{Node, Pod, QueueSpec, ResourceList, WallTime};
@@ -34,13 +36,16 @@ pub(super) fn read(path: &Path, sources: &Sources) -> Result<Live, InputError> {
         InputError::Together(format!("{shown}: taken is {found:?}: expected a time in RFC 3339"))
     })?;
     let start = WallTime(taken.as_millisecond());
+    let others = if sources.without_objects { &[][..] } else { &snapshot.others };
+    let (reported, levels) = (Table::of_objects(others), named(others));
     let mut nodes = Vec::new();
     for (index, object) in snapshot.nodes.iter().enumerate() {
         // through text, as it comes from an API server
         let object: NodeObject = serde_json::from_str(&object.to_string()).map_err(|error| {
             InputError::Together(format!("{shown}: nodes[{index}] cannot be read: {error}"))
         })?;
-        nodes.push(Converter::default().node(&object, None));
+        let reported = reported.of(object.meta.name());
+        nodes.push(Converter::default().node(&object, reported.as_deref()));
     }
     super::cluster::unique(&shown, &nodes)?;
     let mut queues = Vec::new();
@@ -59,7 +64,8 @@ pub(super) fn read(path: &Path, sources: &Sources) -> Result<Live, InputError> {
     let groups = grouped(ours).into_values();
     let gangs = groups.map(|members| one(&shown, members, sources, start));
     let gangs = gangs.collect::<Result<_, _>>()?;
-    let cluster = ClusterSpec { nodes, timing: Timing::default(), failures: None };
+    let levels = levels.into_values().collect();
+    let cluster = ClusterSpec { nodes, timing: Timing::default(), failures: None, levels };
     Ok(Live { cluster, queues, gangs, start })
 }
 

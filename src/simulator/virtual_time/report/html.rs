@@ -1,26 +1,60 @@
 //! One page that shows a study, without anything from outside.
 
+use super::legend::{Legend, key};
 use super::map;
 use super::plot::{colour, lines, stacked, waits};
-use super::table::{header, row, time};
+use super::table::{row, time};
 use crate::simulator::virtual_time::outcome::seconds;
 use crate::simulator::virtual_time::{Inputs, Outcome, POLICIES, Sample};
 use std::fmt::Write as _;
 
 const STYLE: &str = "
-  body { font: 14px/1.45 system-ui, sans-serif; max-width: 900px; margin: 2em auto; color: #222;
-         padding: 0 1em; }
+  :root { color-scheme: light dark; --paper: #fff; --ink: #222; --pale: #5a5a5a; --rule: #ddd;
+          --free: #e4e4e4; --axis: #888; }
+  @media (prefers-color-scheme: dark) {
+    :root { --paper: #161616; --ink: #e4e4e4; --pale: #a8a8a8; --rule: #3a3a3a; --free: #363636; }
+  }
+  body { font: 14px/1.45 system-ui, sans-serif; max-width: 900px; margin: 2em auto;
+         padding: 0 1em; color: var(--ink); background: var(--paper); }
   h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-  table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }
-  th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd;
+  .wide, figure { overflow-x: auto; margin: 0; }
+  table { border-collapse: collapse; font-size: 13px; }
+  th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid var(--rule);
            white-space: nowrap; }
   th:first-child, td:first-child { text-align: left; }
-  svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: #555; }
-  .grid { stroke: #e4e4e4; } .axis { stroke: #999; } .line { fill: none; stroke-width: 2; }
-  .key span { display: inline-block; margin-right: 1.2em; white-space: nowrap; }
+  svg { display: block; width: 100%; min-width: 640px; height: auto; }
+  svg text { font: 12px system-ui, sans-serif; fill: var(--pale); }
+  .area { fill: none; } .free { fill: var(--free); }
+  .grid { stroke: var(--rule); } .axis { stroke: var(--axis); }
+  .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+  .key span { display: inline-block; margin-right: 1.2em; overflow-wrap: anywhere; }
   .key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; }
-  .note { color: #666; }
+  .note { color: var(--pale); }
 ";
+
+/// Titles of the figures of [`row`] after the name of the policy.
+const FIGURES: [&str; 20] = [
+    "Gangs done",
+    "Wait: mean",
+    "Wait: median",
+    "Wait: 95th percentile",
+    "Wait: 99th percentile",
+    "JCT: mean",
+    "JCT: median",
+    "JCT: 95th percentile",
+    "JCT: 99th percentile",
+    "UTIL",
+    "GPU ALLOC",
+    "FRAGM",
+    "UNFAIR",
+    "Pods evicted",
+    "Gangs restarted",
+    "GPU-hours lost",
+    "Nodes lost",
+    "Pods lost with them",
+    "Makespan",
+    "Decisions",
+];
 
 /// The page.
 pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
@@ -36,7 +70,7 @@ pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
         inputs.gpus(),
         time(seconds(inputs.last_arrival_ms())),
     );
-    rows(&mut page, header(), outcomes.iter().map(row));
+    figures(&mut page, outcomes);
     page += "<p class='note'>Wait: from arrival until the minimum of the gang runs. JCT: from \
              arrival to end. Until the last end, over the GPUs there are: UTIL, GPUs that do work; \
              GPU ALLOC, GPUs held; FRAGM, free GPUs where a pod of the workload does not fit, in \
@@ -44,33 +78,55 @@ pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
     for policy in POLICIES.iter().filter(|p| outcomes.iter().any(|o| o.policy == p.name)) {
         let _ = write!(page, "<li><b>{}</b>: {}", policy.name, policy.about);
     }
-    page += "</ul>\n<h2>How long gangs wait</h2>\n\
-             <p class='note'>The part of all gangs that had started after a wait.\n";
-    key(&mut page, outcomes.iter().map(|outcome| outcome.policy));
-    page += &waits_plot(inputs, outcomes);
-    page += "\n<h2>Allocation over time</h2>\n<p class='note'>GPUs of bound pods.\n";
-    key(&mut page, outcomes.iter().map(|outcome| outcome.policy));
-    page += &over_time(outcomes, Some(inputs.gpus() as f64), |sample| sample.held() as f64);
-    page += "\n<h2>Queue length over time</h2>\n<p class='note'>Pods that wait.\n";
-    key(&mut page, outcomes.iter().map(|outcome| outcome.policy));
-    page += &over_time(outcomes, None, |sample| sample.waiting as f64);
+    page += "</ul>\n";
+    let policies = outcomes.iter().map(|outcome| outcome.policy).enumerate();
+    let policies = key(policies.map(|(place, name)| (colour(place), name)));
+    let about = "The part of all gangs that had started after a wait";
+    figure(&mut page, ("How long gangs wait", about), &policies, &waits_plot(inputs, outcomes));
+    let (about, top) = ("GPUs of bound pods", Some(inputs.gpus() as f64));
+    let plot = over_time(about, outcomes, ("GPUs", top), |sample| sample.held() as f64);
+    figure(&mut page, ("Allocation over time", about), &policies, &plot);
+    let about = "Pods that wait";
+    let plot = over_time(about, outcomes, ("pods", None), |sample| sample.waiting as f64);
+    figure(&mut page, ("Queue length over time", about), &policies, &plot);
+    let legend = Legend::new(inputs, outcomes);
     for outcome in outcomes {
-        let _ = write!(page, "\n<h2>GPUs by queue over time: {}</h2>\n", outcome.policy);
-        key(&mut page, inputs.tenants.iter().map(|name| &**name));
-        page += &shares_plot(inputs, outcome);
+        let title = format!("GPUs by queue over time: {}", outcome.policy);
+        let about = "GPUs of bound pods, the queues upon each other";
+        let plot = shares_plot(about, inputs, &legend, outcome);
+        figure(&mut page, (&title, about), &legend.key(), &plot);
     }
     for outcome in outcomes {
         for map in &outcome.maps {
             let (policy, at) = (outcome.policy, time(seconds(map.at_ms)));
-            let _ = write!(page, "\n<h2>Nodes after {at}: {policy}</h2>\n");
-            page += "<p class='note'>A column is a node, a square is a GPU; grey ones are free.\n";
-            key(&mut page, inputs.tenants.iter().map(|name| &**name));
-            page += &map::drawn(inputs, map);
+            let title = format!("Nodes after {at}: {policy}");
+            let about = "A column is a node, a square is a GPU; grey ones are free";
+            let plot = map::drawn(about, inputs, &legend, map);
+            figure(&mut page, (&title, about), &legend.key(), &plot);
         }
     }
     page += "\n<h2>By queue</h2>\n";
     queues(&mut page, inputs, outcomes);
     page + "</html>\n"
+}
+
+/// The figures of all policies beside each other.
+fn figures(page: &mut String, outcomes: &[Outcome]) {
+    let columns: Vec<Vec<String>> = outcomes.iter().map(row).collect();
+    let titles: Vec<&str> =
+        std::iter::once("").chain(outcomes.iter().map(|outcome| outcome.policy)).collect();
+    let line = |(place, title): (usize, &&str)| {
+        let figures = columns.iter().map(|column| column[place + 1].clone());
+        std::iter::once((*title).to_owned()).chain(figures).collect()
+    };
+    rows(page, &titles, FIGURES.iter().enumerate().map(line));
+}
+
+/// A plot with its title, what it shows and its key.
+fn figure(page: &mut String, (title, about): (&str, &str), key: &str, plot: &str) {
+    let title = escaped(title);
+    let _ =
+        write!(page, "\n<h2>{title}</h2>\n<p class='note'>{about}.\n{key}<figure>{plot}</figure>");
 }
 
 /// The text in a page.
@@ -79,22 +135,13 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 fn rows(page: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    *page += "<table><tr>";
+    *page += "<div class='wide'><table><tr>";
     header.iter().for_each(|title| *page += &format!("<th>{title}"));
     for row in rows {
         *page += "\n<tr>";
         row.iter().for_each(|cell| *page += &format!("<td>{}", escaped(cell)));
     }
-    *page += "</table>\n";
-}
-
-fn key<'a>(page: &mut String, names: impl Iterator<Item = &'a str>) {
-    *page += "<p class='key'>";
-    for (index, name) in names.enumerate() {
-        let (colour, name) = (colour(index), escaped(name));
-        let _ = write!(page, "<span><i style='background:{colour}'></i>{name}</span>");
-    }
-    page.push('\n');
+    *page += "</table></div>\n";
 }
 
 fn waits_plot(inputs: &Inputs, outcomes: &[Outcome]) -> String {
@@ -108,25 +155,34 @@ fn waits_plot(inputs: &Inputs, outcomes: &[Outcome]) -> String {
         waits
     };
     let lines: Vec<Vec<f64>> = outcomes.iter().map(line).collect();
-    waits(&lines, inputs.gangs.len())
+    waits("How long gangs wait", &lines, inputs.gangs.len())
 }
 
 /// A figure of all policies over time.
-fn over_time(outcomes: &[Outcome], top: Option<f64>, figure: fn(&Sample) -> f64) -> String {
+fn over_time(
+    about: &str,
+    outcomes: &[Outcome],
+    upwards: (&str, Option<f64>),
+    figure: fn(&Sample) -> f64,
+) -> String {
     let line = |outcome: &Outcome| {
         let points = outcome.samples.all();
         points.map(|(at, sample)| (seconds(at), figure(sample))).collect()
     };
     let all: Vec<Vec<(f64, f64)>> = outcomes.iter().map(line).collect();
-    lines(&all, top)
+    lines(about, &all, upwards)
 }
 
-fn shares_plot(inputs: &Inputs, outcome: &Outcome) -> String {
+fn shares_plot(about: &str, inputs: &Inputs, legend: &Legend, outcome: &Outcome) -> String {
     let times: Vec<f64> = outcome.samples.iter().map(|(at, _)| seconds(at)).collect();
-    let series =
-        |queue: usize| outcome.samples.iter().map(|(_, row)| row[queue].allocated as f64).collect();
-    let series: Vec<Vec<f64>> = (0..inputs.tenants.len()).map(series).collect();
-    stacked(&times, &series, inputs.gpus() as f64)
+    let mut series: Vec<(String, Vec<f64>)> =
+        (0..legend.len()).map(|place| (legend.colour(place), vec![0.0; times.len()])).collect();
+    for (time, (_, shares)) in outcome.samples.iter().enumerate() {
+        for (tenant, share) in shares.iter().enumerate() {
+            series[legend.place(tenant)].1[time] += share.allocated as f64;
+        }
+    }
+    stacked(about, &times, &series, inputs.gpus() as f64)
 }
 
 /// Mean and 95th percentile of the wait of each queue, a pair of columns for each policy.

@@ -1,7 +1,7 @@
 //! Nodes and their GPUs at one time.
 
 use super::html::escaped;
-use super::plot::colour;
+use super::legend::Legend;
 use crate::simulator::virtual_time::inputs::gpus_in;
 use crate::simulator::virtual_time::{Inputs, NodeMap};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const NODES_MAX: usize = 5_000;
 
 /// A column for each node with GPUs, a square for each GPU, in the colour of the queue that holds
 /// it; rows of columns, as many as fit.
-pub(super) fn drawn(inputs: &Inputs, map: &NodeMap) -> String {
+pub(super) fn drawn(about: &str, inputs: &Inputs, legend: &Legend, map: &NodeMap) -> String {
     let gpus = |node: usize| gpus_in(&inputs.cluster.nodes[node].allocatable);
     let nodes: Vec<usize> =
         (0..map.nodes.len()).filter(|node| gpus(*node) > 0).take(NODES_MAX).collect();
@@ -25,7 +25,8 @@ pub(super) fn drawn(inputs: &Inputs, map: &NodeMap) -> String {
     let (step, columns) = (SQUARE + GAP, WIDTH / (SQUARE + 2 * GAP));
     let row_height = tallest * step + ROW_GAP;
     let rows = (i64::try_from(nodes.len()).unwrap_or(0) + columns - 1) / columns;
-    let mut svg = format!("<svg viewBox='0 0 {WIDTH} {}' role='img'>", (rows * row_height).max(1));
+    let height = (rows * row_height).max(1);
+    let mut svg = format!("<svg viewBox='0 0 {WIDTH} {height}' role='img' aria-label='{about}'>");
     for (place, node) in (0..).zip(&nodes) {
         let x = place % columns * (SQUARE + 2 * GAP);
         let y = place / columns * row_height;
@@ -33,17 +34,18 @@ pub(super) fn drawn(inputs: &Inputs, map: &NodeMap) -> String {
         let _ = write!(svg, "<g><title>{name}</title>");
         let mut next = 0;
         for (tenant, count) in &map.nodes[*node] {
-            squares(&mut svg, (x, y + next * step), *count, colour(*tenant));
+            let colour = legend.colour(legend.place(*tenant));
+            squares(&mut svg, (x, y + next * step), *count, &format!("fill='{colour}'"));
             next += count;
         }
-        squares(&mut svg, (x, y + next * step), gpus(*node) - next, "#e8e8e8");
+        squares(&mut svg, (x, y + next * step), gpus(*node) - next, "class='free'");
         svg += "</g>";
     }
     svg + "</svg>"
 }
 
 /// So many squares below each other, as one path.
-fn squares(svg: &mut String, (x, y): (i64, i64), count: i64, colour: &str) {
+fn squares(svg: &mut String, (x, y): (i64, i64), count: i64, look: &str) {
     if count < 1 {
         return;
     }
@@ -52,24 +54,28 @@ fn squares(svg: &mut String, (x, y): (i64, i64), count: i64, colour: &str) {
         let top = y + number * (SQUARE + GAP);
         let _ = write!(path, "M{x} {top}h{SQUARE}v{SQUARE}h-{SQUARE}z");
     }
-    let _ = write!(svg, "<path d='{path}' fill='{colour}'/>");
+    let _ = write!(svg, "<path d='{path}' {look}/>");
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::plot::colour;
     use super::*;
 
     #[test]
     fn every_gpu_is_a_square_in_the_colour_of_its_queue() {
         let cluster = "nodes: [{name: n, count: 2, allocatable: {nvidia.com/gpu: 4}}, \
                        {name: c, allocatable: {cpu: 4}}]";
-        let gangs = "gangs: [{name: a, run: 1h, requests: {}}]";
+        let gangs = "gangs: [{name: a, queue: x, run: 1h, requests: {}}, \
+                     {name: b, queue: y, run: 1h, requests: {}}]";
         let inputs = Inputs::from_texts(cluster, gangs, None).expect("well-formed");
         let map = NodeMap { at_ms: 0, nodes: vec![vec![(1, 1), (0, 2)], vec![], vec![]] };
-        let svg = drawn(&inputs, &map);
+        let legend = Legend::new(&inputs, &[]);
+        let svg = drawn("a", &inputs, &legend, &map);
         assert_eq!(svg.matches("<title>").count(), 2, "{svg}");
         assert_eq!(svg.matches('M').count(), 8, "{svg}");
         let of = |place: usize| format!("fill='{}'", colour(place));
+        assert_eq!(svg.matches("class='free'").count(), 2, "{svg}");
         assert!(svg.contains(&of(0)) && svg.contains(&of(1)) && !svg.contains(&of(2)), "{svg}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod files;
 mod html;
+mod legend;
 mod map;
 mod plot;
 mod table;

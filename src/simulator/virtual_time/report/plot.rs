@@ -4,19 +4,29 @@ use std::fmt::Write as _;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 300.0;
-/// Around the plotted area: left, right, top, bottom.
-const MARGIN: [f64; 4] = [56.0, 14.0, 12.0, 34.0];
+/// Around the plotted area: left, right, top, bottom; room for the labels of the axes.
+const MARGIN: [f64; 4] = [56.0, 24.0, 28.0, 46.0];
 
-/// Colours of series, from light to dark alternately so that neighbours differ; after the last they
-/// begin again.
-pub(super) const COLOURS: [&str; 12] = [
-    "#4e79a7", "#f28e2b", "#76b7b2", "#e15759", "#59a14f", "#edc948", "#b07aa1", "#9c755f",
-    "#ff9da7", "#86bcb6", "#bab0ac", "#d37295",
+/// Colours of series that colour-blind people tell apart (Okabe and Ito, "Color Universal Design",
+/// 2008, but for yellow, which is pale on paper), and more for many queues. The first four differ
+/// from white and from black by 3:1 at least, as lines must (WCAG 2.2, 1.4.11).
+const COLOURS: [&str; 12] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7b4fa3",
+    "#a8b820", "#20a5ad", "#b03a5b", "#5b7a4a",
 ];
 
+/// Colours before they begin again: each twice, the second time lighter.
+pub(super) const COLOURS_COUNT: usize = 2 * COLOURS.len();
+
 /// The colour of a series.
-pub(super) fn colour(index: usize) -> &'static str {
-    COLOURS[index % COLOURS.len()]
+pub(super) fn colour(index: usize) -> String {
+    let plain = COLOURS[index % COLOURS.len()];
+    if index % COLOURS_COUNT < COLOURS.len() {
+        return plain.to_owned();
+    }
+    let part = |at: usize| u32::from_str_radix(&plain[at..at + 2], 16).expect("two hex digits");
+    let light = [1, 3, 5].map(|at| u32::midpoint(part(at), 255));
+    format!("#{:02x}{:02x}{:02x}", light[0], light[1], light[2])
 }
 
 /// Where values lie on the paper.
@@ -34,49 +44,66 @@ impl Frame {
         HEIGHT - MARGIN[3] - value / self.y_max.max(1e-9) * (HEIGHT - MARGIN[2] - MARGIN[3])
     }
 
-    /// Grid lines with their labels.
-    fn grid(&self, x_ticks: &[(f64, String)], y_ticks: &[(f64, String)], to: &mut String) {
-        let (bottom, right) = (self.y(0.0), self.x(self.x_max));
-        for (value, label) in y_ticks {
+    /// The plotted area, grid lines with their labels, and what the axes are.
+    fn grid(&self, ticks: [&[(f64, String)]; 2], titles: [&str; 2], to: &mut String) {
+        let (left, top) = (MARGIN[0], MARGIN[2]);
+        let (bottom, right) = (HEIGHT - MARGIN[3], WIDTH - MARGIN[1]);
+        let _ = write!(
+            to,
+            "<rect class='area' x='{left}' y='{top}' width='{:.0}' height='{:.0}'/>",
+            right - left,
+            bottom - top
+        );
+        for (value, label) in ticks[1] {
             let y = self.y(*value);
             let _ = write!(
                 to,
-                "<line x1='{:.0}' x2='{right:.0}' y1='{y:.1}' y2='{y:.1}' class='grid'/>\
+                "<line x1='{left:.0}' x2='{right:.0}' y1='{y:.1}' y2='{y:.1}' class='grid'/>\
                  <text x='{:.0}' y='{:.1}' text-anchor='end'>{label}</text>",
-                MARGIN[0],
-                MARGIN[0] - 6.0,
+                left - 6.0,
                 y + 4.0
             );
         }
-        for (value, label) in x_ticks {
+        for (value, label) in ticks[0] {
             let x = self.x(*value);
             let _ = write!(
                 to,
                 "<line x1='{x:.1}' x2='{x:.1}' y1='{bottom:.1}' y2='{:.1}' class='axis'/>\
                  <text x='{x:.1}' y='{:.1}' text-anchor='middle'>{label}</text>",
                 bottom + 4.0,
-                bottom + 18.0
+                bottom + 20.0
             );
         }
+        let [across, upwards] = titles;
+        let _ = write!(
+            to,
+            "<text x='{:.0}' y='{:.0}' text-anchor='middle'>{across}</text>\
+             <text x='4' y='14'>{upwards}</text>",
+            (left + right) / 2.0,
+            HEIGHT - 8.0
+        );
     }
-}
 
-impl Frame {
-    /// Grid lines of seconds from 0, in hours or days, and of round values.
-    fn grid_of_time(&self, to: &mut String) {
+    /// Grid lines of seconds from 0, in minutes, hours or days, and of round values.
+    fn grid_of_time(&self, upwards: &str, to: &mut String) {
         let last = self.x_max;
-        let (unit, unit_name) = if last > 2.0 * 86_400.0 { (86_400.0, "d") } else { (3600.0, "h") };
+        let (unit, unit_name) = match last {
+            s if s > 2.0 * 86_400.0 => (86_400.0, "d"),
+            s if s > 2.0 * 3600.0 => (3600.0, "h"),
+            _ => (60.0, "m"),
+        };
         let x_ticks = ticks(last / unit).into_iter();
         let x_ticks: Vec<_> =
             x_ticks.map(|t| (t * unit, format!("{} {unit_name}", number(t)))).collect();
-        let y_ticks: Vec<_> =
-            ticks(self.y_max).into_iter().map(|value| (value, number(value))).collect();
-        self.grid(&x_ticks, &y_ticks, to);
+        let whole = |value: &f64| value.fract() < 1e-9;
+        let y_ticks = ticks(self.y_max).into_iter().filter(whole);
+        let y_ticks: Vec<_> = y_ticks.map(|value| (value, number(value))).collect();
+        self.grid([&x_ticks, &y_ticks], ["time from the start", upwards], to);
     }
 }
 
-fn open() -> String {
-    format!("<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img'>")
+fn open(about: &str) -> String {
+    format!("<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{about}'>")
 }
 
 /// About five round numbers from 0 to a maximum.
@@ -94,22 +121,28 @@ fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Series stacked upon each other. `times`: in seconds, ascending; each series has a value for each
-/// of them, which holds until the next. `top`: what all series together can be at most.
-pub(super) fn stacked(times: &[f64], series: &[Vec<f64>], top: f64) -> String {
+/// Series stacked upon each other, each with its colour. `times`: in seconds, ascending; a series
+/// has a value for each of them, which holds until the next. `top`: what all series together can be
+/// at most.
+pub(super) fn stacked(
+    about: &str,
+    times: &[f64],
+    series: &[(String, Vec<f64>)],
+    top: f64,
+) -> String {
     let last = times.last().copied().unwrap_or(1.0);
     let frame = Frame { x_max: last, y_max: top };
-    let mut svg = open();
-    frame.grid_of_time(&mut svg);
+    let mut svg = open(about);
+    frame.grid_of_time("GPUs", &mut svg);
     let mut below = vec![0.0; times.len()];
-    for (index, values) in series.iter().enumerate() {
+    for (colour, values) in series {
         let above: Vec<f64> =
             below.iter().zip(values).map(|(below, value)| below + value).collect();
         if values.iter().any(|value| *value > 0.0) {
             let mut path = String::new();
             steps(&frame, times, &above, false, &mut path);
             steps(&frame, times, &below, true, &mut path);
-            let _ = write!(svg, "<path d='{path}Z' fill='{}'/>", colour(index));
+            let _ = write!(svg, "<path d='{path}Z' fill='{colour}'/>");
         }
         below = above;
     }
@@ -117,14 +150,19 @@ pub(super) fn stacked(times: &[f64], series: &[Vec<f64>], top: f64) -> String {
 }
 
 /// A line for each series of times in seconds, ascending, and values, each of which holds until the
-/// next. `top`: the most a value can be; `None`: the largest there is.
-pub(super) fn lines(series: &[Vec<(f64, f64)>], top: Option<f64>) -> String {
+/// next. `upwards`: what the values are. `top`: the most a value can be; `None`: the largest there
+/// is.
+pub(super) fn lines(
+    about: &str,
+    series: &[Vec<(f64, f64)>],
+    (upwards, top): (&str, Option<f64>),
+) -> String {
     let points = || series.iter().flatten();
     let last = points().map(|(time, _)| *time).fold(1.0, f64::max);
     let top = top.unwrap_or_else(|| points().map(|(_, value)| *value).fold(1.0, f64::max));
     let frame = Frame { x_max: last, y_max: top };
-    let mut svg = open();
-    frame.grid_of_time(&mut svg);
+    let mut svg = open(about);
+    frame.grid_of_time(upwards, &mut svg);
     for (index, line) in series.iter().enumerate() {
         let (times, values): (Vec<f64>, Vec<f64>) = line.iter().copied().unzip();
         let mut path = String::new();
@@ -169,15 +207,16 @@ const WAITS: [(f64, &str); 8] = [
 
 /// Parts of `count` gangs that waited no longer than a time, over the logarithm of the time; each
 /// line from its sorted waits in seconds.
-pub(super) fn waits(lines: &[Vec<f64>], count: usize) -> String {
+pub(super) fn waits(about: &str, lines: &[Vec<f64>], count: usize) -> String {
     let longest = lines.iter().filter_map(|waits| waits.last()).fold(10.0, |a: f64, b| a.max(*b));
     let place = |seconds: f64| seconds.max(1.0).ln();
     let frame = Frame { x_max: place(longest), y_max: 1.0 };
-    let mut svg = open();
+    let mut svg = open(about);
     let within = WAITS.iter().filter(|(seconds, _)| *seconds <= longest);
     let x_ticks: Vec<_> = within.map(|(s, label)| (place(*s), (*label).to_owned())).collect();
     let y_ticks: Vec<_> = (0..=4).map(|q| (f64::from(q) / 4.0, format!("{} %", q * 25))).collect();
-    frame.grid(&x_ticks, &y_ticks, &mut svg);
+    let titles = ["wait, on a logarithmic scale", "gangs that had started"];
+    frame.grid([&x_ticks, &y_ticks], titles, &mut svg);
     for (index, waits) in lines.iter().enumerate() {
         let mut path = String::new();
         let mut shown = (f64::MIN, f64::MIN);
@@ -211,16 +250,17 @@ mod tests {
 
     #[test]
     fn plots_of_nothing_are_plots() {
-        assert!(stacked(&[], &[], 0.0).ends_with("</svg>"));
-        assert!(waits(&[vec![]], 1).contains("d=''"));
-        assert!(lines(&[vec![]], None).contains("d=''"));
+        assert!(stacked("a", &[], &[], 0.0).ends_with("</svg>"));
+        assert!(waits("a", &[vec![]], 1).contains("d=''"));
+        assert!(lines("a", &[vec![]], ("b", None)).contains("d=''"));
     }
 
     #[test]
     fn a_line_is_a_staircase() {
-        let drawn = lines(&[vec![(0.0, 0.0), (10.0, 4.0), (20.0, 4.0)]], Some(4.0));
-        let (left, right, top, bottom) = ("56.0", "846.0", "12.0", "266.0");
-        let path = format!("M{left} {bottom}L451.0 {bottom}L451.0 {top}L{right} {top}");
+        let points = vec![(0.0, 0.0), (10.0, 4.0), (20.0, 4.0)];
+        let drawn = lines("a", &[points], ("b", Some(4.0)));
+        let (left, right, top, bottom) = ("56.0", "836.0", "28.0", "254.0");
+        let path = format!("M{left} {bottom}L446.0 {bottom}L446.0 {top}L{right} {top}");
         assert!(drawn.contains(&path), "{drawn}");
     }
 }

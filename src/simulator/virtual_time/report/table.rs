@@ -81,11 +81,6 @@ pub(super) fn row(outcome: &Outcome) -> Vec<String> {
     ]
 }
 
-/// The titles of [`row`].
-pub(super) fn header() -> &'static [&'static str] {
-    &HEADER[..HEADER.len() - 1]
-}
-
 fn percent(part: f64) -> String {
     format!("{:.1} %", part * 100.0)
 }
