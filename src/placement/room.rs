@@ -18,6 +18,7 @@ mod singles;
 mod steps;
 mod tied;
 
+use super::blocks::Within;
 use super::{Demand, Rankings};
 use crate::cluster::{
     Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
@@ -27,7 +28,7 @@ use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
 pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares, needed_of};
-use claim::{OnNode, Within, on_node};
+use claim::{OnNode, on_node};
 use shares::{Bound, Less};
 pub use singles::{Paper, Single, Singles};
 use smallvec::SmallVec;
@@ -307,7 +308,7 @@ impl Search<'_> {
         }
         let mut seats: Vec<Assignment> = Vec::new();
         let mut units: Vec<Taken> = Vec::new();
-        let nodes = self.nodes_within(self.within);
+        let nodes = self.within.nodes(self.cluster);
         for demand in demands {
             self.seat_class(demand)?;
             self.give_back();
@@ -348,7 +349,7 @@ impl Search<'_> {
         self.costed = None;
         self.slots = vec![0; self.cluster.node_slots()];
         self.total = 0;
-        self.nodes_within(self.within).into_iter().for_each(|node| self.recount(node));
+        self.within.nodes(self.cluster).into_iter().for_each(|node| self.recount(node));
     }
 
     /// Takes units until all members of the class fit.

@@ -69,14 +69,6 @@ pub(super) fn on_node(cluster: &Cluster, candidates: &[Candidate]) -> OnNode {
     on_node
 }
 
-/// Where pods may be seated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Within {
-    Everywhere,
-    Domain(DomainId),
-    Node(NodeIndex),
-}
-
 /// The members to be seated: the demanding classes first, no more than needed, and all headers.
 #[must_use]
 pub fn needed_of(cluster: &Cluster, demands: &[Demand], needed: u32) -> Vec<Demand> {
@@ -112,8 +104,8 @@ pub struct Claim<'a> {
     /// All its seats are in one of these domains, those that come first being tried first; `None`:
     /// they may be anywhere.
     pub domains: Option<&'a [DomainId]>,
-    /// What it asks of the tree, if its seats must be in several domains at once. Nothing of it is
-    /// settled.
+    /// What it asks of the tree, if its seats must be in several domains at once. It may have
+    /// members that were placed before.
     pub cut: Option<&'a Wanted>,
     /// How much its seats may take of narrowed resources; those not named are free.
     pub at_most: &'a [(ResourceId, i64)],

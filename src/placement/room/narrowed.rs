@@ -29,11 +29,7 @@ struct Closed<'a>(&'a [ResourceId], Within);
 impl Closed<'_> {
     fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
         self.0.iter().any(|narrowed| cluster.offers(node, *narrowed))
-            || match self.1 {
-                Within::Everywhere => false,
-                Within::Domain(domain) => !cluster.domains().contains(domain, node),
-                Within::Node(only) => node != only,
-            }
+            || !self.1.contains(cluster.domains(), node)
     }
 }
 

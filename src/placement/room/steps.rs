@@ -14,7 +14,7 @@ impl Search<'_> {
     pub(super) fn take_steps(&mut self, gangs: bool) {
         let mut nodes: Vec<NodeIndex> = match self.within {
             Within::Everywhere => self.on_node.keys().copied().collect(),
-            within => self.nodes_within(within),
+            within => within.nodes(self.cluster),
         };
         nodes.sort_unstable();
         let mut heap: BinaryHeap<Reverse<(Cost, NodeIndex)>> = BinaryHeap::new();
@@ -126,8 +126,14 @@ impl Search<'_> {
                 }
             }
         }
+        // what makes room for more than is needed is worth no more
+        let more = i64::from(self.needed.saturating_sub(self.total + 1));
+        let most = lacking.iter().max().map_or(0, |(resource, short)| {
+            short + more * self.cluster.class(self.class).request(*resource)
+        });
         let mut gangs: SmallVec<[Whole; 8]> = SmallVec::new();
         for (place, amount) in amounts {
+            let amount = amount.min(most);
             if self.is_legal(Unit::Gang(place)) {
                 let candidate = &self.candidates[place];
                 gangs.push((Reverse(amount), candidate.pods.len(), candidate.rank, place));

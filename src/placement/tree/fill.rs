@@ -7,9 +7,40 @@ use std::cmp::Ordering;
 
 /// A domain or, the smallest one, a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Place {
+pub(in crate::placement) enum Place {
     Domain(DomainId),
     Node(NodeIndex),
+}
+
+impl Place {
+    pub(super) fn depth(self, domains: &Domains) -> u8 {
+        match self {
+            Self::Domain(domain) => domains.get(domain).depth,
+            Self::Node(_) => domains.host_depth(),
+        }
+    }
+
+    pub(super) fn parent(self, domains: &Domains) -> Option<DomainId> {
+        match self {
+            Self::Domain(domain) => domains.parent(domain),
+            Self::Node(node) => Some(domains.of(node)),
+        }
+    }
+
+    /// The place of a depth in which a node is; `None`: it lacks that label.
+    pub(super) fn of(domains: &Domains, node: NodeIndex, depth: u8) -> Option<Self> {
+        if depth == domains.host_depth() {
+            return Some(Self::Node(node));
+        }
+        domains.above(node, depth).map(Self::Domain)
+    }
+
+    /// The place of a depth in which it is, or itself.
+    pub(super) fn up_to(self, domains: &Domains, depth: u8) -> Option<Self> {
+        let above = self.parent(domains).map(|above| domains.upwards(above));
+        let above = above.into_iter().flatten().map(Self::Domain);
+        std::iter::once(self).chain(above).find(|place| place.depth(domains) == depth)
+    }
 }
 
 /// How many of something fit where: pods of a class, or slices of them.
@@ -37,18 +68,7 @@ impl Counts<'_> {
     }
 
     pub(super) fn depth(&self, place: Place) -> u8 {
-        match place {
-            Place::Domain(domain) => self.domains.get(domain).depth,
-            Place::Node(_) => self.domains.host_depth(),
-        }
-    }
-
-    /// The place of a depth in which a node is; `None`: it lacks that label.
-    pub(super) fn place_of(&self, node: NodeIndex, depth: u8) -> Option<Place> {
-        if depth == self.domains.host_depth() {
-            return Some(Place::Node(node));
-        }
-        self.domains.above(node, depth).map(Place::Domain)
+        place.depth(self.domains)
     }
 
     /// Whether a place is another, or in it.
@@ -60,10 +80,7 @@ impl Counts<'_> {
     }
 
     pub(super) fn parent(&self, place: Place) -> Option<DomainId> {
-        match place {
-            Place::Domain(domain) => self.domains.parent(domain),
-            Place::Node(node) => Some(self.domains.of(node)),
-        }
+        place.parent(self.domains)
     }
 
     /// The nodes right below a domain, if they are many and kept in order.
