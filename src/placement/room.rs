@@ -9,6 +9,7 @@
 mod bound;
 mod claim;
 mod cut;
+mod elsewhere;
 mod facts;
 mod narrowed;
 mod one_seat;
@@ -167,8 +168,17 @@ pub fn make_room(
         match found {
             RoomAnswer::No => {}
             RoomAnswer::NotFound => answer = RoomAnswer::NotFound,
-            placed @ RoomAnswer::Placed(_) => {
-                answer = placed;
+            RoomAnswer::Placed(mut plan) => {
+                for other in domains.iter().filter(|other| *other != within) {
+                    if !plan.may_do_in(cluster, candidates, (claim, *other)) {
+                        continue;
+                    }
+                    let mut search =
+                        Search::new(cluster, fair, profile, claim, (candidates, &on_node));
+                    search.within = *other;
+                    search.spare_within(rankings, &demands, claim, &mut plan);
+                }
+                answer = RoomAnswer::Placed(plan);
                 break;
             }
         }

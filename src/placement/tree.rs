@@ -103,6 +103,8 @@ pub struct Rules<'a> {
     pub gate: Option<&'a mut dyn Gate>,
     /// See [`Wanted`]; `None`: the tree has no say.
     pub wanted: Option<&'a Wanted>,
+    /// The tree places nothing outside of this domain.
+    pub inside: DomainId,
 }
 
 /// As [`place_group`], by the tree.
@@ -125,11 +127,11 @@ pub fn place_in_tree(
     };
     let mut work = Work { cluster: &mut *cluster, rankings: &mut *rankings, profile, wanted };
     let found = match demands {
-        [demand] if wanted.parts.is_empty() => work.place_one(demand, bounds, &mut rules.gate),
+        [demand] if wanted.parts.is_empty() => work.place_one(demand, bounds, &mut rules),
         _ if !wanted.slices.is_empty() => {
             return Err(failure(0, "members of a gang that is cut into slices differ".to_owned()));
         }
-        _ => work.place_several(demands, bounds, &mut rules.gate),
+        _ => work.place_several(demands, bounds, &mut rules),
     };
     let short = match found {
         Ok(statement) => return Ok(statement),
@@ -183,7 +185,7 @@ impl Work<'_> {
         &mut self,
         demand: &Demand,
         (needed, most): (u32, u32),
-        gate: &mut Option<&mut dyn Gate>,
+        rules: &mut Rules<'_>,
     ) -> Result<Statement, Short> {
         let pods = u32::try_from(demand.pods.len()).expect("groups are bounded");
         let headers = u32::try_from(demand.headers).expect("groups are bounded");
@@ -193,10 +195,11 @@ impl Work<'_> {
         loop {
             let (fits, keys) = self.rankings.fits(self.cluster, self.profile, demand.class);
             let counts = counts(self.cluster, closed.as_ref().unwrap_or(fits), keys);
-            let root = Place::Domain(DomainId::ROOT);
-            let plan = planned(&counts, self.wanted, root, bounds)?;
+            let inside = Place::Domain(rules.inside);
+            let plan = planned(&counts, self.wanted, inside, bounds)?;
             let mut statement = Statement::default();
-            let Err((node, admitted)) = self.assume(demand, &plan, gate, &mut statement) else {
+            let Err((node, admitted)) = self.assume(demand, &plan, &mut rules.gate, &mut statement)
+            else {
                 return Ok(statement);
             };
             statement.rollback(self.cluster, Statement::default().checkpoint());

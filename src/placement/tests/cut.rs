@@ -373,6 +373,9 @@ struct Seen {
 impl Seen {
     fn note(&mut self, number: usize, world: &mut World, ask: &Ask) {
         let profile = default_profile("mss-scheduler");
+        if ask.in_one_rack && world.holds(&Vec::new(), ask) {
+            return; // it is placed without a search, which takes racks one by one
+        }
         let best = world.cheapest(0, &mut Vec::new(), ask);
         let demands = [world.demand.clone()];
         let wanted = world.wanted(ask);
