@@ -6,6 +6,7 @@
 //! domain of their gang.
 
 mod fill;
+mod nearest;
 mod several;
 mod slices;
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl Counts<'_> {
     }
 
     /// The nodes right below a domain, if they are many and kept in order.
-    fn crowd(&self, place: Place) -> Option<(DomainId, &Crowd)> {
+    pub(super) fn crowd(&self, place: Place) -> Option<(DomainId, &Crowd)> {
         let Place::Domain(domain) = place else { return None };
         Some((domain, self.crowds?.get(&domain)?))
     }
@@ -214,10 +214,20 @@ impl Counts<'_> {
         }
     }
 
-    /// Puts so many into a place that holds them, in few domains at each level: the roomiest ones
-    /// in whole, and what is left in the smallest that holds it. What is in one domain is together
-    /// in `out`. O(places right below x log members) for each domain that is divided.
+    /// Puts so many into a place that holds them, in few domains at each level; where there is
+    /// little to choose, as near to each other as can be. What is in one domain is together in
+    /// `out`. O(places right below x log members) for each domain that is divided.
     pub(super) fn fill(&self, at: Place, count: u32, out: &mut Vec<(Place, u32)>) {
+        let from = out.len();
+        self.fill_greedily(at, count, out);
+        if let Some(nearer) = self.nearer(at, &out[from..]) {
+            out.truncate(from);
+            out.extend(nearer);
+        }
+    }
+
+    /// The same, the roomiest domains in whole, and what is left in the smallest that holds it.
+    fn fill_greedily(&self, at: Place, count: u32, out: &mut Vec<(Place, u32)>) {
         debug_assert!(self.count(at) >= count);
         if count == 0 {
             return;
@@ -249,7 +259,7 @@ impl Counts<'_> {
         let (mut left, mut first) = (count, 0);
         while left > 0 && first < below.len() && self.count(below[first]) < left {
             let whole = self.count(below[first]);
-            self.fill(below[first], whole, out);
+            self.fill_greedily(below[first], whole, out);
             (left, first) = (left - whole, first + 1);
         }
         if left > 0 {
@@ -260,7 +270,8 @@ impl Counts<'_> {
             });
             below.extend(tightest);
             let rest = self.smallest(&below[first..], left, (0, u8::MAX));
-            self.fill(rest.expect("the roomiest of the rest holds what is left"), left, out);
+            let rest = rest.expect("the roomiest of the rest holds what is left");
+            self.fill_greedily(rest, left, out);
         }
     }
 }
