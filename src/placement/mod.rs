@@ -1,5 +1,6 @@
 //! Verbs: where the members of a group go.
 
+mod blocks;
 mod fits;
 mod gate;
 mod pack;
@@ -10,6 +11,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::{Block, Ground, Within, blocks, lay_all};
 pub use gate::Gate;
 pub use pack::{Place, place_pack};
 pub use place::{Demand, Failure, place_group, weight};
@@ -18,4 +20,4 @@ pub use room::{
     Candidate, Claim, Paper, Rank, RoomAnswer, RoomPlan, Single, Singles, TaskSpares, make_room,
     needed_of,
 };
-pub use tree::{Part, Rules, Slices, Wanted, place_in_tree};
+pub use tree::{Part, Rules, Slices, Wanted, place_in_tree, settled_domain};

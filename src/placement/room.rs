@@ -9,6 +9,7 @@
 mod bound;
 mod claim;
 mod cut;
+mod elsewhere;
 mod facts;
 mod give_back;
 mod narrowed;
@@ -20,6 +21,7 @@ mod singles;
 mod steps;
 mod tied;
 
+use super::blocks::Within;
 use super::{Demand, Rankings};
 use crate::cluster::{
     Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
@@ -28,7 +30,6 @@ use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
-use claim::Within;
 pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares, needed_of};
 use on_node::OnNode;
 use shares::{Above, Bound, Less};
@@ -169,8 +170,17 @@ pub fn make_room(
         match found {
             RoomAnswer::No => {}
             RoomAnswer::NotFound => answer = RoomAnswer::NotFound,
-            placed @ RoomAnswer::Placed(_) => {
-                answer = placed;
+            RoomAnswer::Placed(mut plan) => {
+                for other in domains.iter().filter(|other| *other != within) {
+                    if !plan.may_do_in(cluster, candidates, (claim, *other)) {
+                        continue;
+                    }
+                    let mut search =
+                        Search::new(cluster, fair, profile, claim, (candidates, &on_node));
+                    search.within = *other;
+                    search.spare_within(rankings, &demands, claim, &mut plan);
+                }
+                answer = RoomAnswer::Placed(plan);
                 break;
             }
         }
@@ -311,7 +321,7 @@ impl Search<'_> {
         }
         let mut seats: Vec<Assignment> = Vec::new();
         let mut units: Vec<Taken> = Vec::new();
-        let nodes = self.nodes_within(self.within);
+        let nodes = self.within.nodes(self.cluster);
         for demand in demands {
             self.seat_class(demand)?;
             self.give_back();
@@ -353,7 +363,7 @@ impl Search<'_> {
         self.costed = None;
         self.slots = vec![0; self.cluster.node_slots()];
         self.total = 0;
-        self.nodes_within(self.within).into_iter().for_each(|node| self.recount(node));
+        self.within.nodes(self.cluster).into_iter().for_each(|node| self.recount(node));
     }
 
     /// Takes units until all members of the class fit.

@@ -6,6 +6,7 @@
 //! domain of their gang.
 
 mod fill;
+mod nearest;
 mod several;
 mod slices;
 #[cfg(test)]
@@ -15,9 +16,11 @@ use super::Rankings;
 use super::fits::Fits;
 use super::gate::Gate;
 use super::place::{Demand, Failure, place_group};
-use crate::cluster::{Assignment, Cluster, DomainId, NodeIndex, PodIndex, Statement};
+use crate::cluster::{Assignment, Cluster, DomainId, Domains, NodeIndex, PodIndex, Statement};
 use crate::framework::{Diagnosis, Profile, Reason};
-use fill::{Counts, Place};
+use fill::Counts;
+pub(super) use fill::Place;
+pub(super) use slices::lacking;
 use std::sync::Arc;
 
 /// Nodes of one domain that are looked at for members of several classes.
@@ -61,6 +64,12 @@ impl Part {
 }
 
 impl Wanted {
+    /// Whether it, or a task group of it, is cut into slices.
+    #[must_use]
+    pub fn is_sliced(&self) -> bool {
+        !self.slices.is_empty() || self.parts.iter().any(|part| part.wanted.is_sliced())
+    }
+
     /// Whether nothing but the nodes decides whether it fits.
     fn is_free(&self) -> bool {
         self.required.is_none()
@@ -95,6 +104,8 @@ pub struct Rules<'a> {
     pub gate: Option<&'a mut dyn Gate>,
     /// See [`Wanted`]; `None`: the tree has no say.
     pub wanted: Option<&'a Wanted>,
+    /// The tree places nothing outside of this domain.
+    pub inside: DomainId,
 }
 
 /// As [`place_group`], by the tree.
@@ -117,11 +128,11 @@ pub fn place_in_tree(
     };
     let mut work = Work { cluster: &mut *cluster, rankings: &mut *rankings, profile, wanted };
     let found = match demands {
-        [demand] if wanted.parts.is_empty() => work.place_one(demand, bounds, &mut rules.gate),
+        [demand] if wanted.parts.is_empty() => work.place_one(demand, bounds, &mut rules),
         _ if !wanted.slices.is_empty() => {
             return Err(failure(0, "members of a gang that is cut into slices differ".to_owned()));
         }
-        _ => work.place_several(demands, bounds, &mut rules.gate),
+        _ => work.place_several(demands, bounds, &mut rules),
     };
     let short = match found {
         Ok(statement) => return Ok(statement),
@@ -175,7 +186,7 @@ impl Work<'_> {
         &mut self,
         demand: &Demand,
         (needed, most): (u32, u32),
-        gate: &mut Option<&mut dyn Gate>,
+        rules: &mut Rules<'_>,
     ) -> Result<Statement, Short> {
         let pods = u32::try_from(demand.pods.len()).expect("groups are bounded");
         let headers = u32::try_from(demand.headers).expect("groups are bounded");
@@ -185,10 +196,11 @@ impl Work<'_> {
         loop {
             let (fits, keys) = self.rankings.fits(self.cluster, self.profile, demand.class);
             let counts = counts(self.cluster, closed.as_ref().unwrap_or(fits), keys);
-            let root = Place::Domain(DomainId::ROOT);
-            let plan = planned(&counts, self.wanted, root, bounds)?;
+            let inside = Place::Domain(rules.inside);
+            let plan = planned(&counts, self.wanted, inside, bounds)?;
             let mut statement = Statement::default();
-            let Err((node, admitted)) = self.assume(demand, &plan, gate, &mut statement) else {
+            let Err((node, admitted)) = self.assume(demand, &plan, &mut rules.gate, &mut statement)
+            else {
                 return Ok(statement);
             };
             statement.rollback(self.cluster, Statement::default().checkpoint());
@@ -267,47 +279,56 @@ fn start(counts: &Counts<'_>, wanted: &Wanted, within: Place) -> Option<Place> {
         return (counts.depth(within) <= required || counts.depth(at) == required)
             .then_some(within);
     }
-    let mut at = Place::Domain(DomainId::ROOT);
-    while counts.depth(at) < required {
-        at = most_settled(counts, at, wanted)?;
-    }
+    let at = settled_place(counts.domains, &wanted.settled, required)?;
     let inner = if counts.is_in(at, within) { at } else { within };
-    (counts.depth(at) == required && counts.is_in(inner, at)).then_some(inner)
+    counts.is_in(inner, at).then_some(inner)
+}
+
+/// The place of a depth in which most settled members are, from the root inwards; `None`: they are
+/// in none of that depth.
+pub(super) fn settled_place(domains: &Domains, settled: &[NodeIndex], depth: u8) -> Option<Place> {
+    let mut at = Place::Domain(DomainId::ROOT);
+    while at.depth(domains) < depth {
+        at = most_settled(domains, at, settled)?;
+    }
+    (at.depth(domains) == depth).then_some(at)
+}
+
+/// The same for a level larger than the node.
+#[must_use]
+pub fn settled_domain(domains: &Domains, settled: &[NodeIndex], depth: u8) -> Option<DomainId> {
+    match settled_place(domains, settled, depth)? {
+        Place::Domain(domain) => Some(domain),
+        Place::Node(_) => None,
+    }
 }
 
 /// Where most of the settled members are, of what is right below a place.
-fn most_settled(counts: &Counts<'_>, at: Place, wanted: &Wanted) -> Option<Place> {
+fn most_settled(domains: &Domains, at: Place, settled: &[NodeIndex]) -> Option<Place> {
     let settled_in = |place: &Place| {
         let inside = |node: &&NodeIndex| match place {
-            Place::Domain(domain) => counts.domains.contains(*domain, **node),
+            Place::Domain(domain) => domains.contains(*domain, **node),
             Place::Node(own) => own == *node,
         };
-        wanted.settled.iter().filter(inside).count()
+        settled.iter().filter(inside).count()
     };
     let mut tallied: Vec<(usize, Place)> = Vec::new();
-    for node in &wanted.settled {
+    for node in settled {
         let on = std::iter::once(Place::Node(*node));
-        let above = counts.domains.upwards(counts.domains.of(*node)).map(Place::Domain);
+        let above = domains.upwards(domains.of(*node)).map(Place::Domain);
         let Some(below) = on.chain(above).take_while(|place| *place != at).last() else { continue };
-        if !tallied.iter().any(|(_, known)| *known == below) && is_below(counts, below, at) {
+        let is_known = tallied.iter().any(|(_, known)| *known == below);
+        if !is_known && below.parent(domains).map(Place::Domain) == Some(at) {
             tallied.push((settled_in(&below), below));
         }
     }
     tallied.into_iter().max_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1))).map(|(_, place)| place)
 }
 
-fn is_below(counts: &Counts<'_>, place: Place, at: Place) -> bool {
-    let parent = match place {
-        Place::Domain(domain) => counts.domains.parent(domain),
-        Place::Node(node) => Some(counts.domains.of(node)),
-    };
-    parent.is_some_and(|parent| Place::Domain(parent) == at)
-}
-
 /// From a place inwards to where most settled members are, while it holds so many.
 fn chain(counts: &Counts<'_>, from: Place, wanted: &Wanted, count: u32) -> Vec<Place> {
     let next = |at: &Place| {
-        let below = most_settled(counts, *at, wanted)?;
+        let below = most_settled(counts.domains, *at, &wanted.settled)?;
         let fits = counts.depth(below) <= counts.leaf && counts.count(below) >= count;
         fits.then_some(below)
     };

@@ -4,7 +4,7 @@ use super::Scheduler;
 use super::narrowed::NarrowedGate;
 use super::pods::{PodEntry, PodState};
 use super::report::{Attempt, AttemptResult, Report};
-use crate::cluster::{ClassId, NodeIndex, PodIndex, ResourceId, Statement};
+use crate::cluster::{ClassId, DomainId, NodeIndex, PodIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::framework::{Reads, Reason};
 use crate::model::Timestamp;
@@ -244,7 +244,7 @@ impl Scheduler {
             let outcome = if packed {
                 place_pack(cluster, rankings, profile, demands, bounds, (pinned, None))
             } else {
-                let rules = Rules { gate: None, wanted: wanted.as_ref() };
+                let rules = Rules { gate: None, wanted: wanted.as_ref(), inside: DomainId::ROOT };
                 place_in_tree(cluster, rankings, profile, demands, bounds, rules)
             };
             return (outcome, None);
@@ -259,7 +259,8 @@ impl Scheduler {
         let outcome = if packed {
             place_pack(cluster, rankings, profile, demands, bounds, (pinned, Some(&mut gate)))
         } else {
-            let rules = Rules { gate: Some(&mut gate), wanted: wanted.as_ref() };
+            let (wanted, inside) = (wanted.as_ref(), DomainId::ROOT);
+            let rules = Rules { gate: Some(&mut gate), wanted, inside };
             place_in_tree(cluster, rankings, profile, demands, bounds, rules)
         };
         (outcome, gate.refused)

@@ -9,17 +9,14 @@
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
-use crate::cluster::{Assignment, ClassId, DomainId, NodeIndex, PodIndex, ResourceId, Statement};
-use crate::framework::Reads;
+use crate::cluster::{ClassId, NodeIndex, ResourceId};
 use crate::model::Timestamp;
 use crate::model::fault::{Fault, is_made};
-use crate::placement::{Demand, needed_of};
 use crate::queue::{Amounts, GroupIndex};
-use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 /// Between a pod's bind and the moment its run limit counts from, and for its end to be seen.
-const SLACK_MS: i64 = 60_000;
+pub(super) const SLACK_MS: i64 = 60_000;
 /// Before a gang for which no seats were found is looked at again.
 const AGAIN_MS: i64 = 60_000;
 /// Doublings of the wait for the next drain.
@@ -43,31 +40,6 @@ pub(super) struct Drain {
     extra: Amounts,
     /// the seat date
     until: Timestamp,
-}
-
-/// When a pod leaves its node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
-    At(Timestamp),
-    Unknown,
-}
-
-/// A vacancy to come.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Vacancy {
-    end: End,
-    /// pods that must leave before
-    pods: usize,
-    tie: u32,
-    node: NodeIndex,
-}
-
-/// Domains in which seats are looked for, for a gang that must be in one.
-const DOMAINS_MAX: usize = 64;
-
-/// A seat date is a little after the last pod is to have left.
-fn with_slack((seats, until): (Vec<Assignment>, Timestamp)) -> (Vec<Assignment>, Timestamp) {
-    (seats, until.plus_ms(SLACK_MS))
 }
 
 impl Scheduler {
@@ -142,129 +114,6 @@ impl Scheduler {
         })
     }
 
-    /// Where the gang's members could be seated first, and when. Pods of others, and of other
-    /// schedulers, are not expected to leave. O(nodes + pods).
-    fn vacancies(
-        &mut self,
-        index: GroupIndex,
-        options: DrainOptions,
-    ) -> Option<(Vec<Assignment>, Timestamp)> {
-        let needed = self.groups.get(index).needed();
-        let demands = needed_of(&self.cluster, &self.demands(index), needed);
-        let mut leavers: FxHashMap<NodeIndex, Vec<(End, PodIndex)>> = FxHashMap::default();
-        for (at, pod) in self.pods.iter() {
-            let runs = matches!(pod.state, PodState::Bound | PodState::Assumed(_));
-            if let Some(node) = pod.node.filter(|_| runs) {
-                leavers.entry(node).or_default().push((self.end_of(at), at));
-            }
-        }
-        for pods in leavers.values_mut() {
-            // of those without an end the oldest is taken to leave first
-            pods.sort_by_key(|(end, at)| (*end, self.pods.get(*at).bound_seen, *at));
-        }
-        let latest = self.now.plus_ms(options.for_ms);
-        let (domains, cut) = self.seat_domains(index);
-        if cut.is_some() {
-            return None; // no drain is made in several domains at once
-        }
-        let Some(domains) = domains else {
-            let found = self.vacancies_in(index, &demands, &leavers, (None, latest));
-            return found.filter(|(_, until)| *until <= latest).map(with_slack);
-        };
-        // of domains that must hold the whole gang the one that can soonest
-        let found = domains.into_iter().take(DOMAINS_MAX).filter_map(|domain| {
-            self.vacancies_in(index, &demands, &leavers, (Some(domain), latest))
-        });
-        let first = found.min_by_key(|(_, until)| *until);
-        first.filter(|(_, until)| *until <= latest).map(with_slack)
-    }
-
-    /// The same within a domain; pods that do not say when they leave have left by `latest`.
-    fn vacancies_in(
-        &mut self,
-        index: GroupIndex,
-        demands: &[Demand],
-        leavers: &FxHashMap<NodeIndex, Vec<(End, PodIndex)>>,
-        (within, latest): (Option<DomainId>, Timestamp),
-    ) -> Option<(Vec<Assignment>, Timestamp)> {
-        let mut seats = Vec::new();
-        let mut until = self.now;
-        let mut statement = Statement::default();
-        let start = statement.checkpoint();
-        for demand in demands {
-            let found = self.vacancies_of(index, demand, leavers, within);
-            let Some(found) = found else {
-                statement.rollback(&mut self.cluster, start);
-                return None;
-            };
-            for (vacancy, pod) in found.into_iter().zip(&demand.pods) {
-                until = until.max(match vacancy.end {
-                    End::At(end) => end,
-                    End::Unknown => latest,
-                });
-                let seat = Assignment { pod: *pod, class: demand.class, node: vacancy.node };
-                statement.assume(&mut self.cluster, seat);
-                seats.push(seat);
-            }
-        }
-        statement.rollback(&mut self.cluster, start);
-        Some((seats, until))
-    }
-
-    fn vacancies_of(
-        &mut self,
-        index: GroupIndex,
-        demand: &Demand,
-        leavers: &FxHashMap<NodeIndex, Vec<(End, PodIndex)>>,
-        within: Option<DomainId>,
-    ) -> Option<Vec<Vacancy>> {
-        let profile = &self.profiles[usize::from(self.groups.get(index).profile)];
-        let needed = demand.pods.len();
-        let mut vacancies = Vec::new();
-        for node in (0..self.cluster.node_slots()).map(NodeIndex::at) {
-            let class = self.cluster.class(demand.class);
-            if self.cluster.node(node).node.is_none()
-                || within.is_some_and(|domain| !self.cluster.domains().contains(domain, node))
-                || !profile.passes(Reads::Facts, &self.cluster, class, node)
-            {
-                continue;
-            }
-            let most = if class.spec.host_ports.is_empty() { needed } else { 1 };
-            let most = u32::try_from(most).expect("groups are bounded");
-            let mut statement = Statement::default();
-            let mut room = 0;
-            let (mut end, mut pods) = (End::At(self.now), 0);
-            let mut leaving = leavers.get(&node).map_or(&[][..], |pods| pods).iter();
-            loop {
-                let class = self.cluster.class(demand.class);
-                let now = self.cluster.room_for(class, node, most);
-                let tie = self.cluster.node(node).tie;
-                vacancies.extend((room..now).map(|_| Vacancy { end, pods, tie, node }));
-                room = room.max(now);
-                let Some((left, at)) = leaving.next().filter(|_| room < most) else { break };
-                let class = self.pods.get(*at).class;
-                statement.evict(&mut self.cluster, Assignment { pod: *at, class, node });
-                (end, pods) = (end.max(*left), pods + 1);
-            }
-            let start = Statement::default().checkpoint();
-            statement.rollback(&mut self.cluster, start);
-        }
-        vacancies.sort_unstable();
-        vacancies.truncate(needed);
-        (vacancies.len() == needed).then_some(vacancies)
-    }
-
-    /// When a pod leaves its node, as far as it says.
-    fn end_of(&self, pod: PodIndex) -> End {
-        let pod = self.pods.get(pod);
-        if pod.group.is_none() {
-            return End::Unknown;
-        }
-        let since = self.runs_since(pod);
-        let limit = self.gone_after(pod).map(|limit| since.plus_ms(limit));
-        limit.map_or(End::Unknown, |end| End::At(end.max(self.now)))
-    }
-
     /// How long until the waiting members of a group, bound now, are gone, if that is known.
     pub(super) fn run_limit(&self, index: GroupIndex) -> Option<i64> {
         let members = self.groups.get(index).members.iter().map(|member| self.pods.get(*member));
@@ -274,7 +123,7 @@ impl Scheduler {
     }
 
     /// How long after its bind a pod is gone, if it runs for as long as it may.
-    fn gone_after(&self, pod: &PodEntry) -> Option<i64> {
+    pub(super) fn gone_after(&self, pod: &PodEntry) -> Option<i64> {
         let limit = self.limit_of(pod)?;
         Some(limit.saturating_add(pod.termination_ms).saturating_add(SLACK_MS))
     }

@@ -37,6 +37,7 @@ mod standing;
 mod tasks;
 mod tell;
 mod topology;
+mod vacancies;
 mod vacating;
 mod view;
 mod windows;

@@ -12,7 +12,7 @@ use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{Growth, Timestamp, WallTime};
-use crate::placement::{Candidate, Claim, RoomAnswer, RoomPlan, TaskSpares, make_room};
+use crate::placement::{Candidate, Claim, RoomAnswer, RoomPlan, TaskSpares, Wanted, make_room};
 use crate::queue::{Amounts, GroupIndex};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -72,14 +72,22 @@ impl Scheduler {
         {
             return false;
         }
-        let (candidates, grace) = self.candidates(&rights, &extra);
+        let (domains, cut) = self.seat_domains(index);
+        let (mut candidates, mut grace) = self.candidates(&rights, &extra);
+        if cut.as_ref().is_some_and(Wanted::is_sliced) {
+            // it would break one slice to mend another
+            let own = |candidate: &Candidate| {
+                self.pods.get(candidate.pods[0].pod).group == Some(index) && !candidate.leaving
+            };
+            let others = candidates.into_iter().zip(grace).filter(|(candidate, _)| !own(candidate));
+            (candidates, grace) = others.unzip();
+        }
         if candidates.is_empty() {
             return false;
         }
         let going = self.going();
         let allowed = &self.disruptions_allowed();
         let at_most = &self.narrowed_guarantee(index);
-        let (domains, cut) = self.seat_domains(index);
         let (domains, cut) = (domains.as_deref(), cut.as_ref());
         let (demands, extra, going) = (&*demands, &*extra, &*going);
         let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, cut, at_most };

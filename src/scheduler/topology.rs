@@ -6,7 +6,7 @@ use crate::cluster::{DomainId, PodIndex};
 use crate::framework::{Diagnosis, Reason};
 use crate::model::duration;
 use crate::model::{Level, Timestamp, TopologyAsk};
-use crate::placement::{Failure, Part, Slices, Wanted};
+use crate::placement::{Failure, Part, Slices, Wanted, settled_domain};
 use crate::queue::{GroupIndex, TaskGroup};
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,17 +153,16 @@ impl Scheduler {
         let within_nodes = wanted.required.is_some_and(|depth| depth >= domains.host_depth());
         let is_cut =
             within_nodes || !wanted.slices.is_empty() || wanted.parts.iter().any(Part::is_bound);
-        let has_settled = group.counts.settled() > 0;
-        if is_cut && has_settled || self.gives_in_at(index).is_some() {
+        if self.gives_in_at(index).is_some() {
             return none();
         }
         let cut = |wanted| is_cut.then_some(wanted);
         let Some(depth) = wanted.required.filter(|_| !within_nodes) else {
             return (None, cut(wanted));
         };
-        let mut found: Vec<DomainId> = match wanted.settled.first() {
-            Some(node) => domains.above(*node, depth).into_iter().collect(),
-            None => domains.at_depth(depth).collect(),
+        let mut found: Vec<DomainId> = match wanted.settled.is_empty() {
+            false => settled_domain(domains, &wanted.settled, depth).into_iter().collect(),
+            true => domains.at_depth(depth).collect(),
         };
         let size = |domain: &DomainId| domains.nodes_in(*domain).count();
         found.sort_by_cached_key(|domain| (size(domain), domains.get(*domain).tie));
@@ -171,11 +170,13 @@ impl Scheduler {
     }
 }
 
-/// Those of the members that have a node, or a seat.
+/// Those of the members that have a node, or a seat, and keep it.
 fn settled<'a>(
     members: impl Iterator<Item = (PodIndex, &'a PodEntry)>,
 ) -> impl Iterator<Item = (PodIndex, &'a PodEntry)> {
-    members.filter(|(_, pod)| {
-        matches!(pod.state, PodState::Nominated | PodState::Assumed(_) | PodState::Bound)
+    members.filter(|(_, pod)| match pod.state {
+        PodState::Nominated | PodState::Assumed(_) => true,
+        PodState::Bound => !pod.deleting && !(pod.victim_of.is_some() && pod.chosen),
+        _ => false,
     })
 }

@@ -1,6 +1,6 @@
 //! What a search is asked, and what it answers.
 
-use crate::cluster::{Assignment, Cluster, DomainId, NodeIndex, PodIndex, ResourceId};
+use crate::cluster::{Assignment, Cluster, DomainId, PodIndex, ResourceId};
 use crate::fairshare::QueueIndex;
 use crate::model::Growth;
 use crate::model::fault::{Fault, is_made};
@@ -51,14 +51,6 @@ pub struct TaskSpares {
 /// minus how far its gang has grown; then minus when what is lost began, and a stable hash.
 pub type Rank = (i32, i32, i16, i64, i64, u64);
 
-/// Where pods may be seated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Within {
-    Everywhere,
-    Domain(DomainId),
-    Node(NodeIndex),
-}
-
 /// The members to be seated: the demanding classes first, no more than needed, and all headers.
 #[must_use]
 pub fn needed_of(cluster: &Cluster, demands: &[Demand], needed: u32) -> Vec<Demand> {
@@ -94,8 +86,8 @@ pub struct Claim<'a> {
     /// All its seats are in one of these domains, those that come first being tried first; `None`:
     /// they may be anywhere.
     pub domains: Option<&'a [DomainId]>,
-    /// What it asks of the tree, if its seats must be in several domains at once. Nothing of it is
-    /// settled.
+    /// What it asks of the tree, if its seats must be in several domains at once. It may have
+    /// members that were placed before.
     pub cut: Option<&'a Wanted>,
     /// How much its seats may take of narrowed resources; those not named are free.
     pub at_most: &'a [(ResourceId, i64)],

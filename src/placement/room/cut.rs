@@ -1,21 +1,15 @@
 //! Claims that are seated in several places at once: slices, and task groups with places of their
 //! own.
 //!
-//! Such a claim is cut into blocks, each of which is in one domain. Room is made for one block
-//! after the other, where it is cheapest: a heap keeps what the block costs in each domain, and
-//! what was not looked at since something was taken is looked at again when its turn comes. Where
-//! that ends without room, and there are few units, sets of them are looked at. What goes is spared
-//! at last as far as placing by the tree still seats the whole claim, so the seats are such as the
-//! tree allows.
+//! Room is made for one block after the other, where it is cheapest. Where that ends without room,
+//! and there are few units, sets of them are looked at. What goes is spared at last as far as
+//! placing by the tree still seats the whole claim, so the seats are such as the tree allows.
 
-use super::claim::Within;
 use super::{Cost, NO_PRIORITY, NO_RANK, Search, Taken, Unit};
-use crate::cluster::{Assignment, ClassId, NodeIndex, PodIndex, Statement};
+use crate::cluster::{Assignment, Cluster, NodeIndex, Statement};
 use crate::framework::Reads;
+use crate::placement::blocks::{Ground, Within, blocks, lay_all};
 use crate::placement::{Demand, Rankings, Wanted};
-use smallvec::SmallVec;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// Nodes on which room for a block is looked for at most, those of a domain each time anew.
 const NODES_MAX: usize = 20_000;
@@ -25,24 +19,52 @@ const EXACT_MAX: usize = 10;
 /// Units, up to which else as many as may go are taken, and what can be is spared.
 const UNITS_MAX: usize = 512;
 
-/// So many members, or all, are in one domain of a depth.
-struct Cut {
-    depth: u8,
-    size: Option<usize>,
-    apart: bool,
-}
-
-/// Members with the places that they ask for, the outermost first.
-struct Block {
-    demands: Vec<Demand>,
-    cuts: SmallVec<[Cut; 3]>,
-}
-
-/// What was taken and seated so far.
-struct Laid {
+/// What was taken and seated so far, on the nodes of a search.
+struct Laying<'s, 'a> {
+    search: &'s mut Search<'a>,
     units: Vec<Taken>,
     seats: Vec<Assignment>,
     nodes_left: usize,
+}
+
+impl Ground for Laying<'_, '_> {
+    type Price = Cost;
+    type Mark = (usize, usize);
+
+    fn cluster(&self) -> &Cluster {
+        self.search.cluster
+    }
+
+    fn mark(&self) -> Self::Mark {
+        (self.units.len(), self.seats.len())
+    }
+
+    fn seat(&mut self, demands: &[Demand], within: Within) -> Option<()> {
+        let nodes = within.nodes(self.search.cluster);
+        self.nodes_left = self.nodes_left.checked_sub(nodes.len())?;
+        self.search.within = within;
+        for demand in demands {
+            let fits = self.search.seat_class(demand);
+            if fits.is_some() {
+                self.search.give_back();
+            }
+            self.units.append(&mut self.search.units);
+            fits?;
+            self.search.seat_members(demand, &nodes, &mut self.seats);
+        }
+        Some(())
+    }
+
+    fn price(&self, (units, _): Self::Mark, place: Within) -> Cost {
+        self.search.cost_of(&self.units[units..], place.tie(self.search.cluster))
+    }
+
+    fn undo(&mut self, (units, seats): Self::Mark) {
+        let Self { search, .. } = self;
+        let taken_back = self.seats.drain(seats..).rev();
+        taken_back.for_each(|seat| search.statement.evict(search.cluster, seat));
+        self.units.drain(units..).rev().for_each(|taken| search.put_back(&taken));
+    }
 }
 
 impl Search<'_> {
@@ -53,19 +75,18 @@ impl Search<'_> {
         demands: &[Demand],
         wanted: &Wanted,
     ) -> Option<Vec<Assignment>> {
-        let blocks = self.blocks(demands, wanted)?;
         let outer = self.within;
+        let blocks = blocks(self.cluster, demands, wanted, outer)?;
         self.give_to(super::Bound::Ceiling)?;
         let given = self.units.len();
         let units = std::mem::take(&mut self.units);
-        let mut laid = Laid { units, seats: Vec::new(), nodes_left: NODES_MAX };
-        let mut blocks = blocks.iter();
-        let is_laid =
-            blocks.all(|block| self.lay(&block.demands, &block.cuts, outer, &mut laid).is_some());
+        let mut laying =
+            Laying { search: &mut *self, units, seats: Vec::new(), nodes_left: NODES_MAX };
+        let is_laid = lay_all(&mut laying, &blocks).is_some();
+        let Laying { units, mut seats, .. } = laying;
         self.within = outer;
-        laid.seats.iter().for_each(|seat| self.statement.evict(self.cluster, *seat));
-        self.units = laid.units;
-        let mut seats = laid.seats;
+        seats.iter().for_each(|seat| self.statement.evict(self.cluster, *seat));
+        self.units = units;
         if !is_laid {
             let taken: Vec<Taken> = self.units.drain(given..).collect();
             taken.iter().rev().for_each(|taken| self.put_back(taken));
@@ -171,103 +192,6 @@ impl Search<'_> {
         fit
     }
 
-    /// The claim as blocks; `None`: it asks for what is not looked for here.
-    fn blocks(&self, demands: &[Demand], wanted: &Wanted) -> Option<Vec<Block>> {
-        let host = self.cluster.domains().host_depth();
-        let cuts = |wanted: &Wanted, from: u8| {
-            let required = wanted.required.filter(|depth| *depth >= from);
-            let all = required.map(|depth| Cut { depth, size: None, apart: false });
-            let slices = wanted.slices.iter().map(|slices| Cut {
-                depth: slices.depth,
-                size: Some(slices.size as usize),
-                apart: slices.apart,
-            });
-            all.into_iter().chain(slices).collect::<SmallVec<[Cut; 3]>>()
-        };
-        // the domains of larger levels are tried one by one, as for a claim that is not cut
-        let of_all = cuts(wanted, host);
-        if wanted.parts.is_empty() {
-            let is_one = demands.len() == 1 || wanted.slices.is_empty();
-            return is_one.then(|| vec![Block { demands: demands.to_vec(), cuts: of_all }]);
-        }
-        if !of_all.is_empty() {
-            return None;
-        }
-        let mut blocks = Vec::new();
-        let mut rest = demands.to_vec();
-        for part in wanted.parts.iter().filter(|part| part.is_bound()) {
-            let is_own = |pod: &PodIndex| part.pods.binary_search(pod).is_ok();
-            let own = split(&mut rest, is_own);
-            if own.len() > 1 && !part.wanted.slices.is_empty() {
-                return None;
-            }
-            if !own.is_empty() {
-                blocks.push(Block { demands: own, cuts: cuts(&part.wanted, 0) });
-            }
-        }
-        blocks.push(Block { demands: rest, cuts: SmallVec::new() });
-        Some(blocks)
-    }
-
-    /// Makes room for a block, and seats it.
-    fn lay(
-        &mut self,
-        demands: &[Demand],
-        cuts: &[Cut],
-        within: Within,
-        laid: &mut Laid,
-    ) -> Option<()> {
-        let Some((cut, inner)) = cuts.split_first() else {
-            return self.lay_here(demands, within, laid);
-        };
-        let places = self.places(cut.depth, within);
-        let mut heap: Option<BinaryHeap<Reverse<(Cost, usize)>>> = None;
-        for chunk in chunks(demands, cut.size) {
-            let heap = match &mut heap {
-                Some(heap) => heap,
-                heap @ None => {
-                    let mut costs = BinaryHeap::new();
-                    for (at, place) in places.iter().enumerate() {
-                        let cost = self.price_of(&chunk, inner, *place, laid);
-                        costs.extend(cost.map(|cost| Reverse((cost, at))));
-                    }
-                    heap.insert(costs)
-                }
-            };
-            let at = loop {
-                let Reverse((expected, at)) = heap.pop()?;
-                let Some(cost) = self.price_of(&chunk, inner, places[at], laid) else { continue };
-                if cost <= expected {
-                    break at;
-                }
-                heap.push(Reverse((cost, at)));
-            };
-            self.lay(&chunk, inner, places[at], laid)?;
-            if !cut.apart {
-                let cost = self.price_of(&chunk, inner, places[at], laid);
-                heap.extend(cost.map(|cost| Reverse((cost, at))));
-            }
-        }
-        Some(())
-    }
-
-    /// Makes room anywhere within a place.
-    fn lay_here(&mut self, demands: &[Demand], within: Within, laid: &mut Laid) -> Option<()> {
-        let nodes = self.nodes_within(within);
-        laid.nodes_left = laid.nodes_left.checked_sub(nodes.len())?;
-        self.within = within;
-        for demand in demands {
-            let fits = self.seat_class(demand);
-            if fits.is_some() {
-                self.give_back();
-            }
-            laid.units.append(&mut self.units);
-            fits?;
-            self.seat_members(demand, &nodes, &mut laid.seats);
-        }
-        Some(())
-    }
-
     /// Seats all members of a class on paper where slots were counted for them.
     pub(super) fn seat_members(
         &mut self,
@@ -287,30 +211,6 @@ impl Search<'_> {
         assert!(pods.next().is_none(), "slots were counted for every member");
     }
 
-    /// What room for a block within a place costs; everything is as before then.
-    fn price_of(
-        &mut self,
-        demands: &[Demand],
-        cuts: &[Cut],
-        place: Within,
-        laid: &mut Laid,
-    ) -> Option<Cost> {
-        let (units, seats) = (laid.units.len(), laid.seats.len());
-        let cost = self.lay(demands, cuts, place, laid).map(|()| {
-            let domains = self.cluster.domains();
-            let tie = match place {
-                Within::Everywhere => 0,
-                Within::Domain(domain) => domains.get(domain).tie as u32,
-                Within::Node(node) => self.cluster.node(node).tie,
-            };
-            self.cost_of(&laid.units[units..], tie)
-        });
-        let taken_back = laid.seats.drain(seats..).rev();
-        taken_back.for_each(|seat| self.statement.evict(self.cluster, seat));
-        laid.units.drain(units..).rev().for_each(|taken| self.put_back(&taken));
-        cost
-    }
-
     fn cost_of(&self, units: &[Taken], tie: u32) -> Cost {
         let (mut highest, mut ended, mut pods, mut rank) = (NO_PRIORITY, 0, 0, NO_RANK);
         for taken in units {
@@ -327,58 +227,4 @@ impl Search<'_> {
         }
         (highest, ended, pods, rank, tie)
     }
-
-    /// Places of a depth within another.
-    fn places(&self, depth: u8, within: Within) -> Vec<Within> {
-        let domains = self.cluster.domains();
-        match within {
-            Within::Node(_) => vec![within],
-            Within::Domain(outer) if domains.get(outer).depth >= depth => vec![within],
-            _ if depth >= domains.host_depth() => {
-                self.nodes_within(within).into_iter().map(Within::Node).collect()
-            }
-            Within::Everywhere => domains.at_depth(depth).map(Within::Domain).collect(),
-            Within::Domain(outer) => {
-                let is_inside = |domain: &_| domains.upwards(*domain).any(|above| above == outer);
-                domains.at_depth(depth).filter(is_inside).map(Within::Domain).collect()
-            }
-        }
-    }
-
-    /// The nodes within a place, ascending.
-    pub(super) fn nodes_within(&self, within: Within) -> Vec<NodeIndex> {
-        match within {
-            Within::Everywhere => (0..self.cluster.node_slots()).map(NodeIndex::at).collect(),
-            Within::Node(node) => vec![node],
-            Within::Domain(domain) => {
-                let mut nodes: Vec<NodeIndex> = self.cluster.domains().nodes_in(domain).collect();
-                nodes.sort_unstable();
-                nodes
-            }
-        }
-    }
-}
-
-/// Takes out the pods that are asked for.
-fn split(demands: &mut Vec<Demand>, is_own: impl Fn(&PodIndex) -> bool) -> Vec<Demand> {
-    let take = |class: ClassId, pods: SmallVec<[PodIndex; 4]>| {
-        (!pods.is_empty()).then_some(Demand { class, headers: 0, pods })
-    };
-    let mut own = Vec::new();
-    for demand in demands.iter_mut() {
-        let pods = std::mem::take(&mut demand.pods);
-        let (of_it, others) = pods.into_iter().partition(&is_own);
-        demand.pods = others;
-        own.extend(take(demand.class, of_it));
-    }
-    demands.retain(|demand| !demand.pods.is_empty());
-    own
-}
-
-/// Members in chunks of so many; all together without a size. Where there is one, they are of one
-/// class.
-fn chunks(demands: &[Demand], size: Option<usize>) -> Vec<Vec<Demand>> {
-    let (Some(size), [demand]) = (size, demands) else { return vec![demands.to_vec()] };
-    let chunks = demand.pods.chunks(size.max(1));
-    chunks.map(|pods| vec![Demand { class: demand.class, headers: 0, pods: pods.into() }]).collect()
 }

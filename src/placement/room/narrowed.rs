@@ -6,7 +6,7 @@
 //! made again.
 
 use super::{Claim, Demand, Search, Taken, Within};
-use crate::cluster::{Assignment, ClassId, Cluster, NodeIndex, ResourceId, Statement};
+use crate::cluster::{Assignment, ClassId, Cluster, DomainId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::placement::{Failure, Gate, Rankings, Rules, Wanted, place_in_tree};
@@ -29,11 +29,7 @@ struct Closed<'a>(&'a [ResourceId], Within);
 impl Closed<'_> {
     fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
         self.0.iter().any(|narrowed| cluster.offers(node, *narrowed))
-            || match self.1 {
-                Within::Everywhere => false,
-                Within::Domain(domain) => !cluster.domains().contains(domain, node),
-                Within::Node(only) => node != only,
-            }
+            || !self.1.contains(cluster.domains(), node)
     }
 }
 
@@ -72,7 +68,11 @@ impl Search<'_> {
         let mut gate = Closed(self.closed, self.within);
         let is_open = self.closed.is_empty() && self.within == Within::Everywhere;
         let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
-        let rules = Rules { gate, wanted };
+        let inside = match self.within {
+            Within::Domain(domain) => domain,
+            _ => DomainId::ROOT,
+        };
+        let rules = Rules { gate, wanted, inside };
         let mut seated =
             place_in_tree(self.cluster, rankings, self.profile, demands, bounds, rules)?;
         let seats = seated.assumed().copied().collect();

@@ -11,7 +11,7 @@ impl Search<'_> {
     pub(super) fn take_steps(&mut self, gangs: bool) {
         let mut nodes: Vec<NodeIndex> = match self.within {
             Within::Everywhere => self.on_node.nodes().to_vec(),
-            within => self.nodes_within(within),
+            within => within.nodes(self.cluster),
         };
         nodes.sort_unstable();
         let mut heap: BinaryHeap<Reverse<(Cost, NodeIndex)>> = BinaryHeap::new();
@@ -131,10 +131,15 @@ impl Search<'_> {
             }
         }
         amounts.retain(|(place, ..)| self.is_legal(Unit::Gang(*place)));
+        // what makes room for more than is needed is worth no more
+        let more = i64::from(self.needed.saturating_sub(self.total + 1));
+        let most = lacking.iter().max().map_or(0, |(resource, short)| {
+            short + more * self.cluster.class(self.class).request(*resource)
+        });
         let candidates = self.candidates;
         let key = |(place, useful, _): &(usize, i64, [usize; 2])| {
             let candidate = &candidates[*place];
-            (Reverse(*useful), candidate.pods.len(), &candidate.rank, *place)
+            (Reverse((*useful).min(most)), candidate.pods.len(), &candidate.rank, *place)
         };
         amounts.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         for (place, _, [from, to]) in amounts {

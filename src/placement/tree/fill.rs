@@ -7,9 +7,40 @@ use std::cmp::Ordering;
 
 /// A domain or, the smallest one, a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Place {
+pub(in crate::placement) enum Place {
     Domain(DomainId),
     Node(NodeIndex),
+}
+
+impl Place {
+    pub(super) fn depth(self, domains: &Domains) -> u8 {
+        match self {
+            Self::Domain(domain) => domains.get(domain).depth,
+            Self::Node(_) => domains.host_depth(),
+        }
+    }
+
+    pub(super) fn parent(self, domains: &Domains) -> Option<DomainId> {
+        match self {
+            Self::Domain(domain) => domains.parent(domain),
+            Self::Node(node) => Some(domains.of(node)),
+        }
+    }
+
+    /// The place of a depth in which a node is; `None`: it lacks that label.
+    pub(super) fn of(domains: &Domains, node: NodeIndex, depth: u8) -> Option<Self> {
+        if depth == domains.host_depth() {
+            return Some(Self::Node(node));
+        }
+        domains.above(node, depth).map(Self::Domain)
+    }
+
+    /// The place of a depth in which it is, or itself.
+    pub(super) fn up_to(self, domains: &Domains, depth: u8) -> Option<Self> {
+        let above = self.parent(domains).map(|above| domains.upwards(above));
+        let above = above.into_iter().flatten().map(Self::Domain);
+        std::iter::once(self).chain(above).find(|place| place.depth(domains) == depth)
+    }
 }
 
 /// How many of something fit where: pods of a class, or slices of them.
@@ -37,18 +68,7 @@ impl Counts<'_> {
     }
 
     pub(super) fn depth(&self, place: Place) -> u8 {
-        match place {
-            Place::Domain(domain) => self.domains.get(domain).depth,
-            Place::Node(_) => self.domains.host_depth(),
-        }
-    }
-
-    /// The place of a depth in which a node is; `None`: it lacks that label.
-    pub(super) fn place_of(&self, node: NodeIndex, depth: u8) -> Option<Place> {
-        if depth == self.domains.host_depth() {
-            return Some(Place::Node(node));
-        }
-        self.domains.above(node, depth).map(Place::Domain)
+        place.depth(self.domains)
     }
 
     /// Whether a place is another, or in it.
@@ -60,14 +80,11 @@ impl Counts<'_> {
     }
 
     pub(super) fn parent(&self, place: Place) -> Option<DomainId> {
-        match place {
-            Place::Domain(domain) => self.domains.parent(domain),
-            Place::Node(node) => Some(self.domains.of(node)),
-        }
+        place.parent(self.domains)
     }
 
     /// The nodes right below a domain, if they are many and kept in order.
-    fn crowd(&self, place: Place) -> Option<(DomainId, &Crowd)> {
+    pub(super) fn crowd(&self, place: Place) -> Option<(DomainId, &Crowd)> {
         let Place::Domain(domain) = place else { return None };
         Some((domain, self.crowds?.get(&domain)?))
     }
@@ -197,10 +214,20 @@ impl Counts<'_> {
         }
     }
 
-    /// Puts so many into a place that holds them, in few domains at each level: the roomiest ones
-    /// in whole, and what is left in the smallest that holds it. What is in one domain is together
-    /// in `out`. O(places right below x log members) for each domain that is divided.
+    /// Puts so many into a place that holds them, in few domains at each level; where there is
+    /// little to choose, as near to each other as can be. What is in one domain is together in
+    /// `out`. O(places right below x log members) for each domain that is divided.
     pub(super) fn fill(&self, at: Place, count: u32, out: &mut Vec<(Place, u32)>) {
+        let from = out.len();
+        self.fill_greedily(at, count, out);
+        if let Some(nearer) = self.nearer(at, &out[from..]) {
+            out.truncate(from);
+            out.extend(nearer);
+        }
+    }
+
+    /// The same, the roomiest domains in whole, and what is left in the smallest that holds it.
+    fn fill_greedily(&self, at: Place, count: u32, out: &mut Vec<(Place, u32)>) {
         debug_assert!(self.count(at) >= count);
         if count == 0 {
             return;
@@ -232,7 +259,7 @@ impl Counts<'_> {
         let (mut left, mut first) = (count, 0);
         while left > 0 && first < below.len() && self.count(below[first]) < left {
             let whole = self.count(below[first]);
-            self.fill(below[first], whole, out);
+            self.fill_greedily(below[first], whole, out);
             (left, first) = (left - whole, first + 1);
         }
         if left > 0 {
@@ -243,7 +270,8 @@ impl Counts<'_> {
             });
             below.extend(tightest);
             let rest = self.smallest(&below[first..], left, (0, u8::MAX));
-            self.fill(rest.expect("the roomiest of the rest holds what is left"), left, out);
+            let rest = rest.expect("the roomiest of the rest holds what is left");
+            self.fill_greedily(rest, left, out);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::fill::Place;
 use super::{
-    Part, Short, TRIES_MAX, Wanted, Work, chain, counts, depths, nodes, planned, start, within,
+    Part, Rules, Short, TRIES_MAX, Wanted, Work, chain, counts, depths, nodes, planned, start,
+    within,
 };
 use crate::cluster::{DomainId, PodIndex, Statement};
 use crate::placement::gate::Gate;
@@ -83,7 +84,7 @@ impl<'a> Work<'a> {
         &mut self,
         demands: &[Demand],
         (needed, most): (u32, u32),
-        gate: &mut Option<&mut dyn Gate>,
+        rules: &mut Rules<'_>,
     ) -> Result<Statement, Short> {
         let wanted = self.wanted;
         let mut short = Short { depth: wanted.required.unwrap_or(0), placeable: 0 };
@@ -96,10 +97,10 @@ impl<'a> Work<'a> {
                 continue;
             }
             let mut sections = sections(wanted, &parts);
-            for at in self.candidates(&parts, wanted, Place::Domain(DomainId::ROOT)) {
+            for at in self.candidates(&parts, wanted, Place::Domain(rules.inside)) {
                 tries += 1;
                 for _ in 0..2 {
-                    match self.place_at(at, &sections, gate) {
+                    match self.place_at(at, &sections, &mut rules.gate) {
                         Ok(statement) => return Ok(statement),
                         Err(placed) => short.placeable = short.placeable.max(placed),
                     }

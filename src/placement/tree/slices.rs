@@ -3,8 +3,9 @@
 
 use super::fill::{Counts, Place};
 use super::{Plan, Short, Slices, Wanted, nodes};
-use crate::cluster::{DomainId, NodeIndex};
-use rustc_hash::FxHashMap;
+use crate::cluster::{DomainId, Domains, NodeIndex};
+use rustc_hash::FxHashSet;
+use std::collections::BTreeMap;
 
 /// Slices are placed as members are, with the domains that hold them for nodes. A slice that lacks
 /// members is completed first, in its own domain, or the gang waits.
@@ -43,6 +44,59 @@ pub(super) fn planned(
     Ok(nodes(plan))
 }
 
+/// Slices of a level that one of the next larger lacks, or members that one lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::placement) struct Lacking {
+    /// the level of the one that lacks them, the outermost 0
+    pub(in crate::placement) level: usize,
+    /// where it is
+    pub(in crate::placement) place: Place,
+    units: u32,
+    /// members of one of these
+    size: u32,
+}
+
+impl Lacking {
+    pub(in crate::placement) fn members(self) -> u32 {
+        self.units * self.size
+    }
+}
+
+/// What the slices of settled members lack, the innermost first, as far as `most` members complete
+/// them. O(levels x (settled members + domains of these x levels)).
+pub(in crate::placement) fn lacking(
+    domains: &Domains,
+    slices: &[Slices],
+    settled: &[NodeIndex],
+    most: u32,
+) -> Vec<Lacking> {
+    let mut found: Vec<Lacking> = Vec::new();
+    let mut left = most;
+    for level in (0..slices.len()).rev().filter(|_| !settled.is_empty()) {
+        let depth = slices[level].depth;
+        let mut known: BTreeMap<Place, u32> = BTreeMap::new();
+        for place in settled.iter().filter_map(|node| Place::of(domains, *node, depth)) {
+            *known.entry(place).or_default() += 1;
+        }
+        for inner in &found {
+            if let Some(place) = inner.place.up_to(domains, depth) {
+                *known.entry(place).or_default() += inner.members();
+            }
+        }
+        let size = slices.get(level + 1).map_or(1, |inner| inner.size);
+        for (place, members) in known {
+            let whole = slices[level].size;
+            let units = (whole - members % whole) % whole / size;
+            let lacking = Lacking { level, place, units, size };
+            if units > 0 && lacking.members() <= left {
+                left -= lacking.members();
+                found.push(lacking);
+            }
+        }
+    }
+    found
+}
+
 /// Completes the slices that lack members, the innermost first; else how many were placed.
 fn complete(
     counts: &Counts<'_>,
@@ -51,32 +105,17 @@ fn complete(
     most: u32,
 ) -> Result<Vec<(Place, u32)>, u32> {
     let mut plan = Vec::new();
-    if wanted.settled.is_empty() {
-        return Ok(plan);
-    }
-    for level in (0..wanted.slices.len()).rev() {
-        let slices = wanted.slices[level];
-        let inner = &wanted.slices[level + 1..];
-        let unit = inner.first().map_or(1, |inner| inner.size);
-        let known = settled(wanted, &plan);
-        let mut in_part: Vec<_> = by_place(counts, &known, slices.depth).into_iter().collect();
-        in_part.sort_unstable();
-        for (place, members) in in_part {
-            let lacks = (slices.size - members % slices.size) % slices.size / unit;
-            let completed = total(&plan);
-            if lacks == 0 || completed + lacks * unit > most {
-                continue;
-            }
-            let cut = Cut::new(room.counts(counts), inner, &settled(wanted, &plan));
-            let holds = cut.counts(inner.len()).count(place);
-            if holds < lacks {
-                return Err(completed + holds * unit);
-            }
-            let mut more = Vec::new();
-            cut.fill(inner.len(), place, lacks, &mut more);
-            room.take(counts, &more);
-            plan.extend(more);
+    for lacking in lacking(counts.domains, &wanted.slices, &wanted.settled, most) {
+        let inner = &wanted.slices[lacking.level + 1..];
+        let cut = Cut::new(room.counts(counts), inner, &settled(wanted, &plan));
+        let holds = cut.counts(inner.len()).count(lacking.place);
+        if holds < lacking.units {
+            return Err(total(&plan) + holds * lacking.size);
         }
+        let mut more = Vec::new();
+        cut.fill(inner.len(), lacking.place, lacking.units, &mut more);
+        room.take(counts, &more);
+        plan.extend(more);
     }
     Ok(plan)
 }
@@ -92,15 +131,6 @@ fn settled(wanted: &Wanted, plan: &[(Place, u32)]) -> Vec<NodeIndex> {
         all.extend(std::iter::repeat_n(node, count as usize));
     }
     all
-}
-
-/// Members on nodes by the domain of a depth.
-fn by_place(counts: &Counts<'_>, settled: &[NodeIndex], depth: u8) -> FxHashMap<Place, u32> {
-    let mut found = FxHashMap::default();
-    for place in settled.iter().filter_map(|node| counts.place_of(*node, depth)) {
-        *found.entry(place).or_default() += 1;
-    }
-    found
 }
 
 /// How many pods fit, less those that are placed now; `None`: none are.
@@ -190,11 +220,12 @@ impl Units {
         let on_node = if hosts { vec![0; below.on_node.len()] } else { Vec::new() };
         let (in_domain, ratio) = (vec![0; below.in_domain.len()], slices.size / size);
         let mut found = Self { in_domain, on_node, depth: slices.depth, ratio };
-        let used = by_place(below, if slices.apart { settled } else { &[] }, slices.depth);
+        let places = settled.iter().filter_map(|at| Place::of(below.domains, *at, slices.depth));
+        let used: FxHashSet<Place> = places.filter(|_| slices.apart).collect();
         let root = Place::Domain(DomainId::ROOT);
         for place in super::within(below, root, (slices.depth, slices.depth), ratio) {
             let fit = match below.count(place) / ratio {
-                _ if used.contains_key(&place) => 0,
+                _ if used.contains(&place) => 0,
                 fit if slices.apart => fit.min(1),
                 fit => fit,
             };

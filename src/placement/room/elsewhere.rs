@@ -1,0 +1,78 @@
+//! A claim that must be in one domain takes the first in which room can be made. What was taken
+//! there may be more than what another one of the domains needs of the same: then that is spared.
+
+use super::{Candidate, Claim, Demand, Rankings, RoomPlan, Search, Unit, Within, contested};
+use crate::cluster::{Cluster, Statement};
+
+impl RoomPlan {
+    /// Whether fewer victims may do in a place: some of several are there, or room comes free that
+    /// the claim was not placed on before.
+    pub(super) fn may_do_in(
+        &self,
+        cluster: &Cluster,
+        candidates: &[Candidate],
+        (claim, within): (&Claim<'_>, Within),
+    ) -> bool {
+        let mut victims = self.victims.iter().flat_map(|(place, pods, _)| {
+            candidates[*place].pods.iter().filter(|pod| pods.contains(&pod.pod))
+        });
+        let is_several = victims.clone().count() > 1;
+        !claim.going.is_empty()
+            || is_several && victims.any(|pod| within.contains(cluster.domains(), pod.node))
+    }
+}
+
+impl Search<'_> {
+    /// Makes a plan one of fewer units, if fewer of them seat the claim where it is searched now.
+    /// As fewer of them do not where the plan was made, none of what is left can be spared.
+    pub(super) fn spare_within(
+        &mut self,
+        rankings: &mut Rankings,
+        demands: &[Demand],
+        claim: &Claim<'_>,
+        plan: &mut RoomPlan,
+    ) {
+        self.contested = contested(self.cluster, demands);
+        self.clear_going(claim);
+        self.is_bound = self.must_give();
+        for (place, pods, whole) in &plan.victims {
+            let candidate = &self.candidates[*place];
+            // all members of one of which each may go alone are units of their own
+            let is_gang =
+                *whole && candidate.whole && (candidate.spare as usize) < candidate.pods.len();
+            let at = (0..candidate.pods.len()).filter(|at| pods.contains(&candidate.pods[*at].pod));
+            let units: Vec<Unit> = match is_gang {
+                true => vec![Unit::Gang(*place)],
+                false => at.map(|at| Unit::Elastic(*place, at)).collect(),
+            };
+            for unit in units {
+                let taken = self.take(unit);
+                self.units.push(taken);
+            }
+        }
+        let before = self.units.len();
+        let needed = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
+        let needed = u32::try_from(needed).expect("groups are bounded");
+        let mut seats =
+            self.seats_by(rankings, demands, needed, claim.cut).ok().filter(|_| self.is_settled());
+        if seats.is_some() {
+            self.give_back_while(
+                |_, _| true,
+                |search| {
+                    let found = search.seats_by(rankings, demands, needed, claim.cut).ok();
+                    let is_seated = found.is_some();
+                    seats = found.or(seats.take());
+                    is_seated
+                },
+            );
+        }
+        if let Some(seats) = seats
+            && self.units.len() < before
+            && self.overdrawn(&seats).is_none()
+        {
+            *plan = RoomPlan { victims: self.victims(), seats };
+        }
+        let start = Statement::default().checkpoint();
+        self.statement.rollback(self.cluster, start);
+    }
+}
