@@ -144,9 +144,12 @@ pub trait Ground {
 
 /// Seats all blocks, those that have no choice first; `None`: one finds no place, and what was
 /// laid before stays.
-pub fn lay_all(ground: &mut impl Ground, blocks: &[Block]) -> Option<()> {
+pub fn lay_all<'a>(
+    ground: &mut impl Ground,
+    blocks: impl IntoIterator<Item = &'a Block>,
+) -> Option<()> {
     blocks
-        .iter()
+        .into_iter()
         .try_for_each(|block| lay(ground, block, &block.demands, &block.cuts, block.within))
 }
 

@@ -3,12 +3,12 @@
 //!
 //! Room is made for one block after the other, where it is cheapest. Where that ends without room,
 //! and there are few units, sets of them are looked at. What goes is spared at last as far as
-//! placing by the tree still seats the whole claim, so the seats are such as the tree allows.
+//! placing by the tree still seats the whole claim, or laying its blocks in some other order does.
 
 use super::{Cost, NO_PRIORITY, NO_RANK, Search, Taken, Unit};
 use crate::cluster::{Assignment, Cluster, NodeIndex, Statement};
 use crate::framework::Reads;
-use crate::placement::blocks::{Ground, Within, blocks, lay_all};
+use crate::placement::blocks::{Block, Ground, Within, blocks, lay_all};
 use crate::placement::{Demand, Rankings, Wanted};
 
 /// Nodes on which room for a block is looked for at most, those of a domain each time anew.
@@ -19,9 +19,30 @@ const EXACT_MAX: usize = 10;
 /// Units, up to which else as many as may go are taken, and what can be is spared.
 const UNITS_MAX: usize = 512;
 
+/// Blocks of which all orders are tried where what goes is to be spared.
+const ORDERED_MAX: usize = 4;
+
+/// All orders.
+fn orders(of: Vec<usize>) -> Vec<Vec<usize>> {
+    if of.len() < 2 {
+        return vec![of];
+    }
+    let first = |at: usize| {
+        let mut others = of.clone();
+        let first = others.remove(at);
+        orders(others).into_iter().map(move |mut order| {
+            order.insert(0, first);
+            order
+        })
+    };
+    (0..of.len()).flat_map(first).collect()
+}
+
 /// What was taken and seated so far, on the nodes of a search.
 struct Laying<'s, 'a> {
     search: &'s mut Search<'a>,
+    /// only what is free is used
+    takes_none: bool,
     units: Vec<Taken>,
     seats: Vec<Assignment>,
     nodes_left: usize,
@@ -44,12 +65,17 @@ impl Ground for Laying<'_, '_> {
         self.nodes_left = self.nodes_left.checked_sub(nodes.len())?;
         self.search.within = within;
         for demand in demands {
-            let fits = self.search.seat_class(demand);
-            if fits.is_some() {
-                self.search.give_back();
+            if self.takes_none {
+                self.search.count_class(demand);
+                (self.search.total >= self.search.needed).then_some(())?;
+            } else {
+                let fits = self.search.seat_class(demand);
+                if fits.is_some() {
+                    self.search.give_back();
+                }
+                self.units.append(&mut self.search.units);
+                fits?;
             }
-            self.units.append(&mut self.search.units);
-            fits?;
             self.search.seat_members(demand, &nodes, &mut self.seats);
         }
         Some(())
@@ -80,8 +106,8 @@ impl Search<'_> {
         self.give_to(super::Bound::Ceiling)?;
         let given = self.units.len();
         let units = std::mem::take(&mut self.units);
-        let mut laying =
-            Laying { search: &mut *self, units, seats: Vec::new(), nodes_left: NODES_MAX };
+        let (seats, nodes_left) = (Vec::new(), NODES_MAX);
+        let mut laying = Laying { search: &mut *self, takes_none: false, units, seats, nodes_left };
         let is_laid = lay_all(&mut laying, &blocks).is_some();
         let Laying { units, mut seats, .. } = laying;
         self.within = outer;
@@ -106,14 +132,42 @@ impl Search<'_> {
         }
         let enough = |search: &mut Self| {
             let found = search.tree_seats(rankings, demands, wanted);
-            let is_seated = found.is_some() || search.still_fit(&seats);
-            if let Some(found) = found {
-                seats = found;
+            if found.is_none() && search.still_fit(&seats) {
+                return true;
             }
+            let found = found.or_else(|| search.lay_in_some_order(&blocks));
+            let is_seated = found.is_some();
+            seats = found.unwrap_or(std::mem::take(&mut seats));
             is_seated
         };
         self.give_back_while(|_, _| true, enough);
         self.is_settled().then_some(seats)
+    }
+
+    /// Seats few blocks on what is free as things stand, in the first order that does.
+    fn lay_in_some_order(&mut self, blocks: &[Block]) -> Option<Vec<Assignment>> {
+        if blocks.len() > ORDERED_MAX {
+            return None;
+        }
+        let outer = self.within;
+        let units = std::mem::take(&mut self.units);
+        let mut orders = orders((0..blocks.len()).collect()).into_iter();
+        let found = orders.find_map(|order| {
+            let (seats, nodes_left) = (Vec::new(), NODES_MAX);
+            let mut laying = Laying {
+                search: &mut *self,
+                takes_none: true,
+                units: Vec::new(),
+                seats,
+                nodes_left,
+            };
+            let laid = lay_all(&mut laying, order.iter().map(|at| &blocks[*at]));
+            let seats = laying.seats;
+            seats.iter().for_each(|seat| self.statement.evict(self.cluster, *seat));
+            laid.map(|()| seats)
+        });
+        (self.units, self.within) = (units, outer);
+        found
     }
 
     /// What may be taken, those that would be spared last first: single members, then gangs.
