@@ -38,6 +38,8 @@ pub enum Reason {
     GpuNotShared,
     /// The shared GPUs have too little left, or not on one device.
     GpuTaken,
+    /// The devices are not there that its claims ask for, or others have them.
+    DevicesTaken,
     /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
     UnknownResource(u8),
 }
@@ -60,6 +62,7 @@ impl Reason {
             Self::NodePorts => "NodePorts",
             Self::NoDomain => "NoDomain",
             Self::GpuNotShared | Self::GpuTaken => "GpuSharing",
+            Self::DevicesTaken => "DynamicResources",
         }
     }
 
@@ -93,6 +96,7 @@ impl Reason {
             Self::NoDomain => "node(s) were in no domain that holds the gang".to_owned(),
             Self::GpuNotShared => "node(s) shared no GPUs as large as that".to_owned(),
             Self::GpuTaken => "node(s) had too little left of each shared GPU".to_owned(),
+            Self::DevicesTaken => "cannot allocate all claims".to_owned(),
         }
     }
 }

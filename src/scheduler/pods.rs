@@ -3,7 +3,9 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{DeviceSet, Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime};
+use crate::model::{
+    DeviceSet, Labels, PodClaim, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime,
+};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub(super) struct PodEntry {
     pub(super) node: Option<NodeIndex>,
     /// GPUs of that node that it was given; empty: none, or unknown
     pub(super) devices: DeviceSet,
+    /// the claims that it names; none once it has ended
+    pub(super) claims: Box<[PodClaim]>,
     pub(super) group: Option<GroupIndex>,
     /// place in the group's member list
     pub(super) slot: u32,

@@ -3,8 +3,11 @@
 //! found by asking, and it is looked for again now and then.
 
 use super::PAGE;
+use super::book::Book;
 use super::queues::{LOOK_AGAIN, objects, status_of};
+use crate::kubernetes::convert::claims::device_slice;
 use crate::kubernetes::convert::reports::{DRIVER, Slice, of_slices, slice, zones};
+use crate::model::NodeDevices;
 use crate::model::gpu_topology::Reported;
 use futures::{Stream, StreamExt};
 use kube::ResourceExt;
@@ -40,11 +43,12 @@ impl Source {
         }
     }
 
-    fn config(self) -> watcher::Config {
+    /// For claims the slices of all drivers are read.
+    fn config(self, claims: bool) -> watcher::Config {
         let config = watcher::Config::default().page_size(PAGE);
         match self {
-            Self::Zones => config,
-            Self::Slices => config.fields(&format!("spec.driver={DRIVER}")),
+            Self::Slices if !claims => config.fields(&format!("spec.driver={DRIVER}")),
+            Self::Zones | Self::Slices => config,
         }
     }
 }
@@ -53,6 +57,11 @@ impl Source {
 #[derive(Default)]
 pub(super) struct Reports {
     state: Mutex<State>,
+    /// what claims go by
+    book: Mutex<Book>,
+    /// whether it is read how GPUs are joined, and what claims go by
+    joins: bool,
+    claims: bool,
     news: Notify,
 }
 
@@ -70,6 +79,44 @@ struct State {
 }
 
 impl Reports {
+    /// What to read: how GPUs are joined; and for claims, with what classes of devices count as.
+    pub(super) fn new(joins: bool, claims: Option<&BTreeMap<String, String>>) -> Self {
+        let book = Book::new(claims.cloned().unwrap_or_default());
+        Self { book: Mutex::new(book), joins, claims: claims.is_some(), ..Self::default() }
+    }
+
+    /// Whether claims are read.
+    pub(super) fn reads_claims(&self) -> bool {
+        self.claims
+    }
+
+    /// Works with what is known of claims. Nodes of which it makes others are told of again.
+    pub(super) fn with_book<T>(&self, work: impl FnOnce(&mut Book) -> T) -> T {
+        let (result, changed) = {
+            let mut book = self.book.lock();
+            let result = work(&mut book);
+            (result, book.take_changed())
+        };
+        if !changed.is_empty() {
+            self.state.lock().changed.extend(changed);
+            self.news.notify_one();
+        }
+        result
+    }
+
+    /// The devices of a node that claims may be given.
+    pub(super) fn devices(&self, node: &str) -> Option<NodeDevices> {
+        if !self.claims {
+            return None;
+        }
+        self.book.lock().devices(node)
+    }
+
+    /// Whether devices of any node are known that claims may be given.
+    pub(super) fn any_devices(&self) -> bool {
+        self.claims && self.book.lock().has_slices()
+    }
+
     /// What is reported of a node: drivers name GPUs one by one, so they come first.
     pub(super) fn of(&self, node: &str) -> Option<Arc<Reported>> {
         self.state.lock().of(node)
@@ -77,8 +124,11 @@ impl Reports {
 
     /// Whether anything is reported of any node.
     pub(super) fn any(&self) -> bool {
-        let state = self.state.lock();
-        !state.zones.is_empty() || !state.named.is_empty()
+        let joined = {
+            let state = self.state.lock();
+            !state.zones.is_empty() || !state.named.is_empty()
+        };
+        joined || self.any_devices()
     }
 
     /// Waits until another is reported than before of nodes.
@@ -104,8 +154,14 @@ impl Reports {
 
     /// Watches both kinds. Never returns.
     pub(super) async fn run(&self, client: kube::Client) {
-        let follow = |source| self.follow(source, client.clone());
-        tokio::join!(follow(Source::Zones), follow(Source::Slices));
+        let follow = async |source, wanted| {
+            if wanted {
+                self.follow(source, client.clone()).await;
+            }
+        };
+        let slices = self.joins || self.claims;
+        tokio::join!(follow(Source::Zones, self.joins), follow(Source::Slices, slices));
+        std::future::pending::<()>().await;
     }
 
     async fn follow(&self, source: Source, client: kube::Client) {
@@ -113,7 +169,8 @@ impl Reports {
         loop {
             for version in versions {
                 let api = objects(client.clone(), (group, version), (kind, plural));
-                self.take_all(source, watcher(api, source.config()).default_backoff()).await;
+                self.take_all(source, watcher(api, source.config(self.claims)).default_backoff())
+                    .await;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -132,15 +189,13 @@ impl Reports {
                 Ok(Watched::Init) => listed.clear(),
                 Ok(Watched::InitApply(new)) => {
                     listed.insert(new.name_any().into());
-                    self.state.lock().put(source, &new.name_any(), Some(&new));
+                    self.put(source, &new.name_any(), Some(&new));
                 }
-                Ok(Watched::InitDone) => self.state.lock().retain(source, &listed),
-                Ok(Watched::Apply(new)) => {
-                    self.state.lock().put(source, &new.name_any(), Some(&new));
-                }
-                Ok(Watched::Delete(old)) => self.state.lock().put(source, &old.name_any(), None),
+                Ok(Watched::InitDone) => self.retain(source, &listed),
+                Ok(Watched::Apply(new)) => self.put(source, &new.name_any(), Some(&new)),
+                Ok(Watched::Delete(old)) => self.put(source, &old.name_any(), None),
                 Err(error) if matches!(status_of(&error), Some(403 | 404)) => {
-                    self.state.lock().retain(source, &BTreeSet::new());
+                    self.retain(source, &BTreeSet::new());
                     self.news.notify_one();
                     return;
                 }
@@ -150,6 +205,29 @@ impl Reports {
                 }
             }
             self.news.notify_one();
+        }
+    }
+
+    /// An object as it is now; `None`: it is gone.
+    fn put(&self, source: Source, name: &str, object: Option<&DynamicObject>) {
+        if self.joins {
+            self.state.lock().put(source, name, object);
+        }
+        if self.claims && source == Source::Slices {
+            let slice = object.and_then(|object| device_slice(&object.data));
+            self.with_book(|book| book.put_slice(name, slice));
+        }
+    }
+
+    /// Drops what a list lacked.
+    fn retain(&self, source: Source, listed: &BTreeSet<Box<str>>) {
+        self.state.lock().retain(source, listed);
+        if self.claims && source == Source::Slices {
+            let known: Vec<Box<str>> =
+                self.with_book(|book| book.slices().map(Into::into).collect());
+            for name in known.iter().filter(|name| !listed.contains(*name)) {
+                self.with_book(|book| book.put_slice(name, None));
+            }
         }
     }
 }
@@ -275,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn nodes_are_named_of_which_another_is_reported_than_before() {
-        let reports = Reports::default();
+        let reports = Reports::new(true, None);
         let list = vec![
             Ok(Watched::Init),
             Ok(Watched::InitApply(zone_object("a", &[2, 2]))),
