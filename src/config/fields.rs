@@ -159,7 +159,8 @@ pub static FIELDS: &[Field] = &[
          stands on them."),
     field("profiles[].plugins.filter", Section, "",
         "Plugins that decide whether a node may run a pod. NodeName, NodeResourcesFit, \
-         GpuSharing and DynamicResources cannot be disabled: without them pods are bound where they cannot run."),
+         GpuSharing and DynamicResources cannot be disabled: without them pods are bound where \
+         they cannot run."),
     field("profiles[].plugins.filter.enabled", List(64), "[]",
         "Filters to add after the defaults."),
     field("profiles[].plugins.filter.enabled[].name", Text(Form::Plugin), "",

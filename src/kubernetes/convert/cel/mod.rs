@@ -2,10 +2,10 @@
 //!
 //! Understood are `device.driver`, `device.attributes["domain"].name`,
 //! `device.capacity["domain"].name`, comparisons, `in`, `&&`, `||`, `!`, `has()`, lists, texts,
-//! whole numbers, `quantity()` and `semver()` with `compareTo`, `isGreaterThan` and `isLessThan`, and of
-//! texts `startsWith`, `endsWith` and `contains`. An expression with anything else is refused as a
-//! whole. A device of which an expression asks what it does not say is not selected, where upstream
-//! gives up the allocation.
+//! whole numbers, `quantity()` and `semver()` with `compareTo`, `isGreaterThan` and `isLessThan`,
+//! and of texts `startsWith`, `endsWith` and `contains`. An expression with anything else is
+//! refused as a whole. A device of which an expression asks what it does not say is not selected,
+//! where upstream gives up the allocation.
 
 mod parse;
 
