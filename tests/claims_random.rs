@@ -57,12 +57,15 @@ struct Truth {
     node: Option<Box<str>>,
 }
 
+/// A pod as an API server has it: its name, its gang, its claims and its node.
+type TruePod = (PodKey, Option<GroupSpec>, Vec<Uid>, Option<Box<str>>);
+
 struct World {
     random: Random,
     now: i64,
     scheduler: Scheduler,
     claims: BTreeMap<Uid, Truth>,
-    pods: BTreeMap<Uid, (PodKey, Option<GroupSpec>, Vec<Uid>, Option<Box<str>>)>,
+    pods: BTreeMap<Uid, TruePod>,
     /// what the watches have not delivered yet; `None`: gone
     claim_news: VecDeque<(Uid, Option<Truth>)>,
     pod_news: VecDeque<(Uid, bool)>,
@@ -340,7 +343,10 @@ impl World {
                     "{device}"
                 );
                 let place: usize = device.rsplit('-').next().expect("a name").parse().expect("one");
-                assert!(kind == KINDS[0] || place % 2 == 0, "D2: {device} is of another kind");
+                assert!(
+                    kind == KINDS[0] || place.is_multiple_of(2),
+                    "D2: {device} is of another kind"
+                );
             }
             assert!(asked.next().is_none(), "D2: fewer devices than a claim asks for");
         }

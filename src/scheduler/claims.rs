@@ -9,7 +9,7 @@ use super::plans::Plan;
 use super::{CallId, ConditionReason, Scheduler};
 use crate::cluster::{Freed, PodIndex};
 use crate::model::claim::assign;
-use crate::model::{ClaimState, DeviceName, DeviceSet, Grant, PodClaim, Uid};
+use crate::model::{ClaimState, DeviceName, DeviceSet, Grant, Pod, PodClaim, Uid};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -39,6 +39,12 @@ impl Scheduler {
         let waiting = self.plans.iter().filter(|(_, plan)| plan.victims().next().is_none());
         let waiting: Vec<GroupIndex> = waiting.map(|(index, _)| *index).collect();
         waiting.into_iter().for_each(|index| self.mark(index));
+    }
+
+    /// Takes in which claims the object of a pod names; none once it has ended.
+    pub(super) fn take_claims_of(&mut self, index: PodIndex, pod: &mut Pod) {
+        let claims = std::mem::take(&mut pod.claims);
+        self.take_claims(index, if pod.ended() { Vec::new() } else { claims });
     }
 
     /// Takes in which claims a pod names.

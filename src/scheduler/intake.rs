@@ -195,10 +195,7 @@ impl Scheduler {
             deleting: pod.deleting,
             listed: self.pods.list,
         });
-        self.take_claims(
-            index,
-            if pod.ended() { Vec::new() } else { std::mem::take(&mut pod.claims) },
-        );
+        self.take_claims_of(index, &mut pod);
         if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended() && !lost) {
             self.move_room(index, Some(node));
             self.read_devices(index, &pod);
@@ -243,10 +240,7 @@ impl Scheduler {
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
         }
-        self.take_claims(
-            index,
-            if pod.ended() { Vec::new() } else { std::mem::take(&mut pod.claims) },
-        );
+        self.take_claims_of(index, &mut pod);
         if self.pods.get(index).run_limit_ms != pod.run_limit_ms {
             self.discharge(index);
             self.pods.get_mut(index).run_limit_ms = pod.run_limit_ms;
