@@ -298,12 +298,12 @@ fn less(member: &BindMember, grant: &Grant, mut object: Value) -> Less {
         if let Some(reserved) = object["status"]["reservedFor"].as_array_mut() {
             reserved.retain(|consumer| consumer["uid"] != *uid);
         }
-        if list(&object["status"]["reservedFor"]).is_empty() {
-            if let Some(status) = object["status"].as_object_mut() {
-                status.remove("reservedFor");
-                if !grant.devices.is_empty() {
-                    status.remove("allocation");
-                }
+        if list(&object["status"]["reservedFor"]).is_empty()
+            && let Some(status) = object["status"].as_object_mut()
+        {
+            status.remove("reservedFor");
+            if !grant.devices.is_empty() {
+                status.remove("allocation");
             }
         }
         return Less::Status(object);

@@ -258,7 +258,19 @@ impl Book {
             return Err(awaited(format!("waits for the claim {name}: another pod is first")));
         }
         let (claim_uid, requests) = (claim.uid, claim.requests.clone());
-        let requests = requests.map_err(|why| refused(&why))?;
+        self.ask(claimed, name, claim_uid, requests.map_err(|why| refused(&why))?)
+    }
+
+    /// Has a pod ask for what a claim requests that has no devices yet.
+    fn ask(
+        &mut self,
+        claimed: &mut Claimed,
+        name: &str,
+        claim: Uid,
+        requests: Vec<Request>,
+    ) -> Result<(), ContractError> {
+        let awaited = |what: String| ContractError::ClaimAwaited(what.into());
+        let refused = |why: &str| ContractError::Claim(format!("claim {name}: {why}").into());
         let mut asks = Vec::new();
         for request in requests {
             let Some(class) = self.classes.get(&request.class) else {
@@ -279,8 +291,8 @@ impl Book {
             asks.push(ClaimRequest { name: request.name, kind, count: request.count });
         }
         claimed.claims.push(PodClaim {
-            uid: claim_uid,
-            name: name.clone(),
+            uid: claim,
+            name: name.into(),
             allocated: false,
             counted: true,
             requests: asks,
