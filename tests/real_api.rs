@@ -4,6 +4,8 @@
 //! Stories run one after another on one pair of servers. Where Go is missing they are skipped, and
 //! say so; with `CI=true` that is a failure.
 
+#[path = "real_api/claims.rs"]
+mod claims;
 #[path = "real_api/crash.rs"]
 mod crash;
 #[path = "real_api/evictions.rs"]

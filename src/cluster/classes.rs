@@ -70,6 +70,13 @@ impl Class {
                 None => self.unknown.push(name.clone()),
             }
         }
+        for way in resources.ways() {
+            // what is not claimed a device plugin gives
+            let amount = self.request(way.base) - self.request(way.by_claim);
+            if amount > 0 {
+                self.requests.push((way.by_plugin, amount));
+            }
+        }
         self.requests.push((PODS, 1));
         // pods of other schedulers, as those of daemon sets, take no slots
         let slot = self.spec.profile.and_then(|_| resources.find(slot(&self.spec)));
@@ -146,11 +153,12 @@ impl ClassTable {
         }
     }
 
-    /// Resolves all classes anew after names became known.
-    pub(super) fn resolve(&mut self, resources: &ResourceTable) {
+    /// Resolves classes anew after names became known; `all`: a resource is given by two ways now.
+    pub(super) fn resolve(&mut self, resources: &ResourceTable, all: bool) {
         for class in &mut self.classes {
             let slot = class.spec.profile.and_then(|_| resources.find(slot(&class.spec)));
-            if !class.unknown.is_empty() || slot.is_some_and(|slot| class.request(slot) == 0) {
+            if all || !class.unknown.is_empty() || slot.is_some_and(|slot| class.request(slot) == 0)
+            {
                 class.resolve(resources);
             }
         }

@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod changes;
+mod claimed;
 mod classes;
 mod devices;
 mod domains;
@@ -17,6 +18,7 @@ mod statement;
 
 pub use arrivals::{Expected, Learnt, Shape};
 pub use changes::{Change, ChangeLog};
+pub use claimed::Freed;
 pub use classes::{Class, ClassId};
 pub use devices::{DeviceAsk, Held, Left, SharedDevices};
 pub use domains::{Domain, DomainId, Domains, HOST_LEVEL, KNOWN_LEVELS};
@@ -25,8 +27,10 @@ pub use nodes::{NodeEntry, NodeIndex, TaintId};
 pub use resources::{CPU, EPHEMERAL_STORAGE, MEMORY, PODS, ResourceId, ResourceTable, is_gpu};
 pub use statement::{Assignment, Checkpoint, Statement};
 
+use crate::model::claim::by_claim;
 use crate::model::{HostPort, Level, Node, PodClass, Taint};
 use arrivals::Arrivals;
+use claimed::ClaimTable;
 use classes::ClassTable;
 use devices::DeviceTable;
 use fullness::Fullness;
@@ -55,6 +59,7 @@ pub struct Cluster {
     narrowed: NarrowedTable,
     domains: Domains,
     devices: DeviceTable,
+    claims: ClaimTable,
     gpu: Option<ResourceId>,
     arrivals: Arrivals,
     fullness: Fullness,
@@ -188,7 +193,8 @@ impl Cluster {
                 return 0;
             }
         }
-        self.device_room(class, node, fits)
+        let fits = self.device_room(class, node, fits);
+        self.claim_room(class, node, fits)
     }
 
     /// Allocatable amount of a resource on a node.
@@ -241,7 +247,11 @@ impl Cluster {
         if self.nodes.entry(index).node.as_ref() == Some(&node) {
             return NodeApplied::Unchanged;
         }
-        let grown = self.know_resources(node.allocatable.iter().map(|(name, _)| &**name));
+        let before = self.nodes.entry(index).node.as_ref().and_then(|node| node.devices.clone());
+        let offers = node.devices.iter().flat_map(|devices| &devices.offers);
+        let ways: Vec<Box<str>> = offers.map(|(name, _)| by_claim(name)).collect();
+        let named = node.allocatable.iter().map(|(name, _)| &**name);
+        let grown = self.know_resources(named.chain(ways.iter().map(|name| &**name)));
         for (resource, column) in self.resources.iter().zip(&mut self.allocatable) {
             column[index.index()] = self.resources.unless_offered(resource);
         }
@@ -254,20 +264,26 @@ impl Cluster {
         self.narrowed.set(index, offer);
         self.domains.set(index, &node);
         self.nodes.set(index, node);
+        self.set_devices(index, before.as_deref());
         self.offer_shared(index);
+        self.offer_claimed(index);
         self.changes.record(index, Change::Facts);
         if grown { NodeApplied::NewResources } else { NodeApplied::Changed }
     }
 
     /// Makes names of resources known; whether one was not.
     fn know_resources<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> bool {
-        let known = self.resources.len();
+        let (known, ways) = (self.resources.len(), self.resources.ways().len());
         names.for_each(|name| self.resources.intern(name));
         let grown = self.resources.len() > known;
         if grown {
+            let anew = self.resources.ways().len() > ways;
             self.grow_columns();
-            self.classes.resolve(&self.resources);
+            self.classes.resolve(&self.resources, anew);
             self.find_gpu();
+            if anew {
+                (0..self.node_slots()).for_each(|slot| self.offer_claimed(NodeIndex::at(slot)));
+            }
         }
         grown
     }
@@ -275,11 +291,12 @@ impl Cluster {
     /// Takes in that a node is gone. Pods counted on it stay counted until they go.
     pub fn delete_node(&mut self, name: &str) -> Option<NodeIndex> {
         let index = self.nodes.find(name)?;
-        self.nodes.entry(index).node.as_ref()?;
+        let devices = self.nodes.entry(index).node.as_ref()?.devices.clone();
         for column in &mut self.allocatable {
             column[index.index()] = 0;
         }
         self.nodes.clear(index);
+        self.set_devices(index, devices.as_deref());
         self.domains.clear(index);
         self.changes.record(index, Change::Facts);
         self.nodes.free_if_unused(index);
@@ -302,6 +319,7 @@ impl Cluster {
         // the slot may have been another's
         self.narrowed.set(index, Offer::default());
         self.devices.clear(index);
+        self.claims.clear(index);
         index
     }
 
@@ -320,6 +338,7 @@ impl Cluster {
         }
         self.narrowed.grow(slots);
         self.devices.grow(slots);
+        self.claims.grow(slots);
         self.scored_cpu.resize(slots, 0);
         self.scored_memory.resize(slots, 0);
     }

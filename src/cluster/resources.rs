@@ -1,6 +1,7 @@
 //! Resource names as small numbers.
 
 use crate::model::NarrowedName;
+use crate::model::claim::{by_claim, by_plugin, is_way};
 use crate::model::contract::SLOTS;
 use rustc_hash::FxHashMap;
 
@@ -37,6 +38,14 @@ impl ResourceId {
     }
 }
 
+/// A resource that is given by two ways: see [`crate::model::claim`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ways {
+    pub(super) base: ResourceId,
+    pub(super) by_claim: ResourceId,
+    pub(super) by_plugin: ResourceId,
+}
+
 /// The names that nodes offer.
 #[derive(Debug)]
 pub struct ResourceTable {
@@ -44,21 +53,40 @@ pub struct ResourceTable {
     /// `[resource]`
     gpus: Vec<bool>,
     narrowed: usize,
+    ways: Vec<Ways>,
     ids: FxHashMap<Box<str>, ResourceId>,
 }
 
 impl Default for ResourceTable {
     fn default() -> Self {
-        let mut table =
-            Self { names: Vec::new(), gpus: Vec::new(), narrowed: 0, ids: FxHashMap::default() };
+        let mut table = Self {
+            names: Vec::new(),
+            gpus: Vec::new(),
+            narrowed: 0,
+            ways: Vec::new(),
+            ids: FxHashMap::default(),
+        };
         FIXED.iter().for_each(|name| table.intern(name));
         table
     }
 }
 
 impl ResourceTable {
-    /// Makes a name known.
+    /// Makes a name known; of a resource that claims are given the three names that go with it.
     pub(super) fn intern(&mut self, name: &str) {
+        let Some(base) = claimed(name) else { return self.intern_one(name) };
+        let plugin = by_plugin(base);
+        if self.ids.contains_key(name) || self.names.len() + 3 > RESOURCES_MAX {
+            return;
+        }
+        [base, name, &plugin].into_iter().for_each(|name| self.intern_one(name));
+        let found = [base, name, &plugin].map(|name| self.find(name));
+        if let [Some(base), Some(by_claim), Some(by_plugin)] = found {
+            self.ways.push(Ways { base, by_claim, by_plugin });
+        }
+    }
+
+    fn intern_one(&mut self, name: &str) {
         if self.ids.contains_key(name) || self.names.len() >= RESOURCES_MAX {
             return;
         }
@@ -71,6 +99,11 @@ impl ResourceTable {
         self.names.push(name.into());
         self.gpus.push(is_gpu(name));
         self.ids.insert(name.into(), ResourceId(id));
+    }
+
+    /// The resources that are given by two ways.
+    pub(super) fn ways(&self) -> &[Ways] {
+        &self.ways
     }
 
     /// The id of a known name.
@@ -110,6 +143,12 @@ impl ResourceTable {
     }
 }
 
+/// The resource whose way by claim a name is.
+fn claimed(name: &str) -> Option<&str> {
+    let (base, _) = name.split_once(' ')?;
+    (*by_claim(base) == *name).then_some(base)
+}
+
 /// A time-sliced device, where the device plugin renames them.
 const SHARED: &str = "nvidia.com/gpu.shared";
 
@@ -120,5 +159,5 @@ const SHARED: &str = "nvidia.com/gpu.shared";
 pub fn is_gpu(name: &str) -> bool {
     let devices =
         ["nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe", SHARED];
-    devices.contains(&name) || name.starts_with("nvidia.com/mig-")
+    (devices.contains(&name) || name.starts_with("nvidia.com/mig-")) && !is_way(name)
 }

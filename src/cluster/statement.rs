@@ -21,9 +21,16 @@ pub struct Checkpoint(usize);
 /// One step of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
-    Assume,
-    /// with what it held of shared devices
-    Evict(Option<Held>),
+    /// whether it was taken off the node before
+    Assume(bool),
+    /// with what it held of shared devices, and the devices that a decision had given it
+    Evict(Option<Held>, DeviceSet),
+}
+
+impl Operation {
+    fn is_assume(self) -> bool {
+        matches!(self, Self::Assume(_))
+    }
 }
 
 /// The undo log of one decision, as data: what is not committed must be rolled back.
@@ -35,7 +42,7 @@ pub struct Statement {
 impl Statement {
     /// The assumptions so far, in order.
     pub fn assumed(&self) -> impl Iterator<Item = &Assignment> {
-        let assumed = self.operations.iter().filter(|(o, _, _)| *o == Operation::Assume);
+        let assumed = self.operations.iter().filter(|(o, _, _)| o.is_assume());
         assumed.map(|(_, assignment, _)| assignment)
     }
 
@@ -67,16 +74,20 @@ impl Statement {
         if !devices.is_empty() {
             cluster.give(class, pod, node, devices);
         }
+        let was_absent = cluster.set_absent(pod, node, false);
+        cluster.give_claimed(class, pod, node);
         cluster.place(class, node);
-        self.operations.push((Operation::Assume, assignment, version));
+        self.operations.push((Operation::Assume(was_absent), assignment, version));
     }
 
     /// Takes a pod off its node on paper, to see what its room is good for. O(resources).
     pub fn evict(&mut self, cluster: &mut Cluster, victim: Assignment) {
         let version = cluster.changes.version();
         let held = cluster.give_back(victim.pod, victim.node);
+        let given = cluster.take_given(victim.pod, victim.node).unwrap_or_default();
+        cluster.set_absent(victim.pod, victim.node, true);
         cluster.unplace(victim.class, victim.node);
-        self.operations.push((Operation::Evict(held), victim, version));
+        self.operations.push((Operation::Evict(held, given), victim, version));
     }
 
     /// The point to return to.
@@ -89,11 +100,15 @@ impl Statement {
     pub fn rollback(&mut self, cluster: &mut Cluster, to: Checkpoint) {
         for (operation, pod, version) in self.operations.drain(to.0..).rev() {
             match operation {
-                Operation::Assume => {
+                Operation::Assume(was_absent) => {
                     cluster.give_back(pod.pod, pod.node);
+                    cluster.take_given(pod.pod, pod.node);
+                    cluster.set_absent(pod.pod, pod.node, was_absent);
                     cluster.unplace(pod.class, pod.node);
                 }
-                Operation::Evict(held) => {
+                Operation::Evict(held, given) => {
+                    cluster.put_given(pod.pod, pod.node, given);
+                    cluster.set_absent(pod.pod, pod.node, false);
                     cluster.place(pod.class, pod.node);
                     held.into_iter().for_each(|held| cluster.hold(pod.node, held));
                 }
@@ -105,7 +120,7 @@ impl Statement {
     /// Makes the assumptions stand: they are now the owner's to release.
     #[must_use]
     pub fn commit(self) -> Vec<Assignment> {
-        let assumed = self.operations.into_iter().filter(|(o, _, _)| *o == Operation::Assume);
+        let assumed = self.operations.into_iter().filter(|(o, _, _)| o.is_assume());
         assumed.map(|(_, assignment, _)| assignment).collect()
     }
 }

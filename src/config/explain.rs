@@ -131,6 +131,7 @@ pub fn markdown() -> String {
         "evictions",
         "topology",
         "gpuSharing",
+        "dynamicResources",
         "limits",
     ];
     for section in sections {

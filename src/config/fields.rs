@@ -158,8 +158,9 @@ pub static FIELDS: &[Field] = &[
          plugins PrioritySort, SchedulingGates and GangGate always run: the promise about gangs \
          stands on them."),
     field("profiles[].plugins.filter", Section, "",
-        "Plugins that decide whether a node may run a pod. NodeName, NodeResourcesFit and \
-         GpuSharing cannot be disabled: without them pods are bound where they cannot run."),
+        "Plugins that decide whether a node may run a pod. NodeName, NodeResourcesFit, \
+         GpuSharing and DynamicResources cannot be disabled: without them pods are bound where \
+         they cannot run."),
     field("profiles[].plugins.filter.enabled", List(64), "[]",
         "Filters to add after the defaults."),
     field("profiles[].plugins.filter.enabled[].name", Text(Form::Plugin), "",
@@ -332,6 +333,22 @@ pub static FIELDS: &[Field] = &[
     field("gpuSharing.holderNamespace", Text(Any), "\"\"",
         "The namespace in which pods with the label mss-scheduler.io/gpu-holder are holders; \
          tenants must not be able to make pods there. Empty: that of the lease."),
+
+    field("dynamicResources", Section, "",
+        "Devices that pods claim (dynamic resource allocation, resource.k8s.io/v1): see \
+         docs/fair-share.md and docs/gpu-topology.md."),
+    field("dynamicResources.enabled", Flag, "true",
+        "Whether claims are read, given devices and counted, where the kinds are installed. Turned \
+         off, a pod with spec.resourceClaims is refused."),
+    field("dynamicResources.deviceClasses", List(256),
+        "[{name: gpu.nvidia.com, resource: nvidia.com/gpu}]",
+        "As what devices count in queues, by DeviceClass, where the class itself has no \
+         spec.extendedResourceName. A class that is not listed counts as \
+         deviceclass.resource.kubernetes.io/NAME."),
+    field("dynamicResources.deviceClasses[].name", Text(Name), "",
+        "Name of a DeviceClass. Required."),
+    field("dynamicResources.deviceClasses[].resource", Text(Resource), "",
+        "Name of a resource. Required."),
 
     field("quarantine", Section, "",
         "Nodes on which pods that this scheduler bound fail to start take no new pods for a while. \

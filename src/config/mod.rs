@@ -5,6 +5,7 @@
 //! strict: an unknown or ill-typed field is an error, and all errors of a file are told at once.
 
 mod check;
+mod claims;
 pub mod core;
 mod duration;
 pub mod explain;
@@ -19,6 +20,7 @@ mod topology;
 mod tests;
 mod tree;
 
+pub use claims::{CountedAs, DynamicResources};
 pub use nodes::{Architecture, DedicatedNodes};
 pub use profile::{
     BalancedAllocationArgs, FitArgs, Profile, ResourceWeight, ScoringStrategy, ShapePoint,
@@ -118,6 +120,8 @@ pub struct Configuration {
     pub topology: Topology,
     /// Parts of GPUs.
     pub gpu_sharing: GpuSharing,
+    /// Devices that pods claim.
+    pub dynamic_resources: DynamicResources,
     /// Bounds.
     pub limits: Limits,
 }
@@ -337,6 +341,7 @@ impl Configuration {
             gpu_sharing: GpuSharing {
                 holder_namespace: root.section("gpuSharing").text("holderNamespace"),
             },
+            dynamic_resources: DynamicResources::read(&root.section("dynamicResources"), problems),
             limits,
         }
     }

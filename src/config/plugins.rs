@@ -8,6 +8,7 @@ pub(super) const REQUIRED_FILTERS: &[(&str, &str)] = &[
     ("NodeName", REFUSED),
     ("NodeResourcesFit", REFUSED),
     ("GpuSharing", "parts of GPUs would be given out where there are none"),
+    ("DynamicResources", "claims would be given devices that others have"),
 ];
 const REFUSED: &str = "pods would be bound where the kubelet refuses them";
 

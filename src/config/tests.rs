@@ -32,7 +32,7 @@ fn defaults_are_as_documented() {
     assert_eq!(config.limits.gang_members_max, 10_000);
     let [profile] = config.profiles.as_slice() else { panic!("one profile") };
     assert_eq!(profile.scheduler_name, "mss-scheduler");
-    assert_eq!(profile.filters.len(), 11);
+    assert_eq!(profile.filters.len(), 12);
     assert_eq!(profile.scores[3], ("TaintToleration".to_owned(), 3));
     assert_eq!(profile.fit.strategy, ScoringStrategy::MostAllocated);
 }

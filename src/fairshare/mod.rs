@@ -24,6 +24,7 @@ pub use usage::{Decay, HISTORY_MAX, UsageOptions, Used};
 
 use crate::cluster::{ResourceId, ResourceTable};
 use crate::model::QueueSpec;
+use crate::model::claim::is_way;
 use crate::model::contract::SLOTS;
 use crate::model::narrowed::base;
 use crate::model::queue::Ordering;
@@ -69,12 +70,14 @@ impl Default for FairShare {
 }
 
 /// Whether queues share a resource: all that nodes offer, except pods, ephemeral storage,
-/// huge pages and attachable volumes. Narrowed by a node label it is shared if it is without.
+/// huge pages and attachable volumes, and but for the ways by which devices are given. Narrowed by
+/// a node label it is shared if it is without.
 #[must_use]
 pub fn accounts(resource: &str) -> bool {
     let resource = base(resource);
     !(matches!(resource, "pods" | "ephemeral-storage")
         || SLOTS.contains(&resource)
+        || is_way(resource)
         || resource.starts_with("hugepages-")
         || resource.starts_with("attachable-"))
 }

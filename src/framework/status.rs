@@ -41,6 +41,8 @@ pub enum Reason {
     HolderRefused(HolderFault),
     /// The shared GPUs have too little left, or not on one device.
     GpuTaken,
+    /// The devices are not there that its claims ask for, or others have them.
+    DevicesTaken,
     /// A resource that no node offers, by its place in [`crate::cluster::Class::unknown`].
     UnknownResource(u8),
 }
@@ -63,6 +65,7 @@ impl Reason {
             Self::NodePorts => "NodePorts",
             Self::NoDomain => "NoDomain",
             Self::GpuNotShared | Self::GpuTaken | Self::HolderRefused(_) => "GpuSharing",
+            Self::DevicesTaken => "DynamicResources",
         }
     }
 
@@ -105,6 +108,7 @@ impl Reason {
                 format!("node(s) had a GPU holder whose gpu-devices {what}, see its events")
             }
             Self::GpuTaken => "node(s) had too little left of each shared GPU".to_owned(),
+            Self::DevicesTaken => "cannot allocate all claims".to_owned(),
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use super::client::{Connection, Reply, message};
 use super::lease::Fence;
-use crate::model::PodKey;
 use crate::model::contract::GPU_DEVICES;
+use crate::model::{ClaimState, PodKey};
 use crate::scheduler::{BindMember, BindOutcome, DeleteOutcome, PodRef};
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -58,8 +58,25 @@ impl Binder {
         self.fence.is_open() && !self.draining.load(Ordering::Acquire)
     }
 
-    /// Binds and returns the final answer. `unknown` is called when an answer is lost.
-    pub(super) async fn bind(&self, member: &BindMember, unknown: impl Fn()) -> BindOutcome {
+    /// Gives the pod's claims their devices, binds it, and returns the final answer, and claims as
+    /// they were seen at last. `unknown` is called when an answer is lost.
+    pub(super) async fn bind(
+        &self,
+        member: &BindMember,
+        unknown: impl Fn(),
+    ) -> (BindOutcome, Vec<ClaimState>) {
+        let mut written = Vec::new();
+        if let Err(outcome) = self.grant_all(member, &mut written).await {
+            return (outcome, written);
+        }
+        let outcome = self.bind_pod(member, unknown).await;
+        if outcome != BindOutcome::Bound {
+            self.take_back(member, &member.grants, &mut written).await;
+        }
+        (outcome, written)
+    }
+
+    async fn bind_pod(&self, member: &BindMember, unknown: impl Fn()) -> BindOutcome {
         let mut wait = REPEAT_WAIT.0;
         let mut sent = false;
         loop {
@@ -197,7 +214,8 @@ mod tests {
         let key = PodKey { namespace: "ns".into(), name: "w-0".into() };
         let uid = Uid::parse("11111111-2222-3333-4444-555555555555");
         let devices = DeviceSet::EMPTY;
-        let mut member = BindMember { pod: PodRef { key, uid }, node: "n-1".into(), devices };
+        let (pod, grants) = (PodRef { key, uid }, Box::default());
+        let mut member = BindMember { pod, node: "n-1".into(), devices, grants };
         let mut expected = json!({
             "apiVersion": "v1",
             "kind": "Binding",

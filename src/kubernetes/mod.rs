@@ -12,6 +12,7 @@ pub mod watch;
 
 mod bind;
 mod evict;
+mod grant;
 mod tell;
 
 pub use client::{Connection, Reply};

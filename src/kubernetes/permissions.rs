@@ -43,6 +43,12 @@ pub const PERMISSIONS: &[Permission] = &[
     // where the GPUs of nodes are, where this is reported
     cluster("topology.node.k8s.io", "noderesourcetopologies", &["list", "watch"]),
     cluster("resource.k8s.io", "resourceslices", &["list", "watch"]),
+    // devices that pods claim; update: a finalizer keeps what has devices. Since 1.36 the fields of
+    // the status that say who has which devices have a permission of their own
+    cluster("resource.k8s.io", "deviceclasses", &["get", "list", "watch"]),
+    cluster("resource.k8s.io", "resourceclaims", &["get", "list", "update", "watch"]),
+    cluster("resource.k8s.io", "resourceclaims/status", &["update"]),
+    cluster("resource.k8s.io", "resourceclaims/binding", &["update"]),
     cluster("events.k8s.io", "events", &["create"]),
     Permission {
         group: "coordination.k8s.io",

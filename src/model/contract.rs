@@ -251,6 +251,10 @@ pub enum ContractError {
         /// What to do instead.
         instead: &'static str,
     },
+    /// The pod names a claim that this scheduler does not honour.
+    Claim(Box<str>),
+    /// The pod names a claim that is waited for: nothing is wrong with the pod.
+    ClaimAwaited(Box<str>),
     /// The annotations this scheduler reads are larger than the limit.
     Oversize {
         /// Bytes found.
@@ -269,6 +273,8 @@ impl ContractError {
             Self::Quantity { .. } => "quantity",
             Self::Malformed { .. } => "malformed",
             Self::Unsupported { .. } => "unsupported",
+            Self::Claim(_) => "claim",
+            Self::ClaimAwaited(_) => "claim_awaited",
             Self::Oversize { .. } => "oversize",
         }
     }
@@ -287,6 +293,7 @@ impl fmt::Display for ContractError {
             Self::Unsupported { field, instead } => {
                 write!(f, "{field} is not honoured by this scheduler: {instead}")
             }
+            Self::Claim(problem) | Self::ClaimAwaited(problem) => f.write_str(problem),
             Self::Oversize { bytes, limit } => {
                 write!(f, "scheduling annotations have {bytes} bytes: at most {limit} are read")
             }

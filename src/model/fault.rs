@@ -82,6 +82,8 @@ pub enum Fault {
     DrainForgotten,
     /// A part of a GPU is given and not counted.
     PartNotCounted,
+    /// What claims have of devices is not counted.
+    ClaimNotCounted,
 }
 
 #[cfg(debug_assertions)]

@@ -4,6 +4,7 @@
 //! sees a Kubernetes type.
 
 pub mod budget;
+pub mod claim;
 pub mod contract;
 pub mod duration;
 pub mod fault;
@@ -24,6 +25,7 @@ pub mod topology;
 pub mod windows;
 
 pub use budget::{Budget, Labels};
+pub use claim::{ClaimState, DeviceName, Grant, NodeDevices, PodClaim};
 pub use contract::{ContractError, GroupSpec, Task};
 pub use gpu_part::GpuPart;
 pub use gpu_request::GpuNeeds;

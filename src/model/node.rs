@@ -1,7 +1,7 @@
 //! A node, as far as placing pods on it is concerned.
 
 use super::contract::{self, ContractError, SLOTS};
-use super::{GpuTopology, ResourceList};
+use super::{GpuTopology, NodeDevices, ResourceList};
 use std::sync::Arc;
 
 /// Most slots of a node: more than any kubelet runs pods.
@@ -26,6 +26,8 @@ pub struct Node {
     pub gpus_refused: Option<Box<str>>,
     /// Why what it says of its slots is not believed.
     pub slots_refused: Option<Box<str>>,
+    /// Its devices that claims may be given; `allocatable` is without them.
+    pub devices: Option<Arc<NodeDevices>>,
 }
 
 /// Reads the slots of a node, which are resources of these names: each pod of this scheduler takes

@@ -1,8 +1,9 @@
 //! A pod, as far as scheduling is concerned.
 
+use super::claim::{DeviceAsks, by_claim};
 use super::{
-    ContractError, DeviceSet, GpuNeeds, GpuPart, GroupSpec, Labels, NodeSelectorTerm, ResourceList,
-    TopologyAsk,
+    ContractError, DeviceSet, GpuNeeds, GpuPart, GroupSpec, Labels, NodeSelectorTerm, PodClaim,
+    ResourceList, TopologyAsk,
 };
 use super::{HolderRefusal, WallTime};
 use super::{Taint, TaintEffect, Task};
@@ -153,6 +154,8 @@ pub struct Pod {
     pub holds: DeviceSet,
     /// Why what it says of that is not believed; then it owns none.
     pub holder_refused: Option<Box<HolderRefusal>>,
+    /// The claims that it names; none once it has ended.
+    pub claims: Vec<PodClaim>,
     /// [`digest`] of the message of its `PodScheduled=False` condition; 0: none.
     pub told: u64,
     /// All that decides where it may run.
@@ -191,9 +194,22 @@ pub struct PodClass {
     pub gpu_needs: Option<Box<GpuNeeds>>,
     /// What it asks of shared GPUs; `requests` have what is counted for it.
     pub gpu_part: Option<GpuPart>,
+    /// What it asks of devices that claims are given; `requests` have what is counted for it.
+    pub devices: DeviceAsks,
 }
 
 impl PodClass {
+    /// Counts devices that claims take, beside what is requested otherwise.
+    pub fn count_claimed(&mut self, resource: &str, count: u32) {
+        for name in [resource.into(), by_claim(resource)] {
+            match self.requests.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, amount)) => *amount += i64::from(count),
+                None => self.requests.push((name, i64::from(count))),
+            }
+        }
+        self.requests.sort_unstable();
+    }
+
     /// Has it ask for a part of a shared GPU, which its requests then count.
     pub fn set_gpu_part(&mut self, part: Option<GpuPart>) {
         self.gpu_part = part;

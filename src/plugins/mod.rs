@@ -4,6 +4,7 @@ mod architecture_preference;
 mod best_fit;
 mod dedicated_nodes;
 mod dot_product;
+mod dynamic_resources;
 mod fgd;
 mod gang_gate;
 mod gpu_clustering;
@@ -46,6 +47,7 @@ pub const FILTERS: &[&str] = &[
     "GpuRequest",
     "NodePorts",
     "GpuSharing",
+    "DynamicResources",
     "NodeResourcesFit",
 ];
 
@@ -99,6 +101,7 @@ pub fn filter(name: &str, arguments: &Arguments) -> Option<Box<dyn Filter>> {
         "GpuRequest" => Box::new(gpu_request::GpuRequest),
         "NodePorts" => Box::new(node_ports::NodePorts),
         "GpuSharing" => Box::new(gpu_sharing::GpuSharing),
+        "DynamicResources" => Box::new(dynamic_resources::DynamicResources),
         "NodeResourcesFit" => Box::new(NodeResourcesFit::default()),
         _ => return None,
     })

@@ -265,6 +265,10 @@ fn converter(configuration: &Configuration) -> Converter {
         users_stamped: configuration.queues.users_are_stamped(),
         holder_namespace: holders.as_str().into(),
         reports: configuration.topology.from_objects,
+        claims: configuration.dynamic_resources.enabled.then(|| {
+            let classes = configuration.dynamic_resources.device_classes.iter();
+            classes.map(|class| (class.name.clone(), class.resource.clone())).collect()
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the scheduler asks of the world, and what is in flight.
 
 use super::standing::Standing;
-use crate::model::{DeviceSet, PodKey, Uid};
+use crate::model::{DeviceSet, Grant, PodKey, Uid};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -148,6 +148,8 @@ pub struct BindMember {
     pub node: Arc<str>,
     /// The GPUs that are best for it there, to be written on it; empty: nothing is to be said.
     pub devices: DeviceSet,
+    /// What its claims are to be given, and be reserved for it, before it is bound.
+    pub grants: Box<[Grant]>,
 }
 
 /// What is said of a node.
@@ -181,6 +183,9 @@ pub enum ConditionReason {
     SchedulerError,
     /// Its gang is not complete or does not agree; more nodes would not help.
     WaitingForGang,
+    /// A claim that it names does not exist yet, or waits for another pod; more nodes would not
+    /// help.
+    WaitingForClaim,
 }
 
 impl ConditionReason {
@@ -191,6 +196,7 @@ impl ConditionReason {
             Self::Unschedulable => "Unschedulable",
             Self::SchedulerError => "SchedulerError",
             Self::WaitingForGang => "WaitingForGang",
+            Self::WaitingForClaim => "WaitingForClaim",
         }
     }
 }

@@ -203,6 +203,7 @@ impl Scheduler {
             && group.room_tried != Some(self.room_stamp())
             && group.leaf.is_some()
             && !self.asks_part(index)
+            && !self.claims_part_of_nodes(index)
     }
 
     /// Who is being bound is no candidate yet. When that has ended, a search in vain is made again

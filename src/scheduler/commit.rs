@@ -37,13 +37,13 @@ impl Scheduler {
             pod.state = PodState::Assumed(call);
             pod.node = Some(assignment.node);
             self.devices.moved(assignment.pod, None, Some(assignment.node));
-            let devices = self.give_devices(assignment.pod);
+            let (devices, grants) = self.grant(assignment.pod, call);
             self.await_start(assignment.pod);
             self.promise_limit(assignment.pod);
             self.recharge(assignment.pod);
             let pod = self.pods.get(assignment.pod);
             let pod = PodRef { key: pod.key(), uid: pod.uid };
-            members.push(BindMember { pod, node, devices });
+            members.push(BindMember { pod, node, devices, grants });
         }
         self.mark(index);
         self.count_now(index);
@@ -57,6 +57,7 @@ impl Scheduler {
         uid: Uid,
         outcome: BindOutcome,
     ) {
+        self.claims_answered(call, uid);
         let pod = self.pods.find(uid);
         let in_flight = |index: &PodIndex| self.pods.get(*index).state == PodState::Assumed(call);
         if let Some(index) = pod.filter(in_flight) {

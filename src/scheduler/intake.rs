@@ -156,6 +156,7 @@ impl Scheduler {
             state: PodState::Foreign,
             node: None,
             devices: DeviceSet::EMPTY,
+            claims: Box::default(),
             group: None,
             slot: 0,
             min_member: 1,
@@ -195,6 +196,7 @@ impl Scheduler {
             deleting: pod.deleting,
             listed: self.pods.list,
         });
+        self.take_claims_of(index, &mut pod);
         if let Some(node) = pod.node.as_deref().filter(|_| !pod.ended() && !lost) {
             self.move_room(index, Some(node));
             self.read_devices(index, &pod);
@@ -239,6 +241,7 @@ impl Scheduler {
         if *self.cluster.class(old_class).spec != class {
             self.change_class(index, class);
         }
+        self.take_claims_of(index, &mut pod);
         if self.pods.get(index).run_limit_ms != pod.run_limit_ms {
             self.discharge(index);
             self.pods.get_mut(index).run_limit_ms = pod.run_limit_ms;
@@ -366,6 +369,7 @@ impl Scheduler {
         self.seat_gone(index);
         self.leave_group(index);
         self.forget_notice(uid);
+        self.take_claims(index, Vec::new());
         let entry = self.pods.remove(index);
         self.cluster.release_class(entry.class);
     }
@@ -443,7 +447,10 @@ impl Scheduler {
 
     fn tell_refusal(&mut self, index: PodIndex, pod: &Pod) {
         if let (PodState::Refused, Some(Err(error))) = (self.pods.get(index).state, &pod.group) {
-            self.tell_refused(index, error);
+            match error {
+                ContractError::ClaimAwaited(what) => self.tell_claim_awaited(index, what),
+                error => self.tell_refused(index, error),
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ impl Scheduler {
         self.check_quarantine();
         self.check_run_limits();
         self.check_devices();
+        self.check_claims();
         self.queue.check(&self.groups);
     }
 

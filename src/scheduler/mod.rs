@@ -11,6 +11,7 @@ mod calls;
 mod capacity;
 mod caps;
 mod claimants;
+mod claims;
 mod commit;
 mod cycle;
 mod devices;
@@ -56,7 +57,8 @@ use crate::cluster::{ClassId, Cluster, KNOWN_LEVELS, NodeIndex, PodIndex};
 use crate::fairshare::{FairShare, LsfOptions, TreeFault, UsageOptions};
 use crate::framework::Profile;
 use crate::model::queue::Ordering;
-use crate::model::{Budget, EvictionBudget, Level, Node, Pod, QueueSpec, Timestamp, Uid, WallTime};
+use crate::model::{Budget, ClaimState, EvictionBudget, Level, Node, Pod, QueueSpec};
+use crate::model::{Timestamp, Uid, WallTime};
 use crate::placement::Rankings;
 use crate::queue::{GroupIndex, GroupTable, Likeness, Queue};
 use awaited::Awaited;
@@ -65,6 +67,7 @@ use calls::Calls;
 use capacity::Capacities;
 use caps::Counted;
 use claimants::Tried;
+use claims::AskedClaims;
 use devices::Devices;
 use disruption::Disruption;
 use drains::Drain;
@@ -160,6 +163,11 @@ pub enum Event {
         /// What is wrong with it.
         why: Box<str>,
     },
+    /// A claim was listed, added, modified, or written by this process; told before the pods that
+    /// name it, and before the answer to the bind for which it was written.
+    ClaimApplied(Box<ClaimState>),
+    /// A claim is gone.
+    ClaimDeleted(Uid),
     /// The levels of the topology are these from now on, the outermost first.
     LevelsFound(Vec<Level>),
     /// Usage that was kept on a queue's object. Counts until the first tree is in force.
@@ -324,6 +332,7 @@ pub struct Scheduler {
     /// room of pods that must never be evicted, by declared queue
     held_fast: HeldFast,
     devices: Devices,
+    asked_claims: AskedClaims,
     disruption: Disruption,
     /// kinds of which a narrowed resource kept a group off nodes
     type_limited: BTreeSet<(ClassId, Likeness)>,
@@ -422,6 +431,7 @@ impl Scheduler {
             fair,
             held_fast: HeldFast::default(),
             devices: Devices::default(),
+            asked_claims: AskedClaims::default(),
             disruption: Disruption::default(),
             type_limited: BTreeSet::new(),
             counted: Counted::default(),
@@ -495,6 +505,8 @@ impl Scheduler {
             Event::QueueRefused { name, generation, why } => {
                 self.queue_refused(name, generation, why);
             }
+            Event::ClaimApplied(state) => self.claim_seen(*state),
+            Event::ClaimDeleted(uid) => self.claim_gone(uid),
             Event::LevelsFound(levels) => self.levels_found(levels),
             Event::UsageRemembered(remembered) => self.usage_remembered(*remembered),
         }

@@ -42,6 +42,11 @@ pub(super) struct Notice {
 }
 
 impl Plan {
+    /// Pods that are to be seated.
+    pub(super) fn seats(&self) -> &[PodIndex] {
+        &self.seats
+    }
+
     /// Pods whose room is awaited.
     pub(super) fn victims(&self) -> impl Iterator<Item = PodIndex> {
         self.victims.iter().copied()
@@ -250,8 +255,10 @@ impl Scheduler {
             self.cluster.node(node).node.is_some()
                 && profile.passes(Reads::Facts, &self.cluster, class, node)
         });
-        let is_free = exists && self.seats_are_free(&plan, profile);
-        if exists && !is_free && plan.deadline > now && self.others_leave(&plan) {
+        let is_free =
+            exists && self.seats_are_free(&plan, profile) && self.give_seats_devices(&plan.seats);
+        let may_wait = exists && !is_free && plan.deadline > now;
+        if may_wait && (self.others_leave(&plan) || self.claims_linger(&plan)) {
             self.queue.wake_at(index, self.groups.get_mut(index), plan.deadline);
             self.plans.insert(index, plan);
             return;
@@ -266,8 +273,8 @@ impl Scheduler {
             pod.state = PodState::Assumed(call);
             let node = pod.node.expect("a nominated pod has a seat");
             let node: Arc<str> = (*self.cluster.node(node).name).into();
-            let devices = self.give_devices(seat);
-            members.push(BindMember { pod: self.reference(seat), node, devices });
+            let (devices, grants) = self.grant(seat, call);
+            members.push(BindMember { pod: self.reference(seat), node, devices, grants });
             self.await_start(seat);
         }
         self.tallies.seated += 1;

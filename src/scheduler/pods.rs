@@ -3,7 +3,9 @@
 use super::CallId;
 use crate::cluster::{ClassId, NodeIndex, Offer, PodIndex};
 use crate::fairshare::QueueIndex;
-use crate::model::{DeviceSet, Labels, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime};
+use crate::model::{
+    DeviceSet, Labels, PodClaim, PodKey, Task, Timestamp, TopologyAsk, Uid, WallTime,
+};
 use crate::queue::GroupIndex;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -90,6 +92,8 @@ pub(super) struct PodEntry {
     pub(super) user: Arc<str>,
     /// GPUs of that node that it was given; empty: none, or unknown
     pub(super) devices: DeviceSet,
+    /// the claims that it names; none once it has ended
+    pub(super) claims: Box<[PodClaim]>,
     pub(super) labels: Labels,
     /// digest of the queue that it was last seen to name
     pub(super) queue_seen: u64,

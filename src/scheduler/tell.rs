@@ -95,7 +95,12 @@ impl Scheduler {
     }
 
     /// Tells the pods that were not told just this already; returns how many.
-    fn tell(&mut self, pods: &[PodIndex], reason: ConditionReason, message: &Arc<str>) -> usize {
+    pub(super) fn tell(
+        &mut self,
+        pods: &[PodIndex],
+        reason: ConditionReason,
+        message: &Arc<str>,
+    ) -> usize {
         let digest = digest(message);
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for pod in pods {

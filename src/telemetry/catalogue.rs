@@ -188,5 +188,6 @@ pub static CATALOGUE: &[Family] = &[
     family("mss_watch_relists_total", Kind::Counter, &["kind"],
         "Full lists taken because a watch could not go on, by kind."),
     family("mss_contract_errors_total", Kind::Counter, &["reason"],
-        "Pods refused for what they ask: annotation, quantity, unsupported or oversize."),
+        "Pods refused for what they ask: annotation, quantity, malformed, unsupported, claim or \
+         oversize."),
 ];

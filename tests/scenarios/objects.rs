@@ -263,6 +263,7 @@ pub(crate) fn nodes(spec: &NodeSpec) -> Vec<Node> {
         gpus: gpus.clone(),
         gpus_refused: gpus_refused.clone(),
         slots_refused: slots_refused.clone(),
+        devices: None,
     };
     numbered(&spec.name, spec.count).into_iter().map(node).collect()
 }
@@ -304,6 +305,7 @@ fn class(spec: &PodSpec, profile: Option<u8>) -> PodClass {
         gpu_needs: needs(spec, &requests),
         requests,
         gpu_part: None,
+        devices: Vec::new(),
     };
     class.set_gpu_part(part.unwrap_or_default());
     class

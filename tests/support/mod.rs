@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod auditor;
 pub(crate) mod children;
+pub(crate) mod claims;
 pub(crate) mod control_plane;
 pub(crate) mod fault_proxy;
 pub(crate) mod ledger;

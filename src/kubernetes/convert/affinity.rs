@@ -22,7 +22,7 @@ pub(super) fn node(affinity: &NodeAffinity) -> Result<Converted, ContractError> 
         None => None,
         Some(selector) => {
             let terms = selector.node_selector_terms.iter();
-            Some(terms.map(|found| term(REQUIRED, found)).collect::<Result<Vec<_>, _>>()?)
+            Some(terms.map(|found| term_of(REQUIRED, found)).collect::<Result<Vec<_>, _>>()?)
         }
     };
     let meant = |weight: i32, term: &LabelSelectorTerm| {
@@ -30,12 +30,16 @@ pub(super) fn node(affinity: &NodeAffinity) -> Result<Converted, ContractError> 
     };
     let preferred = affinity.preferred.iter().filter(|p| meant(p.weight, &p.preference));
     let preferred = preferred
-        .map(|p| Ok((p.weight.min(100), term(PREFERRED, &p.preference)?)))
+        .map(|p| Ok((p.weight.min(100), term_of(PREFERRED, &p.preference)?)))
         .collect::<Result<Vec<_>, _>>()?;
     Ok((required, preferred))
 }
 
-fn term(
+/// A term of a node selector that stands in a field.
+///
+/// # Errors
+/// As [`node`].
+pub(super) fn term_of(
     field: &'static str,
     object: &LabelSelectorTerm,
 ) -> Result<NodeSelectorTerm, ContractError> {

@@ -9,6 +9,8 @@
 
 mod affinity;
 pub mod budget;
+mod cel;
+pub mod claims;
 pub mod levels;
 pub mod queue;
 pub mod reported;
@@ -34,7 +36,9 @@ use crate::model::{
     DeviceSet, HolderRefusal, HostPort, Labels, Node, Phase, Pod, PodClass, PodKey, Taint,
     TaintEffect, Task, Toleration, TopologyAsk, Uid, WallTime,
 };
+use claims::Claimed;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A kind of others, which may not be installed.
@@ -67,10 +71,16 @@ const TERMINATION_SECONDS: i64 = 30;
 
 /// What dynamic resource allocation goes by.
 const CLAIMS: &str = "spec.resourceClaims";
-/// Advice for a pod with `spec.resourceClaims`. Where its claims are allocated already it is
-/// refused too: what they take is charged to no queue.
-const CLAIM_INSTEAD: &str = "it allocates no devices. Request them as a resource of containers, as \
+/// Advice for a pod with `spec.resourceClaims` where claims are not read. If they are allocated
+/// already it is refused too: what they take is charged to no queue.
+const CLAIM_INSTEAD: &str = "claims are not read. Request devices as a resource of containers, as \
                              nvidia.com/gpu, or leave the pod to another scheduler";
+
+/// The class of devices that NVIDIA's driver installs counts as what its device plugin gives.
+#[must_use]
+pub fn default_classes() -> BTreeMap<String, String> {
+    BTreeMap::from([(reports::DRIVER.to_owned(), GPU.to_owned())])
+}
 
 /// Converts objects. Cheap to clone, has no state.
 #[derive(Clone, Debug)]
@@ -87,6 +97,9 @@ pub struct Converter {
     pub holder_namespace: Box<str>,
     /// Whether NodeResourceTopology objects and ResourceSlices are read.
     pub reports: bool,
+    /// What classes of devices count as that do not say so themselves, by class; `None`: claims
+    /// are not read.
+    pub claims: Option<BTreeMap<String, String>>,
 }
 
 impl Default for Converter {
@@ -98,6 +111,7 @@ impl Default for Converter {
             users_stamped: false,
             holder_namespace: "mss-scheduler".into(),
             reports: true,
+            claims: Some(default_classes()),
         }
     }
 }
@@ -108,11 +122,17 @@ impl Converter {
     /// runs is counted whatever it asked for.
     #[must_use]
     pub fn pod(&self, object: &PodObject) -> Pod {
+        self.pod_with(object, None)
+    }
+
+    /// The same with what is known of its claims; `None`: claims are not read.
+    #[must_use]
+    pub fn pod_with(&self, object: &PodObject, claimed: Option<Claimed>) -> Pod {
         let (spec, status) = (&object.spec, &object.status);
         let name = spec.scheduler_name.as_deref().filter(|name| !name.is_empty());
         let profile = self.profile(name.unwrap_or(DEFAULT_SCHEDULER));
         let node = spec.node_name.clone().filter(|node| !node.is_empty());
-        let (class, refused) = class(profile, node.is_some(), object);
+        let (class, refused) = class(profile, node.is_some(), object, claimed.as_ref());
         let phase = phase(status);
         let started = started(status);
         let failed_as = status.reason.as_deref().filter(|_| phase == Phase::Failed && !started);
@@ -155,6 +175,7 @@ impl Converter {
             holds,
             holder_refused,
             told: told(status),
+            claims: claimed.filter(|_| phase == Phase::Live).unwrap_or_default().claims,
             class,
         }
     }
@@ -187,6 +208,7 @@ impl Converter {
             gpus,
             gpus_refused,
             slots_refused,
+            devices: None,
         }
     }
 
@@ -282,6 +304,7 @@ fn class(
     profile: Option<u8>,
     bound: bool,
     object: &PodObject,
+    claimed: Option<&Claimed>,
 ) -> (PodClass, Option<ContractError>) {
     let spec = &object.spec;
     let counted = requests::pod(spec, bound.then_some(&object.status));
@@ -294,6 +317,7 @@ fn class(
         ..PodClass::default()
     };
     if profile.is_none() {
+        claimed.into_iter().for_each(|claimed| claimed.apply(&mut class, true));
         return (class, None);
     }
     let selector = spec.node_selector.iter().flatten();
@@ -303,6 +327,7 @@ fn class(
         class.required = required;
         class.preferred = preferred;
     });
+    claimed.into_iter().for_each(|claimed| claimed.apply(&mut class, bound));
     let asked = object.meta.annotation(contract::GPU_REQUEST);
     let needs = asked.map_or(Ok(None), |text| gpu_request::parse(text, &class.requests));
     let needs = needs.map(|needs| class.gpu_needs = needs);
@@ -312,13 +337,13 @@ fn class(
         return (class, None);
     }
     let refused = counted.unrepresentable.then(|| requests::first_bad(spec));
-    let refused = refused.or_else(|| affinity.err()).or_else(|| unsupported(object));
+    let refused = refused.or_else(|| affinity.err()).or_else(|| unsupported(object, claimed));
     let refused = refused.or_else(|| needs.err()).or_else(|| part.err());
     (class, refused)
 }
 
 /// What would be wrong to ignore and is not honoured.
-fn unsupported(object: &PodObject) -> Option<ContractError> {
+fn unsupported(object: &PodObject, claimed: Option<&Claimed>) -> Option<ContractError> {
     let spec = &object.spec;
     let hard = |when: Option<&str>| when != Some("ScheduleAnyway");
     let spread = &spec.topology_spread_constraints;
@@ -328,14 +353,14 @@ fn unsupported(object: &PodObject) -> Option<ContractError> {
         "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"
     } else if spread.iter().any(|spread| hard(spread.when_unsatisfiable.as_deref())) {
         "spec.topologySpreadConstraints with whenUnsatisfiable DoNotSchedule"
-    } else if spec.resource_claims.0 {
+    } else if !spec.resource_claims.is_empty() && claimed.is_none() {
         CLAIMS
     } else if spec.scheduling_group.0 {
         "spec.schedulingGroup"
     } else if spec.workload_ref.0 {
         "spec.workloadRef"
     } else {
-        return None;
+        return claimed.and_then(|claimed| claimed.fault.clone());
     };
     let instead = if field == CLAIMS { CLAIM_INSTEAD } else { "remove it" };
     Some(ContractError::Unsupported { field, instead })

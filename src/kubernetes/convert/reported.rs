@@ -81,6 +81,11 @@ impl Table {
         !self.zones.is_empty() || !self.named.is_empty()
     }
 
+    /// Has nodes named as those of which another is reported.
+    pub fn note_changed(&mut self, nodes: impl IntoIterator<Item = Box<str>>) {
+        self.changed.extend(nodes);
+    }
+
     /// The nodes of which another is reported than when this was asked last.
     pub fn take_changed(&mut self) -> BTreeSet<Box<str>> {
         std::mem::take(&mut self.changed)

@@ -137,6 +137,11 @@ fn gpu(device: &Value) -> Option<Gpu> {
     })
 }
 
+/// Where on the PCI bus a device is; `None`: it is no whole GPU.
+pub(super) fn place_of_gpu(device: &Value) -> Option<Option<[u32; 4]>> {
+    gpu(device).map(|gpu| gpu.place)
+}
+
 /// The value of an attribute of a device.
 #[derive(Clone, Copy)]
 struct Said<'a>(&'a Value);

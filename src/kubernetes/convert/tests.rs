@@ -106,7 +106,7 @@ fn refuses_what_it_cannot_honour_on_that_pod_alone() {
     let claims = pod(&json!({ "resourceClaims": [{ "name": "gpu" }] }), &Value::Null);
     let said = convert(&claims).group.expect("refused").expect_err("refused").to_string();
     assert!(said.starts_with("spec.resourceClaims is not honoured by this scheduler"), "{said}");
-    assert!(said.contains("as nvidia.com/gpu, or leave the pod to another"), "{said}");
+    assert!(said.contains("claims are not read. Request devices as a resource"), "{said}");
     for (reason, spec) in cases {
         let value = pod(&spec, &Value::Null);
         let error = convert(&value).group.expect("refused").expect_err("refused");

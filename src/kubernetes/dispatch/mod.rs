@@ -14,7 +14,7 @@ use super::client::Connection;
 use super::lease::Fence;
 use super::tell::{About, EventText, Note, QueueStatus, Teller, Write};
 use super::watch::jobs::Job;
-use crate::model::Uid;
+use crate::model::{ClaimState, Uid};
 use crate::scheduler::{
     ApiCall, BindMember, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, NodeNews, PodRef,
     Telling, Victim,
@@ -75,7 +75,7 @@ pub trait Observer: Send + Sync + 'static {
 }
 
 enum Done {
-    Bind { call: CallId, member: BindMember, outcome: BindOutcome },
+    Bind { call: CallId, member: BindMember, outcome: BindOutcome, claims: Vec<ClaimState> },
     Delete { call: CallId, pod: PodRef, outcome: DeleteOutcome },
     Evict { call: CallId, victim: Victim, outcome: EvictOutcome },
     Told { condition: Option<Uid> },
@@ -342,9 +342,9 @@ impl Dispatcher {
         self.calls_in_flight += 1;
         self.in_flight.push(Box::pin(async move {
             let began = Instant::now();
-            let outcome = binder.bind(&member, || observer.bind_unknown()).await;
+            let (outcome, claims) = binder.bind(&member, || observer.bind_unknown()).await;
             observer.bound(profile, &outcome, began.elapsed());
-            Done::Bind { call, member, outcome }
+            Done::Bind { call, member, outcome, claims }
         }));
     }
 
@@ -393,12 +393,15 @@ impl Dispatcher {
     /// Takes in what is done.
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Bind { call, member, outcome } => {
+            Done::Bind { call, member, outcome, claims } => {
                 self.calls_in_flight -= 1;
                 if outcome == BindOutcome::Bound {
                     let note = Note::Assigned(member.node);
                     self.queue_event(&member.pod, false, "Scheduled", "Binding", note);
                 }
+                // before the answer: from then on devices are those that claims say
+                let claims = claims.into_iter().map(|state| Event::ClaimApplied(Box::new(state)));
+                self.answers.extend(claims);
                 let pod = member.pod.uid;
                 self.answers.push_back(Event::BindFinished { call, pod, outcome });
             }

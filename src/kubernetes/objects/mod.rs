@@ -23,9 +23,9 @@ pub use job::JobObject;
 pub use meta::Meta;
 pub use node::{NodeObject, NodeSpec, NodeStatus, TaintObject};
 pub use pod::{
-    Affinity, Condition, Container, ContainerState, ContainerStatus, LabelSelectorTerm,
-    NodeAffinity, NodeSelector, PodAffinity, PodObject, PodSpec, PodStatus, Port, Preferred,
-    Resources, SelectorRequirement, Terminated, TolerationObject, TopologySpread,
+    Affinity, ClaimReference, Condition, Container, ContainerState, ContainerStatus,
+    LabelSelectorTerm, NodeAffinity, NodeSelector, PodAffinity, PodObject, PodSpec, PodStatus,
+    Port, Preferred, Resources, SelectorRequirement, Terminated, TolerationObject, TopologySpread,
 };
 pub use queue::QueueObject;
 pub use scalar::{Present, Quantities, Quantity, Time};

@@ -63,14 +63,26 @@ pub struct PodSpec {
     #[serde(default, deserialize_with = "or_default")]
     pub topology_spread_constraints: Vec<TopologySpread>,
     /// Dynamic resource allocation.
-    #[serde(default)]
-    pub resource_claims: Present,
+    #[serde(default, deserialize_with = "or_default")]
+    pub resource_claims: Vec<ClaimReference>,
     /// Native gangs, 1.36 and later.
     #[serde(default)]
     pub scheduling_group: Present,
     /// Native gangs, 1.35.
     #[serde(default)]
     pub workload_ref: Present,
+}
+
+/// A claim that a pod names, or a template of which one is made for it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimReference {
+    /// Its name within the pod.
+    #[serde(default, deserialize_with = "or_default")]
+    pub name: Box<str>,
+    /// In `spec`, a claim that is not made for the pod; in `status`, the one that was made, or none
+    /// if none is needed.
+    pub resource_claim_name: Option<Box<str>>,
 }
 
 /// A container or init container.
@@ -245,6 +257,9 @@ pub struct PodStatus {
     /// States of init containers.
     #[serde(default, deserialize_with = "or_default")]
     pub init_container_statuses: Vec<ContainerStatus>,
+    /// Claims that were made of templates.
+    #[serde(default, deserialize_with = "or_default")]
+    pub resource_claim_statuses: Vec<ClaimReference>,
     /// Pod-level resources that the node has admitted.
     #[serde(default)]
     pub allocated_resources: Quantities,

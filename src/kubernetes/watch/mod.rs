@@ -3,6 +3,8 @@
 //! The watcher gives no deletion for what vanished during a relist, so the beginning and end of
 //! every list go to the scheduler, which drops what a list lacked.
 
+mod book;
+mod claims;
 pub mod jobs;
 pub mod levels;
 mod nodes;
@@ -12,8 +14,7 @@ mod reports;
 use super::convert::Converter;
 use super::convert::budget::budget;
 use super::convert::queue::QueueError;
-use super::objects::{BudgetObject, Meta, NamespaceObject, PodObject};
-use crate::model::Uid;
+use super::objects::{BudgetObject, Meta, NamespaceObject};
 use crate::scheduler::{Event, Kind};
 use futures::{Stream, StreamExt};
 use kube::Api;
@@ -57,13 +58,8 @@ pub async fn run_but_queues(
     observer: Arc<dyn Observer>,
 ) {
     let config = || watcher::Config::default().page_size(PAGE);
-    let pods = watcher(Api::<PodObject>::all(client.clone()), config()).default_backoff();
     let spaces = watcher(Api::<NamespaceObject>::all(client.clone()), config()).default_backoff();
     let budgets = watcher(Api::<BudgetObject>::all(client.clone()), config()).default_backoff();
-    let pod = |pod: PodObject, gone| match gone {
-        true => Event::PodDeleted(Uid::parse(uid(&pod.meta))),
-        false => Event::PodApplied(Box::new(converter.pod(&pod))),
-    };
     let space = |space: NamespaceObject, gone| {
         let name = name(&space.meta);
         match gone {
@@ -78,20 +74,17 @@ pub async fn run_but_queues(
             false => Event::BudgetApplied(Box::new(budget)),
         }
     };
-    let reports = Reports::default();
+    let reports = Reports::new(converter.reports, converter.claims.as_ref());
     let watched = async {
         tokio::join!(
             forward(Kind::Budget, budgets, protection, &events, &*observer),
             nodes::run(client.clone(), &converter, &reports, &events, &*observer),
-            forward(Kind::Pod, pods, pod, &events, &*observer),
+            claims::run(client.clone(), &converter, &reports, &events, &*observer),
             forward(Kind::Namespace, spaces, space, &events, &*observer),
         );
     };
     let reported = async {
-        if converter.reports {
-            reports.run(client.clone()).await;
-        }
-        std::future::pending::<()>().await;
+        reports.run(client.clone()).await;
     };
     tokio::select! {
         () = watched => {}

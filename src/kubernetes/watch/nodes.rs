@@ -6,6 +6,7 @@
 use super::reports::Reports;
 use super::{Observer, PAGE, name};
 use crate::kubernetes::convert::Converter;
+use crate::kubernetes::convert::claims::without_plugins;
 use crate::kubernetes::objects::NodeObject;
 use crate::model::contract::GPU_TOPOLOGY;
 use crate::model::gpu_part::GPU;
@@ -16,6 +17,7 @@ use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Watches until the scheduler's end of the channel is gone.
@@ -40,17 +42,19 @@ pub(super) async fn run(
 struct Nodes<'a> {
     converter: &'a Converter,
     reports: &'a Reports,
-    /// those that offer GPUs and do not say themselves how they are joined
+    /// those that offer GPUs and do not say themselves how they are joined, or all
     kept: FxHashMap<Box<str>, NodeObject>,
     /// names in the list that is being taken; `None`: none is
     listed: Option<FxHashSet<Box<str>>>,
     keeps: bool,
+    /// all nodes, as claims may be given devices of any
+    keeps_all: bool,
 }
 
 impl<'a> Nodes<'a> {
     fn new(converter: &'a Converter, reports: &'a Reports) -> Self {
-        let keeps = reports.any();
-        Self { converter, reports, kept: FxHashMap::default(), listed: None, keeps }
+        let (keeps, keeps_all) = (reports.any(), reports.any_devices());
+        Self { converter, reports, kept: FxHashMap::default(), listed: None, keeps, keeps_all }
     }
 
     /// Passes on what the stream says. True: nodes have to be listed again; false: nobody listens.
@@ -74,9 +78,10 @@ impl<'a> Nodes<'a> {
                     }
                 },
                 changed = self.reports.changed() => {
-                    if !self.keeps {
-                        tracing::info!("GPUs of nodes are reported: nodes are listed again");
-                        self.keeps = true;
+                    let is_first = self.reports.any_devices() && !self.keeps_all;
+                    if !self.keeps || is_first {
+                        tracing::info!("devices of nodes are reported: nodes are listed again");
+                        (self.keeps, self.keeps_all) = (true, self.reports.any_devices());
                         return true;
                     }
                     self.again(&changed)
@@ -118,12 +123,12 @@ impl<'a> Nodes<'a> {
     }
 
     fn apply(&mut self, node: NodeObject) -> Event {
-        let reported = self.reports.of(node.meta.name());
-        let event = Event::NodeApplied(Box::new(self.converter.node(&node, reported.as_deref())));
+        let event = self.told(&node);
         let name = name(&node.meta);
         let offers = |node: &NodeObject| node.status.allocatable.iter().any(|(key, _)| key == GPU);
         let is_said = node.meta.annotation(GPU_TOPOLOGY).is_some();
-        if self.keeps && offers(&node) && !is_said {
+        let is_joined = offers(&node) && !is_said;
+        if self.keeps && is_joined || self.keeps_all {
             self.kept.insert(name, node);
         } else {
             self.kept.remove(&name);
@@ -135,12 +140,21 @@ impl<'a> Nodes<'a> {
     /// it has not named yet are left out: naming them would say that they exist.
     fn again(&self, changed: &BTreeSet<Box<str>>) -> Vec<Event> {
         let named = |name: &str| self.listed.as_ref().is_none_or(|listed| listed.contains(name));
-        let nodes = changed.iter().filter(|name| named(name)).filter_map(|name| {
-            let reported = self.reports.of(name);
-            let node = self.converter.node(self.kept.get(name)?, reported.as_deref());
-            Some(Event::NodeApplied(Box::new(node)))
-        });
+        let nodes = changed
+            .iter()
+            .filter(|name| named(name))
+            .filter_map(|name| self.kept.get(name).map(|node| self.told(node)));
         nodes.collect()
+    }
+
+    /// A node with what is reported of it now.
+    fn told(&self, node: &NodeObject) -> Event {
+        let name = node.meta.name();
+        let reported = self.reports.of(name);
+        let mut told = self.converter.node(node, reported.as_deref());
+        let devices = self.reports.devices(name);
+        told.devices = devices.map(|devices| Arc::new(without_plugins(devices, &told.allocatable)));
+        Event::NodeApplied(Box::new(told))
     }
 }
 
@@ -217,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_told_of_again_when_another_is_reported() {
-        let (converter, reports) = (Converter::default(), Reports::default());
+        let (converter, reports) = (Converter::default(), Reports::new(true, None));
         let mut nodes = Nodes::new(&converter, &reports);
         let list = |names: &[&str]| {
             let nodes = names.iter().map(|name| Ok(Watched::InitApply(node(name))));

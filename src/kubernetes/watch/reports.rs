@@ -3,8 +3,11 @@
 //! found by asking, and it is looked for again now and then.
 
 use super::PAGE;
+use super::book::Book;
 use super::queues::{LOOK_AGAIN, objects, status_of};
+use crate::kubernetes::convert::claims::device_slice;
 use crate::kubernetes::convert::reported::{Source, Table};
+use crate::model::NodeDevices;
 use crate::model::gpu_topology::Reported;
 use futures::{Stream, StreamExt};
 use kube::ResourceExt;
@@ -12,7 +15,7 @@ use kube::api::DynamicObject;
 use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::{self, Event as Watched, watcher};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -20,10 +23,53 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub(super) struct Reports {
     state: Mutex<Table>,
+    /// what claims go by
+    book: Mutex<Book>,
+    /// whether it is read how GPUs are joined, and what claims go by
+    joins: bool,
+    claims: bool,
     news: Notify,
 }
 
 impl Reports {
+    /// What to read: how GPUs are joined; and for claims, with what classes of devices count as.
+    pub(super) fn new(joins: bool, claims: Option<&BTreeMap<String, String>>) -> Self {
+        let book = Book::new(claims.cloned().unwrap_or_default());
+        Self { book: Mutex::new(book), joins, claims: claims.is_some(), ..Self::default() }
+    }
+
+    /// Whether claims are read.
+    pub(super) fn reads_claims(&self) -> bool {
+        self.claims
+    }
+
+    /// Works with what is known of claims. Nodes of which it makes others are told of again.
+    pub(super) fn with_book<T>(&self, work: impl FnOnce(&mut Book) -> T) -> T {
+        let (result, changed) = {
+            let mut book = self.book.lock();
+            let result = work(&mut book);
+            (result, book.take_changed())
+        };
+        if !changed.is_empty() {
+            self.state.lock().note_changed(changed);
+            self.news.notify_one();
+        }
+        result
+    }
+
+    /// The devices of a node that claims may be given.
+    pub(super) fn devices(&self, node: &str) -> Option<NodeDevices> {
+        if !self.claims {
+            return None;
+        }
+        self.book.lock().devices(node)
+    }
+
+    /// Whether devices of any node are known that claims may be given.
+    pub(super) fn any_devices(&self) -> bool {
+        self.claims && self.book.lock().has_slices()
+    }
+
     /// What is reported of a node: drivers name GPUs one by one, so they come first.
     pub(super) fn of(&self, node: &str) -> Option<Arc<Reported>> {
         self.state.lock().of(node)
@@ -31,7 +77,8 @@ impl Reports {
 
     /// Whether anything is reported of any node.
     pub(super) fn any(&self) -> bool {
-        self.state.lock().any()
+        let joined = self.state.lock().any();
+        joined || self.any_devices()
     }
 
     /// Waits until another is reported than before of nodes.
@@ -55,14 +102,21 @@ impl Reports {
 
     /// Watches both kinds. Never returns.
     pub(super) async fn run(&self, client: kube::Client) {
-        let follow = |source| self.follow(source, client.clone());
-        tokio::join!(follow(Source::Zones), follow(Source::Slices));
+        let follow = async |source, wanted| {
+            if wanted {
+                self.follow(source, client.clone()).await;
+            }
+        };
+        let slices = self.joins || self.claims;
+        tokio::join!(follow(Source::Zones, self.joins), follow(Source::Slices, slices));
+        std::future::pending::<()>().await;
     }
 
     async fn follow(&self, source: Source, client: kube::Client) {
         let of = source.kind();
         let mut config = watcher::Config::default().page_size(PAGE);
-        if let Some(selector) = source.selector() {
+        // for claims the slices of all drivers are read
+        if let Some(selector) = source.selector().filter(|_| !self.claims) {
             config = config.fields(&selector);
         }
         loop {
@@ -87,15 +141,13 @@ impl Reports {
                 Ok(Watched::Init) => listed.clear(),
                 Ok(Watched::InitApply(new)) => {
                     listed.insert(new.name_any().into());
-                    self.state.lock().put(source, &new.name_any(), Some(&new.data));
+                    self.put(source, &new.name_any(), Some(&new));
                 }
-                Ok(Watched::InitDone) => self.state.lock().retain(source, &listed),
-                Ok(Watched::Apply(new)) => {
-                    self.state.lock().put(source, &new.name_any(), Some(&new.data));
-                }
-                Ok(Watched::Delete(old)) => self.state.lock().put(source, &old.name_any(), None),
+                Ok(Watched::InitDone) => self.retain(source, &listed),
+                Ok(Watched::Apply(new)) => self.put(source, &new.name_any(), Some(&new)),
+                Ok(Watched::Delete(old)) => self.put(source, &old.name_any(), None),
                 Err(error) if matches!(status_of(&error), Some(403 | 404)) => {
-                    self.state.lock().retain(source, &BTreeSet::new());
+                    self.retain(source, &BTreeSet::new());
                     self.news.notify_one();
                     return;
                 }
@@ -105,6 +157,29 @@ impl Reports {
                 }
             }
             self.news.notify_one();
+        }
+    }
+
+    /// An object as it is now; `None`: it is gone.
+    fn put(&self, source: Source, name: &str, object: Option<&DynamicObject>) {
+        if self.joins {
+            self.state.lock().put(source, name, object.map(|object| &object.data));
+        }
+        if self.claims && source == Source::Slices {
+            let slice = object.and_then(|object| device_slice(&object.data));
+            self.with_book(|book| book.put_slice(name, slice));
+        }
+    }
+
+    /// Drops what a list lacked.
+    fn retain(&self, source: Source, listed: &BTreeSet<Box<str>>) {
+        self.state.lock().retain(source, listed);
+        if self.claims && source == Source::Slices {
+            let known: Vec<Box<str>> =
+                self.with_book(|book| book.slices().map(Into::into).collect());
+            for name in known.iter().filter(|name| !listed.contains(*name)) {
+                self.with_book(|book| book.put_slice(name, None));
+            }
         }
     }
 }
@@ -163,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn nodes_are_named_of_which_another_is_reported_than_before() {
-        let reports = Reports::default();
+        let reports = Reports::new(true, None);
         let list = vec![
             Ok(Watched::Init),
             Ok(Watched::InitApply(zone_object("a", &[2, 2]))),
