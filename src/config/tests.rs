@@ -33,7 +33,7 @@ fn defaults_are_as_documented() {
     let [profile] = config.profiles.as_slice() else { panic!("one profile") };
     assert_eq!(profile.scheduler_name, "mss-scheduler");
     assert_eq!(profile.filters.len(), 12);
-    assert_eq!(profile.scores[3], ("TaintToleration".to_owned(), 3));
+    assert_eq!(profile.scores[3], ("Packing".to_owned(), 50));
     assert_eq!(profile.fit.strategy, ScoringStrategy::MostAllocated);
 }
 
@@ -159,14 +159,15 @@ fn plugins_are_merged_as_upstream_merges_them() {
         "profiles:\n- plugins:\n    score:\n      disabled: [{name: '*'}]\n      enabled:\n      \
          - {name: GpuPacking, weight: 7}\n      - {name: NodeAffinity}\n    filter:\n      \
          disabled: [{name: NodePorts}]\n- schedulerName: b\n  plugins:\n    score:\n      \
-         enabled: [{name: NodeResourcesFit, weight: 9}]\n",
+         enabled: [{name: TaintToleration, weight: 9}, {name: NodeResourcesFit, weight: 5}]\n",
     )
     .unwrap();
     let scores = [("GpuPacking".to_owned(), 7), ("NodeAffinity".to_owned(), 2)];
     assert_eq!(config.profiles[0].scores, scores);
     assert!(!config.profiles[0].filters.contains(&"NodePorts".to_owned()));
-    assert_eq!(config.profiles[1].scores[0], ("NodeResourcesFit".to_owned(), 9));
-    assert_eq!(config.profiles[1].scores.len(), 6);
+    let scores = &config.profiles[1].scores;
+    assert_eq!(scores[1], ("TaintToleration".to_owned(), 9), "at its place");
+    assert_eq!(scores[4..], [("NodeResourcesFit".to_owned(), 5)]);
     for name in crate::plugins::MORE_SCORES {
         let text = format!(
             "profiles:\n- plugins: {{score: {{disabled: [{{name: '*'}}], enabled: \
