@@ -153,6 +153,9 @@ pub fn lay_all<'a>(
         .try_for_each(|block| lay(ground, block, &block.demands, &block.cuts, block.within))
 }
 
+/// What a chunk costs in places, by their number, the cheapest on top.
+type Costs<P> = BinaryHeap<Reverse<(P, usize)>>;
+
 /// Seats members of a block within a place.
 fn lay<G: Ground>(
     ground: &mut G,
@@ -167,7 +170,7 @@ fn lay<G: Ground>(
         let domains = ground.cluster().domains();
         places.retain(|place| !block.used.iter().any(|node| place.contains(domains, *node)));
     }
-    let mut heap: Option<BinaryHeap<Reverse<(G::Price, usize)>>> = None;
+    let mut heap: Option<Costs<G::Price>> = None;
     for chunk in chunks(demands, cut.size) {
         let heap = heap.get_or_insert_with(|| {
             let costs = places.iter().enumerate().filter_map(|(at, place)| {

@@ -176,7 +176,7 @@ fn settled<'a>(
 ) -> impl Iterator<Item = (PodIndex, &'a PodEntry)> {
     members.filter(|(_, pod)| match pod.state {
         PodState::Nominated | PodState::Assumed(_) => true,
-        PodState::Bound => !pod.deleting && !(pod.victim_of.is_some() && pod.chosen),
+        PodState::Bound => !(pod.deleting || pod.victim_of.is_some() && pod.chosen),
         _ => false,
     })
 }
