@@ -179,7 +179,7 @@ const MADE: [(Fault, &[&str]); 38] = [
     (Fault::BudgetNotCharged, &["E7"]),
     (Fault::SeatNotEarmarked, &["I5", "E6"]),
     (Fault::PairsForgotten, &["E7"]),
-    (Fault::BindForgotten, &["I1", "I3", "I4", "I5"]),
+    (Fault::BindForgotten, &["I1", "I3", "I4", "I5", "I7"]),
     (Fault::ListForgetsNothing, &["I5", "F1"]),
     (Fault::LimitByOne, &["F2"]),
     (Fault::QuarantineIgnored, &["N1"]),
