@@ -121,6 +121,12 @@ impl Block {
     pub fn anywhere(demands: Vec<Demand>, within: Within) -> Self {
         Self { demands, cuts: SmallVec::new(), within, used: Vec::new() }
     }
+
+    /// How many it has.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.demands.iter().map(|demand| demand.pods.len()).sum()
+    }
 }
 
 /// Where blocks are laid.

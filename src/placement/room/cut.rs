@@ -19,8 +19,9 @@ const EXACT_MAX: usize = 10;
 /// Units, up to which else as many as may go are taken, and what can be is spared.
 const UNITS_MAX: usize = 512;
 
-/// Blocks of which all orders are tried where what goes is to be spared.
+/// Blocks of which all orders are tried where what goes is to be spared, and members of all.
 const ORDERED_MAX: usize = 4;
+const ORDERED_MEMBERS_MAX: usize = 64;
 
 /// All orders.
 fn orders(of: Vec<usize>) -> Vec<Vec<usize>> {
@@ -146,7 +147,8 @@ impl Search<'_> {
 
     /// Seats few blocks on what is free as things stand, in the first order that does.
     fn lay_in_some_order(&mut self, blocks: &[Block]) -> Option<Vec<Assignment>> {
-        if blocks.len() > ORDERED_MAX {
+        let members: usize = blocks.iter().map(Block::members).sum();
+        if !(2..=ORDERED_MAX).contains(&blocks.len()) || members > ORDERED_MEMBERS_MAX {
             return None;
         }
         let outer = self.within;
