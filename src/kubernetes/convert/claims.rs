@@ -2,7 +2,7 @@
 //! ResourceSlices (`resource.k8s.io/v1`).
 //!
 //! Honoured are claims of so many devices of a class (`exactly`, `ExactCount`), with selectors as
-//! far as [`super::cel`] reads them. What is not is refused with the reason; it is counted all the
+//! far as `cel` reads them. What is not is refused with the reason; it is counted all the
 //! same where another allocator has carried it out.
 
 use super::affinity::term_of;
