@@ -6,6 +6,7 @@
 //! costs in each domain, and what was not looked at since something was laid is looked at again
 //! when its turn comes. What is cheap, and how members are seated, a [`Ground`] says.
 
+use super::place::members;
 use super::tree::{Place, lacking, settled_place};
 use super::{Demand, Wanted};
 use crate::cluster::{ClassId, Cluster, DomainId, Domains, NodeIndex, PodIndex};
@@ -124,8 +125,8 @@ impl Block {
 
     /// How many it has.
     #[must_use]
-    pub fn members(&self) -> usize {
-        self.demands.iter().map(|demand| demand.pods.len()).sum()
+    pub fn members(&self) -> u32 {
+        members(&self.demands)
     }
 }
 

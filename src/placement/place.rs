@@ -18,6 +18,12 @@ pub struct Demand {
     pub pods: SmallVec<[PodIndex; 4]>,
 }
 
+/// How many pods all have.
+pub(super) fn members(demands: &[Demand]) -> u32 {
+    let pods = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
+    u32::try_from(pods).expect("groups are bounded")
+}
+
 /// Why a group was not placed.
 #[derive(Clone, Debug)]
 pub struct Failure {

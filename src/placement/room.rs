@@ -22,6 +22,7 @@ mod steps;
 mod tied;
 
 use super::blocks::Within;
+use super::place::members;
 use super::{Demand, Rankings};
 use crate::cluster::{
     Assignment, ClassId, Cluster, NodeIndex, PodIndex, ResourceId, Statement, is_gpu,
@@ -342,8 +343,7 @@ impl Search<'_> {
         rankings: &mut Rankings,
         demands: &[Demand],
     ) -> Option<Vec<Assignment>> {
-        let needed: usize = demands.iter().map(|demand| demand.pods.len()).sum();
-        let needed = u32::try_from(needed).expect("groups are bounded");
+        let needed = members(demands);
         let mut seats = self.seats(rankings, demands, needed).ok()?;
         let enough = |search: &mut Self| match search.seats(rankings, demands, needed) {
             Err(_) => false,
@@ -352,7 +352,7 @@ impl Search<'_> {
                 true
             }
         };
-        self.give_back_while(|_, _| true, enough);
+        self.give_back_while(enough);
         Some(seats)
     }
 

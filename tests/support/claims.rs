@@ -1,7 +1,7 @@
 //! Pods that claim devices, what plays the controller of claims for them, and their story, which is
 //! the same on the embedded API server and on a real one.
 
-use super::objects::{bare_pod, create_pod, delete_pod, unschedulable};
+use super::objects::{bare_pod, bound, create_pod, delete_pod, send, unschedulable};
 use http::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams, PostParams};
@@ -19,26 +19,6 @@ const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 const SOON: Duration = Duration::from_secs(60);
 /// How long nothing may happen before it counts as never.
 const QUIET: Duration = Duration::from_secs(2);
-
-async fn send(
-    client: &kube::Client,
-    method: Method,
-    path: &str,
-    body: &Value,
-) -> Result<Value, kube::Error> {
-    let kind = match method {
-        Method::PATCH => "application/merge-patch+json",
-        _ => "application/json",
-    };
-    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, kind)
-        .body(body)
-        .expect("a valid request");
-    client.request(request).await
-}
 
 async fn post(client: &kube::Client, path: &str, body: &Value) {
     send(client, Method::POST, path, body).await.unwrap_or_else(|why| panic!("{path}: {why}"));
@@ -181,22 +161,6 @@ fn in_queue(mut pod: Pod, queue: &str) -> Pod {
     let said = pod.metadata.annotations.get_or_insert_default();
     said.insert("mss-scheduler.io/queue".to_owned(), queue.to_owned());
     pod
-}
-
-/// The node of a pod once it is bound, and the devices that its annotation names.
-async fn bound(client: &kube::Client, namespace: &str, name: &str) -> (String, Option<String>) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let deadline = Instant::now() + SOON;
-    loop {
-        let pod = pods.get(name).await.expect("the pod exists");
-        if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
-            let said = pod.metadata.annotations.unwrap_or_default();
-            return (node, said.get("mss-scheduler.io/gpu-devices").cloned());
-        }
-        let status = pod.status;
-        assert!(Instant::now() < deadline, "{name} is not bound: {status:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Waits until so many pods are told that they are refused, or that they wait for a claim, and

@@ -1,14 +1,18 @@
 //! The nodes and pods that the tests create.
 
+use http::Method;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use mss_scheduler::simulator::create::{PARALLEL_DEFAULT, create_all};
 use mss_scheduler::simulator::kubelet::NodeShape;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The name that the tests' pods ask for unless they say otherwise.
 pub(crate) const SCHEDULER: &str = "mss-scheduler";
+
+/// Long enough for a pod to be bound on a slow machine.
+const BOUND_WITHIN: Duration = Duration::from_secs(60);
 
 /// A ready node with `gpus` GPUs and plenty of all else.
 pub(crate) async fn create_node(client: &kube::Client, name: &str, gpus: u32) {
@@ -170,4 +174,45 @@ pub(crate) async fn bind(
         .body(binding.to_string().into_bytes())
         .expect("a valid request");
     client.request_text(request).await.map(drop)
+}
+
+/// What the API answers to a request. Patches are merged; no body if that is null.
+pub(crate) async fn send(
+    client: &kube::Client,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> Result<Value, kube::Error> {
+    let kind = match method {
+        Method::PATCH => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, kind)
+        .body(body)
+        .expect("a valid request");
+    client.request(request).await
+}
+
+/// The node of a pod once it is bound, and the devices that its annotation names.
+pub(crate) async fn bound(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+) -> (String, Option<String>) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let deadline = Instant::now() + BOUND_WITHIN;
+    loop {
+        let pod = pods.get(name).await.expect("the pod exists");
+        if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
+            let said = pod.metadata.annotations.unwrap_or_default();
+            return (node, said.get("mss-scheduler.io/gpu-devices").cloned());
+        }
+        let status = pod.status;
+        assert!(Instant::now() < deadline, "{name} is not bound: {status:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

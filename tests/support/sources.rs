@@ -1,7 +1,9 @@
 //! Objects of others that say how nodes are joined, and where GPUs are within a node; and the story
 //! of them, which is the same on the embedded API server and on a real one.
 
-use super::objects::{Gang, bare_pod, create_pod, create_pods, delete_pod, unschedulable};
+use super::objects::{
+    Gang, bare_pod, bound, create_pod, create_pods, delete_pod, send, unschedulable,
+};
 use http::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, PostParams};
@@ -87,22 +89,6 @@ impl Other {
     }
 }
 
-async fn send(
-    client: &kube::Client,
-    method: Method,
-    path: &str,
-    body: &Value,
-) -> Result<Value, kube::Error> {
-    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(body)
-        .expect("a valid request");
-    client.request(request).await
-}
-
 /// Levels of Kueue and of KAI, and a NodeResourceTopology kind. Before the scheduler starts, as it
 /// looks for kinds that are not installed only now and then.
 pub(crate) async fn install(client: &kube::Client) {
@@ -131,22 +117,6 @@ async fn create_node(client: &kube::Client, name: &str, labels: &[(&str, &str)])
     let shape = NodeShape { gpus: 4, labels: labels.collect(), ..NodeShape::default() };
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.create(&PostParams::default(), &shape.node(name)).await.expect("a node");
-}
-
-/// Where a pod is once it is bound, and which GPUs it was given.
-async fn bound(client: &kube::Client, namespace: &str, name: &str) -> (String, Option<String>) {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let deadline = Instant::now() + SOON;
-    loop {
-        let pod = pods.get(name).await.expect("the pod exists");
-        if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) {
-            let devices = pod.metadata.annotations.unwrap_or_default();
-            return (node, devices.get("mss-scheduler.io/gpu-devices").cloned());
-        }
-        let status = pod.status;
-        assert!(Instant::now() < deadline, "{name} is not bound: {status:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// A gang that asks by Kueue's annotation for a level of a Topology object goes to the one domain

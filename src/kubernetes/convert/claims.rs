@@ -8,6 +8,7 @@
 use super::affinity::term_of;
 use super::cel::Facts;
 pub use super::cel::Selector;
+use super::reports::newest;
 use crate::kubernetes::objects::NodeSelector;
 use crate::model::claim::{DeviceAsks, DeviceKind, NODE_DEVICES_MAX};
 use crate::model::contract::{ContractError, cut};
@@ -346,17 +347,7 @@ pub fn node_devices<'a>(
     kinds: &[(DeviceKind, &[Selector])],
     offers: &[(&str, &[Selector])],
 ) -> Option<NodeDevices> {
-    let mut pools: BTreeMap<&str, Vec<&DeviceSlice>> = BTreeMap::new();
-    for slice in slices {
-        let pool = pools.entry(&slice.pool).or_default();
-        let newest = pool.first().map_or(i64::MIN, |first| first.generation);
-        if slice.generation > newest {
-            pool.clear();
-        }
-        if slice.generation >= newest {
-            pool.push(slice);
-        }
-    }
+    let mut pools = newest(slices, |slice| (&slice.pool, slice.generation));
     pools.retain(|_, pool| pool.iter().all(|slice| slice.of == pool.len()));
     let mut devices: Vec<&Device> =
         pools.values().flatten().flat_map(|slice| &slice.devices).collect();

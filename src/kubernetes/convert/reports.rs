@@ -179,21 +179,31 @@ fn place(text: &str) -> Option<[u32; 4]> {
     parts.next().is_none().then_some(found)
 }
 
+/// The slices of each pool that are of its newest generation. `of` tells the two of a slice.
+pub(super) fn newest<'a, T>(
+    slices: impl Iterator<Item = &'a T>,
+    of: impl Fn(&'a T) -> (&'a str, i64),
+) -> BTreeMap<&'a str, Vec<&'a T>> {
+    let mut pools: BTreeMap<&str, Vec<&T>> = BTreeMap::new();
+    for slice in slices {
+        let (pool, generation) = of(slice);
+        let pool = pools.entry(pool).or_default();
+        let newest = pool.first().map_or(i64::MIN, |first| of(first).1);
+        if generation > newest {
+            pool.clear();
+        }
+        if generation >= newest {
+            pool.push(slice);
+        }
+    }
+    pools
+}
+
 /// What the slices of one node report, the newest of each pool: GPUs in the order of the PCI bus.
 /// `None`: a pool is not complete, as when its driver is replacing it.
 #[must_use]
 pub fn of_slices<'a>(slices: impl Iterator<Item = &'a Slice>) -> Option<Option<Reported>> {
-    let mut pools: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
-    for slice in slices {
-        let pool = pools.entry(&slice.pool).or_default();
-        let newest = pool.first().map_or(i64::MIN, |first| first.generation);
-        if slice.generation > newest {
-            pool.clear();
-        }
-        if slice.generation >= newest {
-            pool.push(slice);
-        }
-    }
+    let pools = newest(slices, |slice| (&slice.pool, slice.generation));
     if pools.values().any(|pool| pool.iter().any(|slice| slice.of != pool.len())) {
         return None;
     }

@@ -9,6 +9,7 @@ use super::{Cost, NO_PRIORITY, NO_RANK, Search, Taken, Unit};
 use crate::cluster::{Assignment, Cluster, NodeIndex, Statement};
 use crate::framework::Reads;
 use crate::placement::blocks::{Block, Ground, Within, blocks, lay_all};
+use crate::placement::place::members;
 use crate::placement::{Demand, Rankings, Wanted};
 
 /// Nodes on which room for a block is looked for at most, those of a domain each time anew.
@@ -21,7 +22,7 @@ const UNITS_MAX: usize = 512;
 
 /// Blocks of which all orders are tried where what goes is to be spared, and members of all.
 const ORDERED_MAX: usize = 4;
-const ORDERED_MEMBERS_MAX: usize = 64;
+const ORDERED_MEMBERS_MAX: u32 = 64;
 
 /// All orders.
 fn orders(of: Vec<usize>) -> Vec<Vec<usize>> {
@@ -47,6 +48,12 @@ struct Laying<'s, 'a> {
     units: Vec<Taken>,
     seats: Vec<Assignment>,
     nodes_left: usize,
+}
+
+impl<'s, 'a> Laying<'s, 'a> {
+    fn new(search: &'s mut Search<'a>, units: Vec<Taken>, takes_none: bool) -> Self {
+        Self { search, takes_none, units, seats: Vec::new(), nodes_left: NODES_MAX }
+    }
 }
 
 impl Ground for Laying<'_, '_> {
@@ -107,8 +114,7 @@ impl Search<'_> {
         self.give_to(super::Bound::Ceiling)?;
         let given = self.units.len();
         let units = std::mem::take(&mut self.units);
-        let (seats, nodes_left) = (Vec::new(), NODES_MAX);
-        let mut laying = Laying { search: &mut *self, takes_none: false, units, seats, nodes_left };
+        let mut laying = Laying::new(self, units, false);
         let is_laid = lay_all(&mut laying, &blocks).is_some();
         let Laying { units, mut seats, .. } = laying;
         self.within = outer;
@@ -141,13 +147,13 @@ impl Search<'_> {
             seats = found.unwrap_or(std::mem::take(&mut seats));
             is_seated
         };
-        self.give_back_while(|_, _| true, enough);
+        self.give_back_while(enough);
         self.is_settled().then_some(seats)
     }
 
     /// Seats few blocks on what is free as things stand, in the first order that does.
     fn lay_in_some_order(&mut self, blocks: &[Block]) -> Option<Vec<Assignment>> {
-        let members: usize = blocks.iter().map(Block::members).sum();
+        let members: u32 = blocks.iter().map(Block::members).sum();
         if !(2..=ORDERED_MAX).contains(&blocks.len()) || members > ORDERED_MEMBERS_MAX {
             return None;
         }
@@ -155,14 +161,7 @@ impl Search<'_> {
         let units = std::mem::take(&mut self.units);
         let mut orders = orders((0..blocks.len()).collect()).into_iter();
         let found = orders.find_map(|order| {
-            let (seats, nodes_left) = (Vec::new(), NODES_MAX);
-            let mut laying = Laying {
-                search: &mut *self,
-                takes_none: true,
-                units: Vec::new(),
-                seats,
-                nodes_left,
-            };
+            let mut laying = Laying::new(self, Vec::new(), true);
             let laid = lay_all(&mut laying, order.iter().map(|at| &blocks[*at]));
             let seats = laying.seats;
             seats.iter().for_each(|seat| self.statement.evict(self.cluster, *seat));
@@ -229,9 +228,7 @@ impl Search<'_> {
         demands: &[Demand],
         wanted: &Wanted,
     ) -> Option<Vec<Assignment>> {
-        let needed = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
-        let needed = u32::try_from(needed).expect("groups are bounded");
-        self.seats_by(rankings, demands, needed, Some(wanted)).ok()
+        self.seats_by(rankings, demands, members(demands), Some(wanted)).ok()
     }
 
     /// Whether these very seats are free as things stand on paper.

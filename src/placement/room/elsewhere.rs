@@ -3,6 +3,7 @@
 
 use super::{Candidate, Claim, Demand, Rankings, RoomPlan, Search, Unit, Within, contested};
 use crate::cluster::{Cluster, Statement};
+use crate::placement::place::members;
 
 impl RoomPlan {
     /// Whether fewer victims may do in a place: some of several are there, or room comes free that
@@ -51,20 +52,16 @@ impl Search<'_> {
             }
         }
         let before = self.units.len();
-        let needed = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
-        let needed = u32::try_from(needed).expect("groups are bounded");
+        let needed = members(demands);
         let mut seats =
             self.seats_by(rankings, demands, needed, claim.cut).ok().filter(|_| self.is_settled());
         if seats.is_some() {
-            self.give_back_while(
-                |_, _| true,
-                |search| {
-                    let found = search.seats_by(rankings, demands, needed, claim.cut).ok();
-                    let is_seated = found.is_some();
-                    seats = found.or(seats.take());
-                    is_seated
-                },
-            );
+            self.give_back_while(|search| {
+                let found = search.seats_by(rankings, demands, needed, claim.cut).ok();
+                let is_seated = found.is_some();
+                seats = found.or(seats.take());
+                is_seated
+            });
         }
         if let Some(seats) = seats
             && self.units.len() < before

@@ -10,12 +10,17 @@ impl Search<'_> {
     /// Gives back what the class can spare.
     pub(super) fn give_back(&mut self) {
         let may = |search: &Self, taken: &Taken| search.most_with(taken) >= search.needed;
-        self.give_back_while(may, |search| search.total >= search.needed);
+        self.give_back_those(may, |search| search.total >= search.needed);
     }
 
     /// Gives back every unit without which it is still `enough`: whole gangs first, the highest
-    /// rank first. Without one that `may` not be spared it would not be enough.
-    pub(super) fn give_back_while(
+    /// rank first.
+    pub(super) fn give_back_while(&mut self, enough: impl FnMut(&mut Self) -> bool) {
+        self.give_back_those(|_, _| true, enough);
+    }
+
+    /// Without a unit that `may` not be spared it would not be enough.
+    fn give_back_those(
         &mut self,
         may: impl Fn(&Self, &Taken) -> bool,
         mut enough: impl FnMut(&mut Self) -> bool,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cluster::{DomainId, PodIndex, Statement};
 use crate::placement::gate::Gate;
-use crate::placement::place::Demand;
+use crate::placement::place::{Demand, members};
 use crate::placement::room::needed_of;
 use smallvec::SmallVec;
 
@@ -71,11 +71,6 @@ fn chosen(wanted: &Wanted, demands: &[Demand], mut chosen: Vec<Demand>) -> Vec<D
     }
     chosen.retain(|demand| !demand.pods.is_empty());
     chosen
-}
-
-fn members(demands: &[Demand]) -> u32 {
-    let pods = demands.iter().map(|demand| demand.pods.len()).sum::<usize>();
-    u32::try_from(pods).expect("groups are bounded")
 }
 
 impl<'a> Work<'a> {
