@@ -3,7 +3,7 @@
 //! A gang lives in incarnations. A member that has ended well counts as long as it belongs to the
 //! present one: it has the controller of a live member, or it ended after the incarnation began.
 //! That is when its oldest member was created, of all that were live since something of it has had
-//! room without a break. So a Job index that is done counts while another is replaced, whichever
+//! room without a break; a victim that stays if its plan is given up makes none. So a Job index that is done counts while another is replaced, whichever
 //! that is, and leftovers of an earlier run under the same name do not.
 
 use super::Scheduler;
@@ -36,6 +36,8 @@ struct Look {
     /// the youngest bind of a bound member; `None` without any
     last_bound: Option<WallTime>,
     rolling_back: bool,
+    /// a victim stays if its plan is given up
+    may_stay: bool,
     tasks: Tasks,
 }
 
@@ -103,9 +105,11 @@ impl Scheduler {
         let counts = look.counts;
         let group = self.groups.get_mut(index);
         (group.counts, group.reclaim_rank) = (counts, look.reclaim_rank);
-        group.run_since = look.run_since;
+        if look.run_since.is_some() || !look.may_stay {
+            group.run_since = look.run_since;
+        }
         if !look.tasks.found.is_empty() || !group.tasks.is_empty() {
-            if look.run_since.is_some() {
+            if group.run_since.is_some() {
                 look.tasks.remember(&group.tasks);
             }
             look.tasks.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -131,6 +135,7 @@ impl Scheduler {
             conflict: None,
             last_bound: None,
             rolling_back: false,
+            may_stay: false,
             tasks: Tasks::default(),
         };
         let mut controllers: SmallVec<[u64; 4]> = SmallVec::new();
@@ -143,6 +148,7 @@ impl Scheduler {
                 PodState::Nominated => &mut look.counts.nominated,
                 PodState::Bound if pod.victim_of.is_some() && pod.chosen => {
                     look.counts.evicting += 1;
+                    look.may_stay |= !pod.deleting;
                     continue;
                 }
                 PodState::Bound if !pod.deleting => {

@@ -1,6 +1,6 @@
 //! Gangs whose members form parts with minima of their own (I2, I6).
 
-use crate::scene::{Gang, Role, Scene, gang};
+use crate::scene::{Gang, Known, Role, Scene, gang};
 use crate::world::{GangKey, World, is_of, names_of};
 use mss_scheduler::model::{Phase, Pod, Uid, WallTime};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,9 +70,13 @@ impl Scene {
         parts
     }
 
-    /// Whether something of a gang has room, or is on its way to it.
+    /// Whether something of a gang has room, or is on its way to it, or is a victim that stays if
+    /// its plan is given up.
     fn has_room(&self, of: &Gang) -> bool {
+        let may_stay =
+            |(uid, known): (&Uid, &Known)| self.awaited.contains(uid) && !known.pod.deleting;
         self.counting(of).iter().any(|known| known.role != Role::Ended)
+            || self.members(of).any(may_stay)
     }
 
     /// Members that must be placed yet: for the minimum, or for those of the parts, with a header
@@ -155,7 +159,8 @@ impl World {
     }
 
     /// Keeps in mind since when gangs run, and which parts they have, as long as something of them
-    /// has room. Before a cycle bound some, and `begun` was seated, if `bound` names them.
+    /// has room, or may have it again: a victim whose plan may be given up. Before a cycle bound
+    /// some, and `begun` was seated, if `bound` names them.
     fn remember(&mut self, bound: &[Uid], begun: &BTreeSet<Gang>) {
         // before that nothing is looked at
         if !self.shadow.leads || !self.scheduler.is_synced() {
@@ -163,12 +168,16 @@ impl World {
         }
         let going: BTreeSet<Uid> = self.shadow.plans.values().flatten().copied().collect();
         let mut oldest: BTreeMap<(&str, &str), (WallTime, bool)> = BTreeMap::new();
+        let mut may_stay: BTreeSet<Gang> = BTreeSet::new();
         let lives = |pod: &Pod| pod.profile.is_some() && !pod.deleting && !pod.ended();
         for (uid, pod) in self.shadow.pods.iter().filter(|(_, pod)| lives(pod)) {
             let role = match self.role(*uid, pod, begun) {
                 Role::Placed | Role::Bound if bound.contains(uid) => Role::Waiting,
                 Role::Foreign | Role::Ended | Role::Going => continue,
-                _ if going.contains(uid) && self.scheduler.node_of(*uid).is_some() => continue,
+                _ if going.contains(uid) && self.scheduler.node_of(*uid).is_some() => {
+                    may_stay.insert(gang(pod));
+                    continue;
+                }
                 role => role,
             };
             let (namespace, name) = names_of(pod).unwrap_or((&pod.key.namespace, &pod.key.name));
@@ -177,9 +186,13 @@ impl World {
             entry.1 |= role != Role::Waiting;
         }
         let with_room = oldest.into_iter().filter(|(_, (_, has_room))| *has_room);
-        let with_room: Vec<(Gang, WallTime)> = with_room
+        let mut with_room: BTreeMap<Gang, WallTime> = with_room
             .map(|((namespace, name), (oldest, _))| ((namespace.into(), name.into()), oldest))
             .collect();
+        for of in may_stay {
+            let known = self.shadow.runs.get(&of).map(|known| known.since);
+            known.into_iter().for_each(|since| _ = with_room.entry(of.clone()).or_insert(since));
+        }
         let mut scene = None;
         let mut runs = BTreeMap::new();
         for (of, oldest) in with_room {
