@@ -34,8 +34,7 @@ use super::spec::{device_at, free_cpu, model_of, try_devices};
 use crate::cluster::{CPU, Class, Cluster, DeviceAsk, Expected, Learnt, Left, MEMORY};
 use crate::cluster::{NodeIndex, Shape};
 use crate::framework::{Plugin, Reads, SCORE_MAX, SCORE_PARTS, Score, Scored, Term, Terms};
-use crate::model::DeviceSet;
-use crate::model::GpuPart;
+use crate::model::{DeviceSet, GpuPart};
 use crate::model::gpu_part::DEVICE;
 use alike::Alike;
 use blocks::{Blocks, BySize, Gpus};
@@ -421,6 +420,9 @@ impl Score for Packing {
 
     fn add_scores(&self, scored: &Scored<'_>, sums: &mut [i64]) {
         let Scored { cluster, class, nodes, terms, weight, .. } = *scored;
+        if nodes.is_empty() {
+            return; // nothing is worked out anew for none
+        }
         let mut state = self.state(cluster);
         let asked = Asked::new(cluster, class, terms);
         // neighbours are mostly alike

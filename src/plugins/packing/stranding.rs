@@ -109,8 +109,7 @@ struct Item {
 #[derive(Debug)]
 pub(super) struct Stranding {
     items: Vec<Item>,
-    /// items by place
-    streams: Vec<[u8; LENGTH_MAX]>,
+    streams: Streams,
     /// a bit per item that pays
     paying: u64,
     /// whether some item is choosy
@@ -119,33 +118,55 @@ pub(super) struct Stranding {
     memo: FxHashMap<Key, i32>,
 }
 
-/// Streams drawn by the parts of items. At each position the draws of all streams are spread evenly
-/// over the distribution.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // parts of 2^53, below 64
-fn streams(parts: &[f64]) -> Vec<[u8; LENGTH_MAX]> {
-    let all: f64 = parts.iter().sum();
-    let mut sum = 0.0;
-    let bounds: Vec<u64> = parts
-        .iter()
-        .map(|part| {
+/// Streams drawn by the parts of items, as far as they were asked for. At each position the draws
+/// of all streams are spread evenly over the distribution.
+#[derive(Debug)]
+struct Streams {
+    /// where the part of each item ends, of 2^53
+    bounds: Vec<u64>,
+    /// items by place
+    items: Vec<[u8; LENGTH_MAX]>,
+    /// positions that are drawn
+    drawn: usize,
+    seed: u64,
+}
+
+impl Streams {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // parts of 2^53
+    fn new(parts: &[f64]) -> Self {
+        let all: f64 = parts.iter().sum();
+        let mut sum = 0.0;
+        let bounds = parts.iter().map(|part| {
             sum += part;
             (sum / all * (1u64 << 53) as f64) as u64
-        })
-        .collect();
-    let mut streams = vec![[0u8; LENGTH_MAX]; STREAMS];
-    let mut seed = 12_345;
-    for position in 0..LENGTH_MAX {
-        let mut order: Vec<usize> = (0..STREAMS).collect();
-        for place in (1..STREAMS).rev() {
-            order.swap(place, (draw(&mut seed) % (place as u64 + 1)) as usize);
+        });
+        let bounds = bounds.collect();
+        Self { bounds, items: vec![[0; LENGTH_MAX]; STREAMS], drawn: 0, seed: 12_345 }
+    }
+
+    /// The first so many of each, at most [`LENGTH_MAX`].
+    fn first(&mut self, length: usize) -> impl Iterator<Item = &[u8]> {
+        let length = length.min(LENGTH_MAX);
+        for position in self.drawn..length {
+            self.draw(position);
         }
-        for (stream, place) in streams.iter_mut().zip(order) {
-            let point = (((place as u64) << 53) + (draw(&mut seed) >> 11)) / STREAMS as u64;
-            let item = bounds.partition_point(|bound| *bound <= point).min(parts.len() - 1);
-            stream[position] = item as u8;
+        self.drawn = self.drawn.max(length);
+        self.items.iter().map(move |stream| &stream[..length])
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // below 64
+    fn draw(&mut self, position: usize) {
+        let seed = &mut self.seed;
+        let mut order: [usize; STREAMS] = std::array::from_fn(|place| place);
+        for place in (1..STREAMS).rev() {
+            order.swap(place, (draw(seed) % (place as u64 + 1)) as usize);
+        }
+        for (stream, place) in self.items.iter_mut().zip(order) {
+            let point = (((place as u64) << 53) + (draw(seed) >> 11)) / STREAMS as u64;
+            let item = self.bounds.partition_point(|bound| *bound <= point);
+            stream[position] = item.min(self.bounds.len() - 1) as u8;
         }
     }
-    streams
 }
 
 impl Stranding {
@@ -163,7 +184,7 @@ impl Stranding {
         let parts: Vec<f64> = shapes.iter().map(|known| known.part).collect();
         let pays = |(place, item): (usize, &Item)| u64::from(item.price > 0) << place;
         Self {
-            streams: streams(&parts),
+            streams: Streams::new(&parts),
             paying: items.iter().enumerate().map(pays).sum(),
             models: items.iter().any(|item| item.models != 0),
             items,
@@ -222,9 +243,8 @@ impl Stranding {
             thrown.parts[thrown.used] = *left;
             thrown.used += 1;
         }
-        let paid =
-            |stream: &[u8; LENGTH_MAX]| thrown.clone().through(&stream[..length.min(LENGTH_MAX)]);
-        let paid = self.streams.iter().map(paid).sum();
+        let streams = self.streams.first(length);
+        let paid = streams.map(|stream| thrown.clone().through(stream)).sum();
         if self.memo.len() >= MEMO_MAX {
             self.memo.clear();
         }
