@@ -300,14 +300,15 @@ impl Scheduler {
         if let Some((queue, resource)) = self.beyond(index, &group.claim) {
             return Err(Held::Guarantee(queue, resource));
         }
-        let alone = self.queue.is_only_active() && !self.others_grow(index);
-        let all = alone
+        let needed = needed - u32::from(needed > 1 && is_made(Fault::OneTooFew));
+        let (least, most) = (needed.max(1), group.joinable());
+        let all = group.counts.waiting > least
+            && self.queue.is_only_active()
+            && !self.others_grow(index)
             && self.fair.limited_by(leaf, &group.pending).is_none()
             && self.beyond(index, &group.pending).is_none()
             && self.fair.withheld_by(leaf, &group.pending, |_| &[]).is_none();
-        let group = self.groups.get(index);
-        let needed = needed - u32::from(needed > 1 && is_made(Fault::OneTooFew));
-        Ok((needed, if all { group.joinable() } else { needed.max(1) }))
+        Ok((needed, if all { most } else { least }))
     }
 
     /// What is not guaranteed of `amounts` to a group that must never be evicted.
