@@ -3,8 +3,9 @@
 //! A gang lives in incarnations. A member that has ended well counts as long as it belongs to the
 //! present one: it has the controller of a live member, or it ended after the incarnation began.
 //! That is when its oldest member was created, of all that were live since something of it has had
-//! room without a break; a victim that stays if its plan is given up makes none. So a Job index that is done counts while another is replaced, whichever
-//! that is, and leftovers of an earlier run under the same name do not.
+//! room without a break; a victim that stays if its plan is given up makes none. So a Job index
+//! that is done counts while another is replaced, whichever that is, and leftovers of an earlier
+//! run under the same name do not.
 
 use super::Scheduler;
 use super::pods::{PodEntry, PodState};
