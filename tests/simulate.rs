@@ -8,6 +8,8 @@ mod data;
 mod failures;
 #[path = "simulate/objects.rs"]
 mod objects;
+#[path = "simulate/parts.rs"]
+mod parts;
 #[path = "simulate/picture.rs"]
 mod picture;
 #[path = "simulate/published.rs"]
@@ -92,14 +94,15 @@ fn saturated_queues_get_their_shares_and_fifo_gives_who_came_first() {
     assert_eq!(inputs.tenants, ["nlp".into(), "vision".into()]);
     let fair = outcome(&inputs, "fair-share");
     let [nlp, vision] = shares(&fair, 300)[..] else { panic!("two queues") };
-    assert_eq!((nlp.allocated, vision.allocated), (24, 8));
+    assert_eq!((nlp.allocated_milli, vision.allocated_milli), (24_000, 8_000));
     assert_eq!((nlp.deserved_milli, vision.deserved_milli), (Some(24_000), Some(8_000)));
-    assert_eq!((nlp.pending, vision.pending), (176, 192));
+    assert_eq!((nlp.pending_milli, vision.pending_milli), (176_000, 192_000));
     assert_eq!(fair.summary.done, 400);
     assert_eq!(fair.summary.evicted_pods, 0, "nobody ever held too much");
     let partitions = outcome(&inputs, "partitions");
     let [nlp, vision] = shares(&partitions, 300)[..] else { panic!("two queues") };
-    assert_eq!((nlp.allocated, vision.allocated), (24, 8), "three nodes and one");
+    let held = (nlp.allocated_milli, vision.allocated_milli);
+    assert_eq!(held, (24_000, 8_000), "three nodes and one");
     assert!(fair.summary.utilisation > partitions.summary.utilisation + 0.1);
     assert!(fair.summary.makespan_s < partitions.summary.makespan_s);
 }
@@ -132,10 +135,12 @@ gangs:
 ";
     let inputs = inputs(workload, None);
     let fair = outcome(&inputs, "fair-share");
-    let held = |at_s| shares(&fair, at_s).iter().map(|share| share.allocated).collect::<Vec<_>>();
-    assert_eq!(held(1800), [32, 0]);
-    assert_eq!(held(5400), [16, 16]);
-    assert_eq!(held(3 * 3600), [32, 0]);
+    let held = |at_s| -> Vec<i64> {
+        shares(&fair, at_s).iter().map(|share| share.allocated_milli).collect()
+    };
+    assert_eq!(held(1800), [32_000, 0]);
+    assert_eq!(held(5400), [16_000, 16_000]);
+    assert_eq!(held(3 * 3600), [32_000, 0]);
     let summary = &fair.summary;
     assert_eq!((summary.evicted_pods, summary.restarts, summary.done), (2, 0, 2));
     assert_eq!(summary.lost_gpu_hours, 0.0);
@@ -309,10 +314,10 @@ fn nodes_are_drawn_at_the_chosen_times() {
     let fair = outcome(&inputs, "fair-share");
     let held = |map: usize, tenant: usize| -> i64 {
         let pods = fair.maps[map].nodes.iter().flatten();
-        pods.filter(|(of, _)| *of == tenant).map(|(_, gpus)| gpus).sum()
+        pods.filter(|held| held.tenant == tenant).map(|held| held.milli).sum()
     };
-    assert_eq!((held(0, 0), held(0, 1)), (24, 8), "bound at once");
-    assert_eq!((held(1, 0), held(1, 1)), (24, 8));
+    assert_eq!((held(0, 0), held(0, 1)), (24_000, 8_000), "bound at once");
+    assert_eq!((held(1, 0), held(1, 1)), (24_000, 8_000));
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), &inputs, &[fair], 1).expect("it can be written");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");

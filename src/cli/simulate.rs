@@ -2,6 +2,7 @@
 
 use super::fgd;
 use crate::config::{Configuration, parse_duration};
+use crate::runtime::holder_namespace;
 use crate::simulator::virtual_time::report::{csv, json, table, write};
 use crate::simulator::virtual_time::{
     Failures, Inputs, Outcome, Policy, RunOptions, Sources, policies, run,
@@ -49,9 +50,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 8,
           value_parser = clap::value_parser!(u32).range(1..=64))]
     gpus_per_member: u32,
-    /// Gives pods that use a part of a GPU a whole one; without it they are an error.
+    /// Gives pods that use a part of a GPU a whole one; without it they are an error where GPUs
+    /// are not shared.
     #[arg(long)]
     whole_gpus: bool,
+    /// Shares the GPUs of all nodes of --cluster or --nodes, as holder pods do: parts of them are
+    /// given out, and whole ones as such parts.
+    #[arg(long)]
+    shared_gpus: bool,
     /// Run time of pods that do not state it; those of a snapshot that run, run so long from now.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     run: Option<Duration>,
@@ -66,7 +72,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     queues: Option<PathBuf>,
     /// The configuration of `run`, of which the first profile, evictions, drains, quarantine,
-    /// queues and topology count.
+    /// queues, topology and, for a snapshot, the namespace of holders count.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Policies to compare, separated by commas: fair-share, fifo, partitions; without it the first
@@ -213,6 +219,8 @@ fn read(args: &Args, seed: u64) -> anyhow::Result<Inputs> {
         checkpoint: args.checkpoint,
         gpus_per_member: Some(args.gpus_per_member),
         whole_gpus: args.whole_gpus,
+        shared_gpus: args.shared_gpus,
+        holder_namespace: configuration.as_ref().map(|c| holder_namespace(c).into()),
         run: args.run,
         speed_up: args.speed_up,
         curves: args.curves.clone(),

@@ -254,16 +254,21 @@ async fn serve_endpoints(
     Ok(())
 }
 
+/// Where holders count.
+pub(crate) fn holder_namespace(configuration: &Configuration) -> &str {
+    match &*configuration.gpu_sharing.holder_namespace {
+        "" => &configuration.leader_election.resource_namespace,
+        own => own,
+    }
+}
+
 fn converter(configuration: &Configuration) -> Converter {
-    let own = &configuration.gpu_sharing.holder_namespace;
-    let holders =
-        if own.is_empty() { &configuration.leader_election.resource_namespace } else { own };
     Converter {
         profiles: configuration.profiles.iter().map(|p| p.scheduler_name.as_str().into()).collect(),
         min_member_max: configuration.limits.gang_members_max,
         annotation_bytes_max: configuration.limits.annotation_bytes_max,
         users_stamped: configuration.queues.users_are_stamped(),
-        holder_namespace: holders.as_str().into(),
+        holder_namespace: holder_namespace(configuration).into(),
         reports: configuration.topology.from_objects,
         claims: configuration.dynamic_resources.enabled.then(|| {
             let classes = configuration.dynamic_resources.device_classes.iter();

@@ -18,7 +18,8 @@ fn the_log_of_nasa() {
     let sources = Sources { nodes: Some(16), workload: Some(path), ..Sources::default() };
     let all = read(sources.clone());
     assert_eq!((all.gangs.len(), all.tenants.len(), all.gpus()), (18_239, 69, 128));
-    let hours = all.gangs.iter().map(|gang| gang.gpus() * gang.run_ms).sum::<i64>() / 3_600_000;
+    let hours =
+        all.gangs.iter().map(|gang| gang.gpus().whole * gang.run_ms).sum::<i64>() / 3_600_000;
     assert!((131_000..132_500).contains(&hours), "{hours}");
     let few = Sources { limit_rows: Some(1_000), speed_up: Some(4.0), ..sources };
     assert_eq!(fair(&read(few)).summary.done, 1_000);

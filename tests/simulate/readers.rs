@@ -39,8 +39,11 @@ fn a_log_in_the_standard_format_has_its_users_as_queues() {
     let found = gangs("log.swf", log);
     assert_eq!(found.len(), 2, "a job that never ran is left out");
     let (first, second) = (&found[0], &found[1]);
-    assert_eq!((first.arrival_ms, first.run_ms, first.members, first.gpus()), (0, 60_000, 3, 20));
-    assert_eq!((first.shape.gpus, first.last.gpus), (8, 4));
+    assert_eq!(
+        (first.arrival_ms, first.run_ms, first.members, first.gpus().whole),
+        (0, 60_000, 3, 20)
+    );
+    assert_eq!((first.shape.gpus.whole, first.last.gpus.whole), (8, 4));
     assert_eq!((first.queue.as_deref(), &*first.namespace), (Some("user-7"), "user-7"));
     assert_eq!((second.arrival_ms, &*second.namespace), (120_000, "user-unknown"));
     let four = Sources { gpus_per_member: Some(4), speed_up: Some(3.0), ..Sources::default() };
@@ -53,9 +56,12 @@ fn a_table_of_our_own_columns() {
     let text = "arrival_s,run_s,gpus,members,min_member,queue,name\n\
         0,60,8,4,2,nlp,llama\n30,10,,,,,\n";
     let found = gangs("jobs.csv", text);
-    assert_eq!((&*found[0].name, found[0].min_member, found[0].gpus()), ("llama", 2, 32));
+    assert_eq!((&*found[0].name, found[0].min_member, found[0].gpus().whole), ("llama", 2, 32));
     assert_eq!((&*found[0].namespace, found[0].queue.as_deref()), ("nlp", Some("nlp")));
-    assert_eq!((&*found[1].name, &*found[1].namespace, found[1].gpus()), ("job-2", "default", 1));
+    assert_eq!(
+        (&*found[1].name, &*found[1].namespace, found[1].gpus().whole),
+        ("job-2", "default", 1)
+    );
     let error = |text: &str| read("jobs.csv", text, Sources::default()).expect_err("it is wrong");
     let unknown = error("arrival_s,run_s,gpu\n0,1,2\n");
     assert!(unknown.contains("line 1: the column \"gpu\" is not known"), "{unknown}");
@@ -156,7 +162,7 @@ fn pods_are_read_as_the_scheduler_reads_them() {
     let inputs = read("pods.yaml", MANIFEST, sources.clone()).expect("well-formed");
     let found: Vec<_> = inputs.gangs.iter().map(|g| (&*g.name, g.members, g.run_ms)).collect();
     assert_eq!(found, [("llama", 2, 600_000), ("single", 1, 60_000)]);
-    assert_eq!(inputs.gangs[0].gpus(), 12);
+    assert_eq!(inputs.gangs[0].gpus().whole, 12);
     for policy in ["fair-share", "fifo", "partitions"] {
         assert_eq!(super::outcome(&inputs, policy).summary.done, 2, "{policy}");
     }

@@ -24,7 +24,7 @@ fn wait(min_runtime_s: i64, grace_s: i64, stop_s: i64, ask_s: i64, members: u32,
     let inputs = inputs(&cluster, &gangs, &queues);
     let mut bound = None;
     let outcome = fair(&inputs, seed, |moment| {
-        if bound.is_none() && moment.now_ms >= ask_s * 1000 && moment.held(1) == 8 {
+        if bound.is_none() && moment.now_ms >= ask_s * 1000 && moment.held(1).whole == 8 {
             let mut own = moment.pods().filter(|pod| inputs.tenant_of[pod.gang as usize] == 1);
             assert!(own.all(|pod| pod.stage == Stage::Bound));
             bound = Some(moment.now_ms);

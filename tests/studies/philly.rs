@@ -77,7 +77,7 @@ fn run(inputs: &Inputs, name: &str) -> (Outcome, Held) {
     let mut held: Held = vec![vec![(0, 0)]; inputs.tenants.len()];
     let outcome = watch(inputs, &policy(name), RunOptions::default(), |moment| {
         for (tenant, series) in held.iter_mut().enumerate() {
-            let gpus = moment.held(tenant);
+            let gpus = moment.held(tenant).whole;
             if series.last().is_some_and(|(_, before)| *before != gpus) {
                 series.push((moment.now_ms, gpus));
             }
@@ -123,12 +123,12 @@ fn late(inputs: &Inputs, fair: &(Outcome, Held), own: &Outcome, t_ms: i64) -> La
         }
         late.later += 1;
         let (spec, tenant) = (&inputs.gangs[gang.gang], inputs.tenant_of[gang.gang]);
-        let most = guarantees[tenant] - spec.gpus();
+        let most = guarantees[tenant] - spec.gpus().whole;
         let from = spec.arrival_ms.max(own_start);
         let inside = longest_below(&fair.1[tenant], from, start, most);
         if inside > t_ms {
             late.inside += 1;
-            late.single += u32::from(spec.gpus() == 1);
+            late.single += u32::from(spec.gpus().whole == 1);
             late.longest_ms = late.longest_ms.max(inside);
             late.cases.push(Case { gang: gang.gang, from_ms: from, to_ms: start, most });
         }
@@ -168,7 +168,7 @@ fn no_gang_inside_its_guarantee_starts_later_than_in_a_partition() {
                 case.gang,
                 spec.namespace,
                 spec.members,
-                spec.gpus(),
+                spec.gpus().whole,
                 case.from_ms,
                 (case.to_ms - case.from_ms) / 1000,
             );

@@ -84,7 +84,7 @@ impl Scene {
             let spec = &inputs.gangs[pod.gang as usize];
             let tenant = inputs.tenant_of[pod.gang as usize];
             let is_last = pod.member + 1 == spec.members;
-            let gpus = if is_last { spec.last.gpus } else { spec.shape.gpus };
+            let gpus = if is_last { spec.last.gpus.whole } else { spec.shape.gpus.whole };
             match (pod.stage, pod.node) {
                 (Stage::Succeeded | Stage::Gone, _) => continue,
                 (Stage::Bound | Stage::Running | Stage::Stopping, Some(node)) => {
@@ -105,13 +105,16 @@ impl Scene {
     /// taken without regard to those on others: for a gang of one pod this is exact.
     fn seats(&self, inputs: &Inputs, gang: usize) -> i64 {
         let (spec, own) = (&inputs.gangs[gang], inputs.tenant_of[gang]);
-        let size =
-            if spec.members == 1 { spec.last.gpus } else { spec.last.gpus.min(spec.shape.gpus) };
+        let size = if spec.members == 1 {
+            spec.last.gpus.whole
+        } else {
+            spec.last.gpus.whole.min(spec.shape.gpus.whole)
+        };
         let mut free: Vec<i64> = self.used.iter().map(|used| GPUS - used).collect();
         for ((node, tenant), gangs) in &self.on {
             let excess = self.held[*tenant] as f64 - self.due[*tenant];
             if *tenant != own && excess > EPSILON {
-                let whole = |gang: &u32| inputs.gangs[*gang as usize].gpus();
+                let whole = |gang: &u32| inputs.gangs[*gang as usize].gpus().whole;
                 let gangs: Vec<(i64, i64)> =
                     gangs.iter().map(|(gang, here)| (*here, whole(gang))).collect();
                 free[*node] += most_given(&gangs, excess);
@@ -130,7 +133,7 @@ pub(crate) fn look_into(inputs: &Inputs, cases: &[Case]) -> Vec<Finding> {
         let now = moment.now_ms;
         let is_inside = |case: &Case| {
             let tenant = inputs.tenant_of[case.gang];
-            (case.from_ms..case.to_ms).contains(&now) && moment.held(tenant) <= case.most
+            (case.from_ms..case.to_ms).contains(&now) && moment.held(tenant).whole <= case.most
         };
         let outside = cases.iter().zip(&mut findings).filter(|(case, _)| !is_inside(case));
         outside.for_each(|(_, found)| found.since = None);
@@ -148,7 +151,7 @@ pub(crate) fn look_into(inputs: &Inputs, cases: &[Case]) -> Vec<Finding> {
             let spec = &inputs.gangs[case.gang];
             let free = inputs.gpus() - scene.used.iter().sum::<i64>();
             found.looks += 1;
-            found.scattered += u32::from(free >= spec.gpus());
+            found.scattered += u32::from(free >= spec.gpus().whole);
             if scene.seats(inputs, case.gang) >= i64::from(spec.members) {
                 found.could += 1;
                 let since = *found.since.get_or_insert(now);

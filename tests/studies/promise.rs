@@ -159,7 +159,7 @@ impl Scene {
         for pod in moment.pods() {
             let spec = &inputs.gangs[pod.gang as usize];
             let leaf: usize = spec.namespace[1..].parse().expect("q and the place");
-            let gpus = spec.gpus();
+            let gpus = spec.gpus().whole;
             let place = tree.leaves.iter().position(|other| *other == leaf).expect("a leaf");
             match pod.stage {
                 Stage::Waiting => scene.waiting.push(Waiting { gang: pod.gang, leaf, gpus }),

@@ -53,9 +53,9 @@ fn error_points(seed: u64, weights: &[u32]) -> f64 {
         let within = |at: i64| at.clamp(BEGIN_MS, END_MS);
         for (queue, held) in held.iter_mut().enumerate() {
             used[queue] += *held * (within(moment.now_ms) - within(last));
-            *held = moment.held(queue);
+            *held = moment.held(queue).whole;
             let busy = (BEGIN_MS..END_MS).contains(&moment.now_ms);
-            starved += u64::from(busy && moment.pending(queue) == 0);
+            starved += u64::from(busy && moment.pending(queue).whole == 0);
         }
         last = moment.now_ms;
     });
@@ -107,8 +107,8 @@ fn many_small_rigid_queues_do_not_starve_a_large_one() {
         if moment.now_ms > window.start && since.0 < window.end {
             (least, small) = (least.min(since.1), since.2);
         }
-        let running = (1..65).filter(|tenant| moment.held(*tenant) > 0).count();
-        since = (moment.now_ms, moment.held(0), running);
+        let running = (1..65).filter(|tenant| moment.held(*tenant).whole > 0).count();
+        since = (moment.now_ms, moment.held(0).whole, running);
     });
     println!("the large queue holds at least {least} of its 95.024 GPUs, {small} small ones run");
     assert!(least >= 95, "{least}");

@@ -3,8 +3,8 @@
 use super::DEVICES_MAX;
 use std::fmt;
 
-/// Some devices of a node, by index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// Some devices of a node, by index. The order of sets means nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceSet(u64);
 
 impl DeviceSet {

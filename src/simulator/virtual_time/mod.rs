@@ -8,20 +8,23 @@ mod curve;
 mod dice;
 mod engine;
 mod fragments;
+mod gpus;
 mod inputs;
 mod outcome;
 mod policy;
 mod progress;
 pub mod report;
 mod samples;
+mod shared;
 mod world;
 
 pub use curve::Curve;
 pub use engine::{Failures, RunOptions, run, watch};
+pub use gpus::Gpus;
 pub use inputs::{
     Before, ClusterSpec, GangSpec, InputError, Inputs, Shape, Sources, Template, Timing,
 };
-pub use outcome::{GangOutcome, NodeMap, Outcome, QueueSummary, Summary, Totals};
+pub use outcome::{GangOutcome, Holding, NodeMap, Outcome, QueueSummary, Summary, Totals};
 pub use policy::{POLICIES, Policy, policies};
 pub use samples::{Sample, Samples, Share};
 pub use world::{Moment, PodTruth, Stage};

@@ -1,5 +1,6 @@
 //! What came of a run.
 
+use super::gpus::gpu_ms;
 use super::inputs::Inputs;
 use super::policy::Policy;
 use super::samples::Samples;
@@ -16,12 +17,12 @@ pub struct Totals {
     pub end_ms: i64,
     /// When the last gang arrived.
     pub last_arrival_ms: i64,
-    /// GPUs of bound pods, over time.
-    pub held_gpu_ms: i128,
-    /// GPUs of members that do work, over time.
-    pub worked_gpu_ms: i128,
-    /// The same until the last arrival.
-    pub held_while_arriving_gpu_ms: i128,
+    /// Thousandths of GPUs of bound pods, times milliseconds.
+    pub held_milli_ms: i128,
+    /// The same of members that do work.
+    pub worked_milli_ms: i128,
+    /// Those of bound pods until the last arrival.
+    pub held_while_arriving_milli_ms: i128,
     /// Pods bound.
     pub binds: u64,
     /// Pods evicted.
@@ -57,8 +58,8 @@ pub struct GangOutcome {
     pub evicted_pods: u32,
     /// Times it fell below its minimum.
     pub restarts: u32,
-    /// GPU time that was lost by that.
-    pub lost_gpu_ms: i64,
+    /// Thousandths of GPUs, times milliseconds, that were lost by that.
+    pub lost_milli_ms: i128,
 }
 
 /// Who held which GPUs at one time.
@@ -66,8 +67,19 @@ pub struct GangOutcome {
 pub struct NodeMap {
     /// When.
     pub at_ms: i64,
-    /// By node: queues, by place in [`Inputs::tenants`], and GPUs of one pod each.
-    pub nodes: Vec<Vec<(usize, i64)>>,
+    /// By node: what is held of whole GPUs, then of shared ones, by device.
+    pub nodes: Vec<Vec<Holding>>,
+}
+
+/// What a pod has of the GPUs of its node, or of one that is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Its queue, by place in [`Inputs::tenants`].
+    pub tenant: usize,
+    /// Which device, if it is shared.
+    pub device: Option<usize>,
+    /// How much, in thousandths.
+    pub milli: i64,
 }
 
 /// What came of a run.
@@ -193,7 +205,7 @@ impl Outcome {
             ended_ms: truth.ended_ms,
             evicted_pods: truth.evicted_pods,
             restarts: truth.restarts,
-            lost_gpu_ms: truth.lost_gpu_ms,
+            lost_milli_ms: truth.lost_milli_ms,
         });
         let gangs: Vec<GangOutcome> = gangs.collect();
         let summary = summarise(policy.name, world.inputs, &gangs, (&totals, &samples));
@@ -237,9 +249,9 @@ fn summarise(
     let times = Times::of(inputs, gangs.iter());
     let part = |held: i128, until: i64| {
         let offered = i128::from(inputs.gpus()) * i128::from(until);
-        if offered > 0 { held as f64 / offered as f64 } else { 0.0 }
+        if offered > 0 { gpu_ms(held) / offered as f64 } else { 0.0 }
     };
-    let lost: i128 = gangs.iter().map(|gang| i128::from(gang.lost_gpu_ms)).sum();
+    let lost: i128 = gangs.iter().map(|gang| gang.lost_milli_ms).sum();
     Summary {
         policy,
         gangs: gangs.len(),
@@ -253,14 +265,17 @@ fn summarise(
         jct_median_s: percentile_s(&times.completions, 50),
         jct_p95_s: percentile_s(&times.completions, 95),
         jct_p99_s: percentile_s(&times.completions, 99),
-        utilisation: part(totals.worked_gpu_ms, totals.end_ms),
-        allocation: part(totals.held_gpu_ms, totals.end_ms),
-        allocation_while_arriving: part(totals.held_while_arriving_gpu_ms, totals.last_arrival_ms),
+        utilisation: part(totals.worked_milli_ms, totals.end_ms),
+        allocation: part(totals.held_milli_ms, totals.end_ms),
+        allocation_while_arriving: part(
+            totals.held_while_arriving_milli_ms,
+            totals.last_arrival_ms,
+        ),
         fragmentation: samples.mean(|sample| sample.fragments) / (inputs.gpus() as f64).max(1.0),
         fairness_error: samples.mean(|sample| sample.unfairness),
         evicted_pods: totals.evicted_pods,
         restarts: gangs.iter().map(|gang| u64::from(gang.restarts)).sum(),
-        lost_gpu_hours: lost as f64 / 3_600_000.0,
+        lost_gpu_hours: gpu_ms(lost) / 3_600_000.0,
         failed_nodes: totals.failed_nodes,
         failed_pods: totals.failed_pods,
         makespan_s: seconds(totals.end_ms),

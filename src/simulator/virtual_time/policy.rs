@@ -1,5 +1,6 @@
 //! Policies to compare: what each makes of the same cluster, queues and gangs.
 
+use super::gpus::{Gpus, gpus};
 use super::inputs::{Inputs, gpus_in};
 use crate::fairshare::accounts;
 use crate::model::queue::{DEFAULT_QUEUE, Ordering, Preemption};
@@ -102,10 +103,11 @@ fn partitions(inputs: &Inputs) -> Setting {
     let mut nodes = inputs.cluster.nodes.clone();
     let mut owned: BTreeMap<Box<str>, ResourceList> = BTreeMap::new();
     let parts = parts(inputs);
-    for (node, owner) in nodes.iter_mut().zip(owners(inputs, &parts)) {
+    let owners = owners(inputs, &parts).into_iter().zip(inputs.cluster.room());
+    for (node, (owner, room)) in nodes.iter_mut().zip(owners) {
         let Some(owner) = owner else { continue };
         let sums = owned.entry(parts[owner].0.clone()).or_default();
-        for (resource, amount) in node.allocatable.iter().filter(|(name, _)| accounts(name)) {
+        for (resource, amount) in room.iter().filter(|(name, _)| accounts(name)) {
             match sums.binary_search_by(|(name, _)| name.cmp(resource)) {
                 Ok(place) => sums[place].1 += amount,
                 Err(place) => sums.insert(place, (resource.clone(), *amount)),
@@ -144,11 +146,11 @@ fn parts(inputs: &Inputs) -> Vec<(Box<str>, f64)> {
     let children = |name: &str| -> Vec<&QueueSpec> {
         specs.iter().filter(|spec| spec.parent.as_deref() == Some(name)).collect()
     };
-    let guaranteed = |spec: &QueueSpec| gpus_in(&spec.quota);
+    let guaranteed = |spec: &QueueSpec| Gpus::of(&spec.quota).milli();
     if specs.iter().any(|spec| guaranteed(spec) > 0) {
         let own = |spec: &QueueSpec| {
             let below: i64 = children(&spec.name).into_iter().map(guaranteed).sum();
-            (spec.name.clone(), (guaranteed(spec) - below).max(0) as f64)
+            (spec.name.clone(), gpus((guaranteed(spec) - below).max(0)))
         };
         return specs.iter().map(own).collect();
     }
@@ -182,9 +184,9 @@ fn owners(inputs: &Inputs, parts: &[(Box<str>, f64)]) -> Vec<Option<usize>> {
     }
     let mut begin = 0.0;
     let owner = |node: &Node| {
-        let gpus = gpus_in(&node.allocatable) as f64;
-        let middle = begin + gpus / 2.0;
-        begin += gpus;
+        let has = gpus_in(&node.allocatable) as f64;
+        let middle = begin + has / 2.0;
+        begin += has;
         ends.iter().position(|end| middle < *end)
     };
     inputs.cluster.nodes.iter().map(owner).collect()

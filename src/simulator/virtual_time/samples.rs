@@ -3,15 +3,15 @@
 /// Samples kept at most; with more, every second one is dropped and the distance doubled.
 const SAMPLES_MAX: usize = 512;
 
-/// One queue at one time.
+/// One queue at one time, in thousandths of GPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// GPUs of its bound pods.
-    pub allocated: i64,
-    /// Thousandths of GPUs; `None` where queues deserve nothing.
+    /// Of its bound pods.
+    pub allocated_milli: i64,
+    /// `None` where queues deserve nothing.
     pub deserved_milli: Option<i64>,
-    /// GPUs of its pods that wait.
-    pub pending: i64,
+    /// Of its pods that wait.
+    pub pending_milli: i64,
 }
 
 /// The cluster at one time.
@@ -19,8 +19,8 @@ pub struct Share {
 pub struct Sample {
     /// By queue.
     pub shares: Vec<Share>,
-    /// GPUs of members that do work.
-    pub at_work: i64,
+    /// Thousandths of GPUs of members that do work.
+    pub at_work_milli: i64,
     /// Pods that wait.
     pub waiting: i64,
     /// GPUs that are free where a typical pod does not fit.
@@ -30,10 +30,10 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// GPUs of bound pods.
+    /// Thousandths of GPUs of bound pods.
     #[must_use]
-    pub fn held(&self) -> i64 {
-        self.shares.iter().map(|share| share.allocated).sum()
+    pub fn held_milli(&self) -> i64 {
+        self.shares.iter().map(|share| share.allocated_milli).sum()
     }
 }
 
@@ -96,10 +96,10 @@ mod tests {
         let mut samples = Samples::default();
         for _ in 0..5_000 {
             let at = samples.next_at();
-            let shares = vec![Share { allocated: at, ..Share::default() }];
+            let shares = vec![Share { allocated_milli: at, ..Share::default() }];
             samples.add(Sample { shares, ..Sample::default() });
         }
         assert!(samples.rows.len() <= SAMPLES_MAX && samples.rows.len() > SAMPLES_MAX / 3);
-        assert!(samples.iter().all(|(at, row)| row[0].allocated == at));
+        assert!(samples.iter().all(|(at, row)| row[0].allocated_milli == at));
     }
 }

@@ -1,10 +1,15 @@
 //! What is true in a run: nodes, pods and gangs, without the scheduler's opinion of them.
 
 use super::fragments::Typical;
-use super::inputs::{GangSpec, Inputs, Template};
+use super::gpus::{Gpus, WHOLE};
+use super::inputs::{GangSpec, Inputs, Shape, Template};
+use super::outcome::Holding;
 use super::policy::{PARTITION, Setting};
 use super::progress::Progress;
-use crate::model::{GroupSpec, Node, Phase, Pod, PodClass, PodKey, ResourceList, Uid, WallTime};
+use super::shared::Shared;
+use crate::model::{
+    DeviceSet, GroupSpec, Node, Phase, Pod, PodClass, PodKey, ResourceList, Uid, WallTime,
+};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
@@ -43,6 +48,8 @@ pub struct PodTruth {
     ended_ms: i64,
     /// Place of its node in [`ClusterSpec::nodes`](super::ClusterSpec::nodes), once bound.
     pub node: Option<u32>,
+    /// The GPUs that its bind gave it; none, if it said none.
+    pub devices: DeviceSet,
 }
 
 /// The truth of a run at one time.
@@ -58,13 +65,13 @@ impl Moment<'_> {
     /// GPUs of bound pods of a queue, those that stop included; by place in [`Inputs::tenants`].
     /// O(1).
     #[must_use]
-    pub fn held(&self, tenant: usize) -> i64 {
+    pub fn held(&self, tenant: usize) -> Gpus {
         self.world.tallies[tenant].held
     }
 
     /// GPUs of the pods of a queue that wait; by place in [`Inputs::tenants`]. O(1).
     #[must_use]
-    pub fn pending(&self, tenant: usize) -> i64 {
+    pub fn pending(&self, tenant: usize) -> Gpus {
         self.world.tallies[tenant].pending
     }
 
@@ -73,6 +80,9 @@ impl Moment<'_> {
         self.world.pods.iter().filter(|pod| pod.stage != Stage::Gone)
     }
 }
+
+/// Place of a node, and which of its GPUs.
+pub(super) type Seat = (u32, DeviceSet);
 
 #[derive(Clone, Debug)]
 pub(super) struct Gang {
@@ -85,7 +95,8 @@ pub(super) struct Gang {
     pub(super) forecast: u32,
     pub(super) evicted_pods: u32,
     pub(super) restarts: u32,
-    pub(super) lost_gpu_ms: i64,
+    /// thousandths of GPUs, times milliseconds
+    pub(super) lost_milli_ms: i128,
     class: Arc<PodClass>,
     last_class: Arc<PodClass>,
 }
@@ -93,6 +104,7 @@ pub(super) struct Gang {
 struct NodeTruth {
     name: Arc<str>,
     free: ResourceList,
+    shared: Shared<u32>,
     /// pods that hold room there
     pods: Vec<u32>,
     lost: bool,
@@ -103,8 +115,8 @@ struct NodeTruth {
 /// GPUs by queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
-    pub(super) held: i64,
-    pub(super) pending: i64,
+    pub(super) held: Gpus,
+    pub(super) pending: Gpus,
     /// pods that wait
     pub(super) waiting: i64,
 }
@@ -118,9 +130,9 @@ pub(super) struct World<'a> {
     by_name: FxHashMap<Box<str>, u32>,
     /// by queue
     pub(super) tallies: Vec<Tally>,
-    pub(super) held: i64,
-    /// GPUs of the members that do work
-    pub(super) at_work: i64,
+    pub(super) held_milli: i64,
+    /// thousandths of GPUs of the members that do work
+    pub(super) at_work_milli: i64,
     partitioned: bool,
 }
 
@@ -130,8 +142,9 @@ impl<'a> World<'a> {
         let gangs = inputs.gangs.iter().zip(&inputs.tenant_of);
         let gangs = gangs.map(|(spec, tenant)| {
             let owner = setting.partitioned.then_some(*tenant);
-            let mut class = |shape: &ResourceList| {
-                let key = (shape.clone(), owner, Arc::as_ptr(&spec.selector).cast::<()>() as usize);
+            let mut class = |shape: &Shape| {
+                let selector = Arc::as_ptr(&spec.selector).cast::<()>() as usize;
+                let key = (shape.requests.clone(), owner, selector);
                 let make = || Arc::new(class_of(inputs, spec, shape, owner));
                 classes.entry(key).or_insert_with(make).clone()
             };
@@ -143,20 +156,22 @@ impl<'a> World<'a> {
                 forecast: 0,
                 evicted_pods: 0,
                 restarts: 0,
-                lost_gpu_ms: 0,
-                class: class(&spec.shape.requests),
-                last_class: class(&spec.last.requests),
+                lost_milli_ms: 0,
+                class: class(&spec.shape),
+                last_class: class(&spec.last),
             }
         });
         let gangs = gangs.collect();
-        let nodes = setting.nodes.iter();
-        let node = |node: &Node| NodeTruth {
+        let rooms = inputs.cluster.room().into_iter().zip(inputs.cluster.shared());
+        let node = |(node, (free, shared)): (&Node, (ResourceList, DeviceSet))| NodeTruth {
             name: (*node.name).into(),
-            free: node.allocatable.clone(),
+            free,
+            shared: Shared::of(shared),
             pods: Vec::new(),
             lost: false,
             fragments: None,
         };
+        let nodes = setting.nodes.iter().zip(rooms);
         let names = setting.nodes.iter().zip(0..).map(|(node, index)| (node.name.clone(), index));
         Self {
             inputs,
@@ -166,8 +181,8 @@ impl<'a> World<'a> {
             nodes: nodes.map(node).collect(),
             by_name: names.collect(),
             tallies: vec![Tally::default(); inputs.tenants.len()],
-            held: 0,
-            at_work: 0,
+            held_milli: 0,
+            at_work_milli: 0,
             partitioned: setting.partitioned,
         }
     }
@@ -177,17 +192,32 @@ impl<'a> World<'a> {
         !self.gangs[gang as usize].pods.is_empty()
     }
 
+    /// Whether there is, or was, any pod.
+    pub(super) fn has_pods(&self) -> bool {
+        !self.pods.is_empty()
+    }
+
     /// Pods that hold room on a node.
     pub(super) fn pods_on(&self, node: u32) -> &[u32] {
         &self.nodes[node as usize].pods
     }
 
-    /// For each node, which queues hold how many of its GPUs, in the order of their pods' binds.
-    pub(super) fn map(&self) -> Vec<Vec<(usize, i64)>> {
-        let held = |node: &NodeTruth| {
-            let held = node.pods.iter().map(|pod| self.gpus(*pod));
-            held.filter(|(_, gpus)| *gpus > 0).collect()
-        };
+    /// For each node, which queues hold how much of its GPUs: first whole ones, in the order of
+    /// their pods' binds, then shared ones.
+    pub(super) fn map(&self) -> Vec<Vec<Holding>> {
+        let held =
+            |node: &NodeTruth| {
+                let whole = node.pods.iter().map(|pod| self.gpus(*pod));
+                let whole = whole.filter(|(_, gpus)| gpus.whole > 0).map(|(tenant, gpus)| {
+                    Holding { tenant, device: None, milli: gpus.whole * WHOLE }
+                });
+                let shared = node.shared.given().map(|(device, pod, milli)| Holding {
+                    tenant: self.gpus(pod).0,
+                    device: Some(device),
+                    milli,
+                });
+                whole.chain(shared).collect()
+            };
         self.nodes.iter().map(held).collect()
     }
 
@@ -195,8 +225,9 @@ impl<'a> World<'a> {
     /// O(kinds) for each node whose room has changed.
     pub(super) fn fragments(&mut self, typical: &Typical) -> f64 {
         let there = self.nodes.iter_mut().filter(|node| !node.lost);
-        let each =
-            there.map(|node| *node.fragments.get_or_insert_with(|| typical.fragments(&node.free)));
+        let each = there.map(|NodeTruth { fragments, free, shared, .. }| {
+            *fragments.get_or_insert_with(|| typical.fragments(free, shared))
+        });
         each.sum()
     }
 
@@ -213,19 +244,19 @@ impl<'a> World<'a> {
     /// all its members.
     pub(super) fn change(&mut self, now: i64, gang: u32, by: i64) -> i64 {
         let spec = self.spec(gang);
-        let each = spec.gpus() / i64::from(spec.max_member).max(1);
+        let each = spec.gpus().each(spec.max_member).milli();
         let progress = &mut self.gangs[gang as usize].progress;
         let before = progress.at_work();
         let lost = progress.change(now, by);
-        self.at_work += each * (progress.at_work() - before);
+        self.at_work_milli += each * (progress.at_work() - before);
         lost
     }
 
     /// A gang has ended: none of its members does work any more.
     pub(super) fn rest(&mut self, gang: u32) {
         let spec = self.spec(gang);
-        let each = spec.gpus() / i64::from(spec.max_member).max(1);
-        self.at_work -= each * self.gangs[gang as usize].progress.at_work();
+        let each = spec.gpus().each(spec.max_member).milli();
+        self.at_work_milli -= each * self.gangs[gang as usize].progress.at_work();
     }
 
     pub(super) fn node(&self, name: &str) -> u32 {
@@ -244,7 +275,7 @@ impl<'a> World<'a> {
         &mut self.gangs[gang as usize]
     }
 
-    fn gpus(&self, pod: u32) -> (usize, i64) {
+    fn gpus(&self, pod: u32) -> (usize, Gpus) {
         let pod = self.pod(pod);
         let tenant = self.inputs.tenant_of[pod.gang as usize];
         (tenant, self.spec(pod.gang).shape_of(pod.member).gpus)
@@ -266,6 +297,7 @@ impl<'a> World<'a> {
             bound_ms: 0,
             ended_ms: 0,
             node: None,
+            devices: DeviceSet::EMPTY,
         });
         let pods = &mut self.gang(gang).pods;
         match pods.get_mut(member as usize) {
@@ -273,7 +305,7 @@ impl<'a> World<'a> {
             None => pods.push(pod),
         }
         let (tenant, gpus) = self.gpus(pod);
-        self.tallies[tenant].pending += gpus;
+        self.tallies[tenant].pending.add(gpus, 1);
         self.tallies[tenant].waiting += 1;
         pod
     }
@@ -281,33 +313,34 @@ impl<'a> World<'a> {
     /// Moves a pod on in its life and keeps account of the room.
     ///
     /// # Panics
-    /// If a node is given more than it has: the scheduler has broken I1.
-    pub(super) fn advance(&mut self, now: i64, pod: u32, stage: Stage, node: Option<u32>) {
+    /// If a node is given more than it has, or one of its GPUs: the scheduler has broken I1 or D1.
+    pub(super) fn advance(&mut self, now: i64, pod: u32, stage: Stage, to: Option<Seat>) {
         let old = std::mem::replace(&mut self.pods[pod as usize].stage, stage);
         let (tenant, gpus) = self.gpus(pod);
         let truth = &mut self.pods[pod as usize];
-        if let Some(node) = node {
-            (truth.node, truth.bound_ms) = (Some(node), now);
+        if let Some((node, devices)) = to {
+            (truth.node, truth.bound_ms, truth.devices) = (Some(node), now, devices);
         }
         if matches!(stage, Stage::Succeeded | Stage::Gone) && old != Stage::Succeeded {
             truth.ended_ms = now;
         }
         let holds = |stage| matches!(stage, Stage::Bound | Stage::Running | Stage::Stopping);
         if old == Stage::Waiting {
-            self.tallies[tenant].pending -= gpus;
+            self.tallies[tenant].pending.add(gpus, -1);
             self.tallies[tenant].waiting -= 1;
         }
         let sign = i64::from(holds(stage)) - i64::from(holds(old));
         if sign != 0 {
-            self.tallies[tenant].held += sign * gpus;
-            self.held += sign * gpus;
+            self.tallies[tenant].held.add(gpus, sign);
+            self.held_milli += sign * gpus.milli();
             self.take_room(pod, sign);
         }
     }
 
     fn take_room(&mut self, pod: u32, sign: i64) {
-        let PodTruth { gang, member, node, .. } = self.pods[pod as usize];
+        let PodTruth { gang, member, node, devices, .. } = self.pods[pod as usize];
         let spec = self.spec(gang);
+        let shape = spec.shape_of(member);
         let node = &mut self.nodes[node.expect("what holds room is bound") as usize];
         node.fragments = None;
         if sign > 0 {
@@ -315,7 +348,7 @@ impl<'a> World<'a> {
         } else {
             node.pods.retain(|other| *other != pod);
         }
-        for (resource, amount) in &spec.shape_of(member).requests {
+        for (resource, amount) in &shape.requests {
             let free = node.free.iter_mut().find(|(name, _)| name == resource);
             let (_, free) = free.expect("the node offers what its pods ask for");
             *free -= sign * amount;
@@ -327,6 +360,36 @@ impl<'a> World<'a> {
                 spec.name
             );
         }
+        if shape.part.is_none() {
+            return;
+        }
+        if sign < 0 {
+            return node.shared.take_back(pod);
+        }
+        if let Err(device) = node.shared.give(pod, devices, shape.of_each_milli()) {
+            panic!(
+                "D1: {}/{} is given GPU {device} of node {}, which is not shared or given away",
+                spec.namespace, spec.name, node.name
+            );
+        }
+    }
+
+    /// The scheduler gives a pod these GPUs of the node that it is to be bound to.
+    ///
+    /// # Panics
+    /// If the pod asks for shared GPUs, and these are more or fewer: D1 is broken.
+    pub(super) fn check_given(&self, pod: u32, devices: DeviceSet) {
+        let PodTruth { gang, member, .. } = self.pods[pod as usize];
+        let spec = self.spec(gang);
+        let Some(part) = spec.shape_of(member).part else { return };
+        assert!(
+            devices.len() == usize::from(part.count),
+            "D1: {}/{} asks for {} GPUs and is given {}",
+            spec.namespace,
+            spec.name,
+            part.count,
+            devices.len()
+        );
     }
 
     /// The pod as the API server shows it.
@@ -349,6 +412,7 @@ impl<'a> World<'a> {
             node: truth.node.map(|node| (*self.nodes[node as usize].name).into()),
             phase: if ended { Phase::Succeeded } else { Phase::Live },
             deleting: truth.stage == Stage::Stopping,
+            devices: truth.devices,
             started: truth.stage == Stage::Running,
             priority: if self.queued { base.priority } else { 0 },
             termination_ms: self.inputs.cluster.timing.stop_ms * 5 / 4,
@@ -396,7 +460,7 @@ type ClassKey = (ResourceList, Option<usize>, usize);
 fn class_of(
     inputs: &Inputs,
     spec: &GangSpec,
-    requests: &ResourceList,
+    Shape { requests, part, .. }: &Shape,
     owner: Option<usize>,
 ) -> PodClass {
     let of = |name: &str| requests.iter().find(|(n, _)| &**n == name).map(|(_, amount)| *amount);
@@ -410,6 +474,7 @@ fn class_of(
         non_zero: scored,
         non_zero_asked: scored,
         node_selector,
+        gpu_part: *part,
         ..PodClass::default()
     }
 }

@@ -1,6 +1,8 @@
 //! Nodes that are lost and come back.
 
+use super::start::{stands, stands_as};
 use super::{Engine, Happening};
+use crate::model::Pod;
 use crate::scheduler::Event;
 use crate::simulator::virtual_time::dice::Dice;
 use crate::simulator::virtual_time::world::Stage;
@@ -19,7 +21,7 @@ pub struct Failures {
 const UNTIL_LOSS: u64 = 1 << 61;
 const UNTIL_RETURN: u64 = 1 << 62;
 
-impl Engine<'_> {
+impl<'a> Engine<'a> {
     pub(super) fn foresee_failures(&mut self) {
         let nodes = u32::try_from(self.nodes.len()).expect("fewer than 2^32 nodes");
         (0..nodes).for_each(|node| self.foresee_failure(node, 0));
@@ -43,7 +45,11 @@ impl Engine<'_> {
         self.totals.failed_nodes += 1;
         self.world.set_lost(node, true);
         let name = self.nodes[node as usize].name.clone();
+        let standing = self.standing_on(&name);
         self.hear(Event::NodeDeleted(name));
+        for (number, _) in standing {
+            self.hear(Event::PodDeleted(stands_as(number, count)));
+        }
         for pod in self.world.pods_on(node).to_vec() {
             self.totals.failed_pods += 1;
             let runs = self.world.pod(pod).stage == Stage::Running;
@@ -58,10 +64,20 @@ impl Engine<'_> {
         }
     }
 
+    /// Pods that go and come with a node, by number.
+    fn standing_on(&self, node: &str) -> Vec<(u32, &'a Pod)> {
+        let standing = (0..).zip(&self.world.inputs.cluster.standing);
+        standing.filter(|(_, pod)| pod.node.as_deref() == Some(node)).collect()
+    }
+
     pub(super) fn bring_back(&mut self, node: u32, count: u32) {
         self.world.set_lost(node, false);
         let object = self.nodes[node as usize].clone();
+        let standing = self.standing_on(&object.name);
         self.hear(Event::NodeApplied(Box::new(object)));
+        for (number, pod) in standing {
+            self.hear(stands(pod, number, count + 1));
+        }
         self.foresee_failure(node, count + 1);
     }
 }

@@ -10,14 +10,16 @@ pub use failures::Failures;
 
 use super::dice::mixed;
 use super::fragments::{Typical, Yardstick};
+use super::gpus::WHOLE;
 use super::inputs::{Inputs, Timing};
 use super::outcome::{NodeMap, Outcome, Totals};
 use super::policy::{Policy, Setting};
 use super::samples::{Sample, Samples, Share};
-use super::world::{Moment, Stage, Tally, World, pod_of, uid};
+use super::world::{Moment, Seat, Stage, Tally, World, pod_of, uid};
 use crate::cluster::is_gpu;
 use crate::config::core;
-use crate::model::{Node, Timestamp};
+use crate::model::gpu_part::GPU_MILLI;
+use crate::model::{DeviceSet, Node, Timestamp};
 use crate::scheduler::{
     ApiCall, BindOutcome, CallId, DeleteOutcome, Event, EvictOutcome, Evictions, Options, Scheduler,
 };
@@ -41,6 +43,7 @@ enum Happening {
         call: CallId,
         pod: u32,
         node: u32,
+        devices: DeviceSet,
     },
     Evicts {
         call: CallId,
@@ -195,6 +198,10 @@ impl Engine<'_> {
 
     fn run(&mut self, mut see: impl FnMut(&Moment<'_>)) {
         let mut last = 0;
+        if self.world.has_pods() {
+            // what waits from the start has nothing else to wait for
+            self.decide();
+        }
         loop {
             let next = self.heap.peek().map(|Reverse((at, ..))| *at);
             let timer = self.scheduler.next_deadline().map(|at| at.0.max(self.now + 1));
@@ -242,10 +249,11 @@ impl Engine<'_> {
             self.maps.push(NodeMap { at_ms: *at, nodes: self.world.map() });
         }
         let passed = i128::from(to - self.now);
-        self.totals.held_gpu_ms += i128::from(self.world.held) * passed;
-        self.totals.worked_gpu_ms += i128::from(self.world.at_work) * passed;
+        let held = i128::from(self.world.held_milli);
+        self.totals.held_milli_ms += held * passed;
+        self.totals.worked_milli_ms += i128::from(self.world.at_work_milli) * passed;
         let arrived = self.totals.last_arrival_ms.clamp(self.now, to) - self.now;
-        self.totals.held_while_arriving_gpu_ms += i128::from(self.world.held) * i128::from(arrived);
+        self.totals.held_while_arriving_milli_ms += held * i128::from(arrived);
         self.now = to;
     }
 
@@ -256,7 +264,7 @@ impl Engine<'_> {
         Sample {
             unfairness: yardstick.unfairness(&self.world.tallies),
             shares: self.shares(),
-            at_work: self.world.at_work,
+            at_work_milli: self.world.at_work_milli,
             waiting: self.world.tallies.iter().map(|tally| tally.waiting).sum(),
             fragments: self.world.fragments(&self.typical),
         }
@@ -265,13 +273,19 @@ impl Engine<'_> {
     fn shares(&mut self) -> Vec<Share> {
         let mut deserved: BTreeMap<String, i128> = BTreeMap::new();
         let known = if self.has_shares { self.scheduler.shares() } else { Vec::new() };
-        for share in known.into_iter().filter(|share| is_gpu(&share.resource)) {
-            *deserved.entry(share.queue).or_default() += share.deserved_milli;
+        for share in known {
+            // thousandths of devices, or of thousandths of them
+            let milli = match &*share.resource {
+                name if is_gpu(name) => share.deserved_milli,
+                GPU_MILLI => share.deserved_milli / i128::from(WHOLE),
+                _ => continue,
+            };
+            *deserved.entry(share.queue).or_default() += milli;
         }
         let names = self.world.inputs.tenants.iter().map(|name| &**name).zip(&self.world.tallies);
         let share = |(name, tally): (&str, &Tally)| Share {
-            allocated: tally.held,
-            pending: tally.pending,
+            allocated_milli: tally.held.milli(),
+            pending_milli: tally.pending.milli(),
             deserved_milli: deserved
                 .get(name)
                 .map(|milli| i64::try_from(*milli).unwrap_or(i64::MAX)),
@@ -306,8 +320,8 @@ impl Engine<'_> {
             ApiCall::Bind { call, members, .. } => {
                 for member in members {
                     let (pod, node) = (pod_of(member.pod.uid), self.world.node(&member.node));
-                    let time = self.about(api, pod, 1);
-                    self.after(time, Happening::Binds { call, pod, node });
+                    let (time, devices) = (self.about(api, pod, 1), member.devices);
+                    self.after(time, Happening::Binds { call, pod, node, devices });
                 }
             }
             ApiCall::Evict { call, victims } => {
@@ -346,7 +360,7 @@ impl Engine<'_> {
                     self.create(gang, member);
                 }
             }
-            Happening::Binds { call, pod, node } => self.bind(call, pod, node),
+            Happening::Binds { call, pod, node, devices } => self.bind(call, pod, (node, devices)),
             Happening::Evicts { call, pod } => {
                 if self.stop(pod) {
                     let gang = self.world.pod(pod).gang;
@@ -398,7 +412,7 @@ impl Engine<'_> {
         self.news(pod);
     }
 
-    fn bind(&mut self, call: CallId, pod: u32, node: u32) {
+    fn bind(&mut self, call: CallId, pod: u32, (node, devices): Seat) {
         let waits = self.world.pod(pod).stage == Stage::Waiting;
         if waits && self.world.is_lost(node) {
             self.lose(pod);
@@ -411,7 +425,8 @@ impl Engine<'_> {
         let outcome = if waits { BindOutcome::Bound } else { BindOutcome::Gone };
         if waits {
             self.totals.binds += 1;
-            self.world.advance(self.now, pod, Stage::Bound, Some(node));
+            self.world.check_given(pod, devices);
+            self.world.advance(self.now, pod, Stage::Bound, Some((node, devices)));
             self.news(pod);
             let time = self.about(self.timing.start_ms, pod, 4);
             self.after(time, Happening::Runs { pod });
@@ -469,8 +484,7 @@ impl Engine<'_> {
         let entry = self.world.gang(gang);
         if ran && !entry.progress.runs() {
             entry.restarts += 1;
-            let lost = i128::from(spec.gpus()) * i128::from(lost);
-            entry.lost_gpu_ms += i64::try_from(lost).unwrap_or(i64::MAX);
+            entry.lost_milli_ms += i128::from(spec.gpus().milli()) * i128::from(lost);
         }
         self.foresee(gang);
     }

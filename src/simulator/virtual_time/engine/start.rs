@@ -3,9 +3,22 @@
 use super::{Engine, Happening, Setting};
 use crate::config::core::topology_levels;
 use crate::kubernetes::convert::levels::merged;
-use crate::model::WallTime;
+use crate::model::{Pod, Uid, WallTime};
 use crate::scheduler::{Event, Kind, Leadership};
 use crate::simulator::virtual_time::world::Stage;
+
+/// The uids of pods that stand begin here, above those of all others.
+const STANDING: u128 = 1 << 96;
+
+/// A pod that stands on its node, since the node came for the so-manieth time.
+pub(super) fn stands(pod: &Pod, number: u32, count: u32) -> Event {
+    let uid = stands_as(number, count);
+    Event::PodApplied(Box::new(Pod { uid, ..pod.clone() }))
+}
+
+pub(super) fn stands_as(number: u32, count: u32) -> Uid {
+    Uid(STANDING | u128::from(count) << 32 | u128::from(number))
+}
 
 impl Engine<'_> {
     pub(super) fn start(&mut self, setting: &Setting) {
@@ -19,11 +32,14 @@ impl Engine<'_> {
         let queues = queues.map(|spec| Event::QueueApplied(Box::new(spec))).collect();
         let nodes = setting.nodes.iter().cloned();
         let nodes = nodes.map(|node| Event::NodeApplied(Box::new(node))).collect();
+        let mut pods = self.present();
+        let standing = self.world.inputs.cluster.standing.iter().zip(0..);
+        pods.extend(standing.map(|(pod, number)| stands(pod, number, 0)));
         let lists: [(Kind, Vec<Event>); 4] = [
             (Kind::Queue, queues),
             (Kind::Node, nodes),
             (Kind::Namespace, Vec::new()),
-            (Kind::Pod, self.present()),
+            (Kind::Pod, pods),
         ];
         for (kind, events) in lists {
             self.hear(Event::ListStarted(kind));
@@ -48,8 +64,8 @@ impl Engine<'_> {
                 let Some(before) = &template.before else { continue };
                 let pod = self.world.create(0, gang, member);
                 if let Some((node, at)) = &before.bound {
-                    let node = self.world.node(node);
-                    self.world.advance(*at, pod, Stage::Bound, Some(node));
+                    let seat = (self.world.node(node), template.given());
+                    self.world.advance(*at, pod, Stage::Bound, Some(seat));
                     self.world.advance(0, pod, Stage::Running, None);
                     self.world.change(0, gang, 1);
                     let entry = self.world.gang(gang);

@@ -1,10 +1,11 @@
 //! Nodes as YAML, and how long things take there.
 
-use super::{InputError, Place, Sources, parse_yaml, read_text, shown};
+use super::{InputError, Place, Sources, parse_yaml, parts, read_text, shown};
 use crate::kubernetes::convert::levels::{SOURCES, named};
 use crate::kubernetes::convert::reported::{Source, Table};
-use crate::model::gpu_topology::of_node;
-use crate::model::{Level, Node};
+use crate::model::gpu_part::GPU;
+use crate::model::gpu_topology::{DEVICES_MAX, of_node};
+use crate::model::{Level, Node, Pod};
 use crate::simulator::virtual_time::engine::Failures;
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,6 +29,9 @@ pub struct ClusterSpec {
     pub failures: Option<Failures>,
     /// Levels of the network that objects of others name, in the order in which these count.
     pub levels: Vec<Vec<Level>>,
+    /// Pods that are there as long as their nodes are: those that own GPUs to be shared, and
+    /// beside them, in a snapshot, those of other schedulers.
+    pub standing: Vec<Pod>,
 }
 
 /// How long things take, in milliseconds. Each is varied by up to a quarter either way, drawn from
@@ -85,6 +89,8 @@ struct Shape {
     allocatable: BTreeMap<String, String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    shared_gpus: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,16 +106,24 @@ struct Times {
 
 pub(super) fn parse(path: &str, text: &str) -> Result<ClusterSpec, InputError> {
     let (file, others) = documents(path, text)?;
-    build(path, file, &others)
+    build(path, &file, &others)
 }
 
 /// From YAML or, by its name, from a list of nodes as CSV.
 pub(super) fn read(sources: &Sources) -> Result<ClusterSpec, InputError> {
+    let mut cluster = as_described(sources)?;
+    if sources.shared_gpus {
+        cluster.share_all()?;
+    }
+    Ok(cluster)
+}
+
+fn as_described(sources: &Sources) -> Result<ClusterSpec, InputError> {
     let (path, nodes) = (sources.cluster.as_deref(), sources.nodes);
     if let Some(path) = path.filter(|path| super::read::is_csv(path)) {
         let nodes = super::hosts::read(path, nodes)?;
-        let (timing, levels) = (Timing::default(), Vec::new());
-        return Ok(ClusterSpec { nodes, timing, failures: None, levels });
+        let (timing, levels, standing) = (Timing::default(), Vec::new(), Vec::new());
+        return Ok(ClusterSpec { nodes, timing, failures: None, levels, standing });
     }
     let (name, text) = match path {
         Some(path) => (shown(path), read_text("cluster", path)?),
@@ -133,7 +147,7 @@ pub(super) fn read(sources: &Sources) -> Result<ClusterSpec, InputError> {
         };
         shape.count = Some(count);
     }
-    build(&name, file, &others)
+    build(&name, &file, &others)
 }
 
 /// The document that is the cluster, and the objects of others beside it: those are the documents
@@ -197,8 +211,8 @@ fn join_gpus(nodes: &mut [Node], reported: &Table) {
     }
 }
 
-fn build(path: &str, file: File, others: &[Value]) -> Result<ClusterSpec, InputError> {
-    let mut nodes = Vec::new();
+fn build(path: &str, file: &File, others: &[Value]) -> Result<ClusterSpec, InputError> {
+    let (mut nodes, mut standing) = (Vec::new(), Vec::new());
     for (index, shape) in file.nodes.iter().enumerate() {
         let entry = format!("nodes[{index}]");
         let place = Place { path, entry: &entry };
@@ -214,6 +228,10 @@ fn build(path: &str, file: File, others: &[Value]) -> Result<ClusterSpec, InputE
             let expected = format!("1 to {NODES_MAX} nodes in all");
             return Err(place.wrong("count", count, expected));
         }
+        if shape.shared_gpus && parts::shareable(&allocatable).is_none() {
+            let expected = format!("false, unless nodes have from 1 to {DEVICES_MAX} {GPU}");
+            return Err(place.wrong("shared-gpus", true, expected));
+        }
         let labels = shape.labels.iter();
         let labels: Vec<_> = labels.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
         for number in 0..count {
@@ -222,7 +240,9 @@ fn build(path: &str, file: File, others: &[Value]) -> Result<ClusterSpec, InputE
                 Some(_) => format!("{}-{number}", shape.name).into(),
             };
             let (labels, allocatable) = (labels.clone(), allocatable.clone());
-            nodes.push(Node { name, labels, allocatable, ..Node::default() });
+            let node = Node { name, labels, allocatable, ..Node::default() };
+            standing.extend(parts::holder(&node).filter(|_| shape.shared_gpus));
+            nodes.push(node);
         }
     }
     if nodes.is_empty() {
@@ -232,7 +252,7 @@ fn build(path: &str, file: File, others: &[Value]) -> Result<ClusterSpec, InputE
     join_gpus(&mut nodes, &Table::of_objects(others));
     let failures = file.failures.as_ref().map(|losses| losses.read(path)).transpose()?;
     let levels = named(others).into_values().collect();
-    Ok(ClusterSpec { timing: timing(path, &file.timing)?, failures, nodes, levels })
+    Ok(ClusterSpec { timing: timing(path, &file.timing)?, failures, nodes, levels, standing })
 }
 
 impl Losses {

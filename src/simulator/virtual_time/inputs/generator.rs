@@ -264,7 +264,7 @@ generator:
         assert!((4_800..5_200).contains(&train.len()), "5000 are expected: {}", train.len());
         let large = train.iter().filter(|gang| gang.members == 2).count() as f64;
         assert!((large / train.len() as f64 - 0.25).abs() < 0.03, "{large}");
-        assert!(train.iter().all(|gang| gang.min_member == 1 && gang.gpus() <= 16));
+        assert!(train.iter().all(|gang| gang.min_member == 1 && gang.gpus().whole <= 16));
         let mut runs: Vec<i64> = train.iter().map(|gang| gang.run_ms / 60_000).collect();
         runs.sort_unstable();
         let (median, p90) = (runs[runs.len() / 2], runs[runs.len() * 9 / 10]);

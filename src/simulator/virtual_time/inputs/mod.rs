@@ -6,6 +6,7 @@ mod hosts;
 mod jobs;
 mod objects;
 mod openb;
+mod parts;
 mod philly;
 mod read;
 mod snapshot;
@@ -111,8 +112,14 @@ pub struct Sources {
     pub checkpoint: Option<Duration>,
     /// Processors of a log, or GPUs of a job, that one member has; absent: 8.
     pub gpus_per_member: Option<u32>,
-    /// Pods that use a part of a GPU get a whole one; without it they are refused.
+    /// Pods that use a part of a GPU get a whole one; without it they are refused where GPUs are
+    /// not shared.
     pub whole_gpus: bool,
+    /// The GPUs of all nodes are shared, so that parts of them are given out.
+    pub shared_gpus: bool,
+    /// Namespace of the pods of a snapshot that own GPUs to be shared; absent: that of a
+    /// scheduler without a configuration.
+    pub holder_namespace: Option<Box<str>>,
     /// Run time of pods that do not say it.
     pub run: Option<Duration>,
     /// Divides the times between arrivals; absent: 1.
@@ -184,7 +191,8 @@ impl Inputs {
         queues: Option<&str>,
     ) -> Result<Self, InputError> {
         let cluster = cluster::parse("cluster.yaml", cluster)?;
-        let made = read::from_yaml("workload.yaml", workload, &Sources::default())?;
+        let mut made = read::from_yaml("workload.yaml", workload, &Sources::default())?;
+        parts::settle(&cluster, &mut made.gangs, false)?;
         let queues = queues.map(|text| file::parse("queues.yaml", text)).transpose()?;
         let origin = if queues.is_some() { "queues.yaml" } else { "workload.yaml" };
         Self::new(cluster, made, queues, origin)
@@ -232,10 +240,13 @@ impl Inputs {
         self.gangs.last().map_or(0, |gang| gang.arrival_ms)
     }
 
-    /// GPUs of all nodes.
+    /// GPUs of all nodes, but for those that pods of other schedulers hold.
     #[must_use]
     pub fn gpus(&self) -> i64 {
-        self.cluster.nodes.iter().map(|node| gpus_in(&node.allocatable)).sum()
+        let offered = self.cluster.nodes.iter().map(|node| gpus_in(&node.allocatable));
+        let others = self.cluster.standing.iter().filter(|pod| pod.holds.is_empty());
+        let taken = others.map(|pod| gpus_in(&pod.class.requests));
+        offered.sum::<i64>() - taken.sum::<i64>()
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn gangs(
             }
         };
         for item in items {
-            pods.push(pod(&entry, item)?);
+            pods.push(pod(&Converter::default(), &entry, item)?);
         }
     }
     for Read { pod, .. } in &pods {
@@ -65,7 +65,7 @@ pub(super) fn gangs(
 }
 
 /// A pod as an object; `entry` is where it is.
-pub(super) fn pod(entry: &str, object: &Value) -> Result<Read, InputError> {
+pub(super) fn pod(converter: &Converter, entry: &str, object: &Value) -> Result<Read, InputError> {
     let mut object = object.clone();
     for list in ["containers", "initContainers"] {
         let containers = object["spec"][list].as_array_mut().into_iter().flatten();
@@ -89,7 +89,7 @@ pub(super) fn pod(entry: &str, object: &Value) -> Result<Read, InputError> {
     });
     let limit = object.spec.active_deadline_seconds;
     let run_ms = annotated.transpose()?.or(limit.map(|seconds| seconds.saturating_mul(1000)));
-    Ok(Read { pod: Converter::default().pod(&object), run_ms })
+    Ok(Read { pod: converter.pod(&object), run_ms })
 }
 
 /// A container asks for its limit of what it does not request, as the API server fills it in
@@ -156,7 +156,7 @@ pub(super) fn gang(
         ..GangSpec::default()
     };
     let template = |Read { pod, .. }: Read| Template {
-        shape: Arc::new(Shape::from(pod.class.requests.clone())),
+        shape: Arc::new(Shape::from(&pod.class)),
         before: before(&pod),
         pod,
     };

@@ -2,8 +2,9 @@
 
 use super::workload::{GangSpec, Shape, Template};
 use super::{InputError, Sources, philly, shown};
+use crate::model::gpu_part::{DEVICE, PartAmount};
 use crate::model::selector::{Operator, Requirement};
-use crate::model::{NodeSelectorTerm, Pod, PodClass};
+use crate::model::{GpuPart, NodeSelectorTerm, Pod, PodClass};
 use crate::simulator::kubelet::GPU;
 use crate::simulator::traces::objects::GPU_PRODUCT;
 use crate::simulator::traces::openb::{TracePod, pods};
@@ -11,27 +12,35 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Milli-CPU, MiB, GPUs and models: pods that agree in them are alike.
-type Kind = (u64, u64, u32, Vec<Box<str>>);
+/// Milli-CPU, MiB, GPUs, thousandths of each and models: pods that agree in them are alike.
+type Kind = (u64, u64, u32, u16, Vec<Box<str>>);
 
 /// Each pod runs from its creation to its deletion, less what it waited in the trace, which the
-/// file does not always tell. Pods that use a part of a GPU are refused, or get a whole one.
-pub(super) fn read(path: &Path, sources: &Sources) -> Result<Vec<GangSpec>, InputError> {
+/// file does not always tell. Where nodes share their GPUs, pods ask for parts of these, or for
+/// several whole ones; elsewhere those that use a part are refused, or get a whole one.
+pub(super) fn read(
+    path: &Path,
+    sources: &Sources,
+    shared: bool,
+) -> Result<Vec<GangSpec>, InputError> {
     let mut kinds: BTreeMap<Kind, Arc<[Template]>> = BTreeMap::new();
     let mut found = Vec::new();
     for row in pods(path)?.take(sources.rows()) {
         let row = row?;
-        if row.gpus == 1 && row.gpu_milli < 1000 && !sources.whole_gpus {
+        let uses = row.gpu_milli.try_into().unwrap_or(DEVICE);
+        let milli = if sources.whole_gpus { DEVICE } else { uses };
+        if row.gpus == 1 && milli < DEVICE && !shared {
             return Err(InputError::Together(format!(
-                "{}: pod {} uses {} thousandths of a GPU, and whole GPUs alone are simulated: \
-                 --whole-gpus gives such pods a whole one",
+                "{}: pod {} uses {} thousandths of a GPU, and the nodes give whole GPUs alone: \
+                 --shared-gpus gives parts of them, --whole-gpus gives such pods a whole one",
                 shown(path),
                 row.name,
                 row.gpu_milli
             )));
         }
-        let kind = (row.cpu_milli, row.memory_mib, row.gpus, row.models.clone());
-        let templates = kinds.entry(kind).or_insert_with(|| [template(&row)].into()).clone();
+        let kind = (row.cpu_milli, row.memory_mib, row.gpus, milli, row.models.clone());
+        let part = part(&row, milli).filter(|_| shared);
+        let templates = kinds.entry(kind).or_insert_with(|| [template(&row, part)].into()).clone();
         let millis = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000;
         found.push(GangSpec {
             name: row.name.clone(),
@@ -49,10 +58,17 @@ pub(super) fn read(path: &Path, sources: &Sources) -> Result<Vec<GangSpec>, Inpu
     philly::from_the_first(path, found)
 }
 
-fn template(row: &TracePod) -> Template {
+/// What a pod asks of shared GPUs.
+fn part(row: &TracePod, milli: u16) -> Option<GpuPart> {
+    let count = u8::try_from(row.gpus).ok().filter(|count| *count > 0)?;
+    Some(GpuPart { count, amount: PartAmount::Milli(milli), packed: false })
+}
+
+fn template(row: &TracePod, part: Option<GpuPart>) -> Template {
     let amount = |value: u64| i64::try_from(value).unwrap_or(i64::MAX >> 20);
     let memory = amount(row.memory_mib).saturating_mul(1 << 20);
-    let asked = [("cpu", amount(row.cpu_milli)), ("memory", memory), (GPU, row.gpus.into())];
+    let whole = if part.is_some() { 0 } else { row.gpus.into() };
+    let asked = [("cpu", amount(row.cpu_milli)), ("memory", memory), (GPU, whole)];
     let asked = asked.into_iter().filter(|(_, amount)| *amount > 0);
     let requests: Vec<(Box<str>, i64)> =
         asked.map(|(name, amount)| (name.into(), amount)).collect();
@@ -60,14 +76,16 @@ fn template(row: &TracePod) -> Template {
         Requirement { key: GPU_PRODUCT.into(), operator: Operator::In, values: row.models.clone() };
     let term = NodeSelectorTerm { expressions: vec![models], fields: Vec::new() };
     let scored = [amount(row.cpu_milli), memory];
-    let class = PodClass {
+    let mut class = PodClass {
         profile: Some(0),
-        requests: requests.clone(),
+        requests,
         non_zero: scored,
         non_zero_asked: scored,
         required: (!row.models.is_empty()).then(|| vec![term]),
         ..PodClass::default()
     };
+    class.set_gpu_part(part);
+    let shape = Arc::new(Shape::from(&class));
     let pod = Pod { profile: Some(0), class, ..Pod::default() };
-    Template { shape: Arc::new(Shape::from(requests)), pod, before: None }
+    Template { shape, pod, before: None }
 }

@@ -64,5 +64,5 @@ pub(super) fn shape_of(gpus: u32) -> Arc<Shape> {
         ("memory".into(), amount(options.memory_mib_per_gpu << 20)),
         (GPU.into(), i64::from(gpus)),
     ];
-    Arc::new(Shape { requests, gpus: gpus.into() })
+    Arc::new(Shape::from(requests))
 }

@@ -3,7 +3,7 @@
 use super::workload::GangSpec;
 use super::{
     Curves, InputError, Inputs, Sources, Work, cluster, file, generator, hosts, jobs, objects,
-    openb, philly, read_text, shown, snapshot, workload, yaml_error,
+    openb, parts, philly, read_text, shown, snapshot, workload, yaml_error,
 };
 use crate::simulator::traces;
 use crate::simulator::traces::pollux::WORKLOAD_COLUMNS;
@@ -13,15 +13,22 @@ use std::path::Path;
 /// Reads everything.
 pub(super) fn read(sources: &Sources) -> Result<Inputs, InputError> {
     let live = sources.snapshot.as_deref().map(|path| snapshot::read(path, sources)).transpose()?;
+    let own_nodes = live.is_some() && sources.cluster.is_none() && sources.nodes.is_none();
+    if own_nodes && sources.shared_gpus {
+        let problem = "--shared-gpus does not go with the nodes of a snapshot, whose holders say \
+                       which GPUs are shared: leave it out, or give other nodes with --cluster";
+        return Err(InputError::Together(problem.into()));
+    }
     let mut cluster = match &live {
-        Some(live) if sources.cluster.is_none() && sources.nodes.is_none() => live.cluster.clone(),
+        Some(live) if own_nodes => live.cluster.clone(),
         _ => cluster::read(sources)?,
     };
     if let Some(path) = &sources.network {
         hosts::connect(&mut cluster.nodes, path)?;
     }
+    let shared = !cluster.standing.is_empty();
     let (mut work, mut origin) = match &sources.workload {
-        Some(path) => (gangs(path, sources)?, shown(path)),
+        Some(path) => (gangs(path, sources, shared)?, shown(path)),
         None if live.is_some() => (Vec::new().into(), String::new()),
         None => {
             let problem = "no workload: name a file with --workload, or a cluster with --snapshot";
@@ -29,14 +36,17 @@ pub(super) fn read(sources: &Sources) -> Result<Inputs, InputError> {
         }
     };
     speed_up(&mut work.gangs, sources.speed_up);
+    parts::settle(&cluster, &mut work.gangs, false)?;
     let mut queues = None;
     if let (Some(live), Some(path)) = (live, &sources.snapshot) {
         origin = shown(path);
         queues = Some(live.queues);
         work.start = live.start;
-        work.gangs.extend(live.gangs);
+        let mut gangs = live.gangs;
+        parts::settle(&cluster, &mut gangs, own_nodes)?;
+        work.gangs.extend(gangs);
         snapshot::unique(&origin, &work.gangs)?;
-        snapshot::without_lost_nodes(&mut work.gangs, &cluster.nodes);
+        snapshot::without_lost_nodes(&mut work.gangs, &cluster);
     }
     if let Some(path) = &sources.queues {
         (queues, origin) = (Some(file::read(path)?), shown(path));
@@ -55,7 +65,7 @@ fn has_ending(path: &Path, ending: &str) -> bool {
 }
 
 /// The gangs of a file: a log or a table by its name, YAML otherwise.
-fn gangs(path: &Path, sources: &Sources) -> Result<Work, InputError> {
+fn gangs(path: &Path, sources: &Sources, shared: bool) -> Result<Work, InputError> {
     if has_ending(path, ".swf") {
         return Ok(jobs::swf(path, sources)?.into());
     }
@@ -67,7 +77,7 @@ fn gangs(path: &Path, sources: &Sources) -> Result<Work, InputError> {
     let read: fn(&Path, &Sources) -> Result<Vec<GangSpec>, InputError> = if has(WORKLOAD_COLUMNS) {
         jobs::pollux
     } else if has(&["gpu_milli", "num_gpu", "creation_time"]) {
-        openb::read
+        return Ok(openb::read(path, sources, shared)?.into());
     } else if has(&["timestamp", "duration", "num_gpus", "cluster"]) {
         philly::read
     } else {

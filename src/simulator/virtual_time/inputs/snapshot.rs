@@ -10,6 +10,7 @@ use crate::kubernetes::convert::reported::Table;
 use crate::kubernetes::objects::NodeObject;
 use crate::kubernetes::snapshot::{KIND, Snapshot};
 use crate::model::{Node, Pod, QueueSpec, ResourceList, WallTime};
+use crate::simulator::virtual_time::shared::Shared;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::path::Path;
 
@@ -22,8 +23,9 @@ pub(super) struct Live {
     pub(super) start: WallTime,
 }
 
-/// Pods of other schedulers hold their room for ever: it is taken off the nodes. Pods that have
-/// ended, that are being deleted, or that the scheduler refuses are left out.
+/// Pods of other schedulers hold their room for ever: it is taken off the nodes or, where a holder
+/// shares GPUs, they stand beside it. Pods that have ended, that are being deleted, or that the
+/// scheduler refuses are left out.
 pub(super) fn read(path: &Path, sources: &Sources) -> Result<Live, InputError> {
     let shown = shown(path);
     let snapshot: Snapshot = parse_yaml(&shown, &read_text("snapshot", path)?)?;
@@ -52,21 +54,42 @@ pub(super) fn read(path: &Path, sources: &Sources) -> Result<Live, InputError> {
     for object in &snapshot.queues {
         queues.extend(file::parse(&shown, &object.to_string())?);
     }
-    let mut ours = Vec::new();
-    for (index, object) in snapshot.pods.iter().enumerate() {
-        let read = pod(&format!("{shown}: pods[{index}]"), object)?;
-        match &read.pod {
-            pod if pod.ended() || pod.deleting => {}
-            pod if pod.profile.is_some() && !matches!(pod.group, Some(Err(_))) => ours.push(read),
-            pod => take_off(&mut nodes, pod),
-        }
+    let mut converter = Converter::default();
+    if let Some(namespace) = &sources.holder_namespace {
+        converter.holder_namespace = namespace.clone();
     }
+    let mut pods = Vec::new();
+    for (index, object) in snapshot.pods.iter().enumerate() {
+        pods.push(pod(&converter, &format!("{shown}: pods[{index}]"), object)?);
+    }
+    pods.retain(|read| !read.pod.ended() && !read.pod.deleting);
+    let (ours, standing) = told_apart(pods, &mut nodes);
     let groups = grouped(ours).into_values();
     let gangs = groups.map(|members| one(&shown, members, sources, start));
     let gangs = gangs.collect::<Result<_, _>>()?;
     let levels = levels.into_values().collect();
-    let cluster = ClusterSpec { nodes, timing: Timing::default(), failures: None, levels };
+    let cluster =
+        ClusterSpec { nodes, timing: Timing::default(), failures: None, levels, standing };
     Ok(Live { cluster, queues, gangs, start })
+}
+
+/// Pods of ours, and those that stand on nodes with holders; what others have is taken off.
+fn told_apart(pods: Vec<Read>, nodes: &mut [Node]) -> (Vec<Read>, Vec<Pod>) {
+    let holders = pods.iter().filter(|read| !read.pod.holds.is_empty());
+    let sharing: FxHashSet<Box<str>> = holders.filter_map(|read| read.pod.node.clone()).collect();
+    let (mut ours, mut standing) = (Vec::new(), Vec::new());
+    for read in pods {
+        let pod = &read.pod;
+        let is_ours = pod.profile.is_some() && !matches!(pod.group, Some(Err(_)));
+        if is_ours && pod.holds.is_empty() {
+            ours.push(read);
+        } else if pod.node.as_ref().is_some_and(|node| sharing.contains(node)) {
+            standing.push(Pod { profile: None, group: None, ..read.pod });
+        } else {
+            take_off(nodes, pod);
+        }
+    }
+    (ours, standing)
 }
 
 /// Room that a pod of another scheduler holds.
@@ -134,17 +157,24 @@ pub(super) fn unique(path: &str, gangs: &[GangSpec]) -> Result<(), InputError> {
     Ok(())
 }
 
-/// Pods whose node the cluster lacks, or whose node is too small now, wait.
-pub(super) fn without_lost_nodes(gangs: &mut [GangSpec], nodes: &[Node]) {
-    let mut free: FxHashMap<Box<str>, ResourceList> =
-        nodes.iter().map(|node| (node.name.clone(), node.allocatable.clone())).collect();
+/// Pods whose node the cluster lacks, or whose node or GPUs are too small now, wait.
+pub(super) fn without_lost_nodes(gangs: &mut [GangSpec], cluster: &ClusterSpec) {
+    let nodes = cluster.nodes.iter().zip(cluster.room()).zip(cluster.shared());
+    let mut free: FxHashMap<Box<str>, (ResourceList, Shared<()>)> = nodes
+        .map(|((node, room), shared)| (node.name.clone(), (room, Shared::of(shared))))
+        .collect();
     let mut takes = |template: &Template| -> bool {
         let Some((node, _)) = bound(template) else { return true };
-        let Some(free) = free.get_mut(node) else { return false };
+        let Some((free, devices)) = free.get_mut(node) else { return false };
         let asked = &template.shape.requests;
         let left =
             |name: &str| free.iter().find(|(n, _)| &**n == name).map_or(0, |(_, left)| *left);
         if asked.iter().any(|(name, amount)| left(name) < *amount) {
+            return false;
+        }
+        let (set, milli) = (template.given(), template.shape.of_each_milli());
+        let is_part = template.shape.part.is_some();
+        if is_part && devices.give((), set, milli).is_err() {
             return false;
         }
         for (name, amount) in asked {

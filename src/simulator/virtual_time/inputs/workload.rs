@@ -1,10 +1,11 @@
 //! Gangs as YAML.
 
-use super::{InputError, Place, gpus_in, parse_yaml};
+use super::{InputError, Place, parse_yaml, parts};
 use crate::model::contract::is_object_name;
-use crate::model::{Pod, ResourceList};
+use crate::model::{DeviceSet, GpuPart, Pod, PodClass, ResourceList};
 use crate::simulator::traces::pollux::Curves;
 use crate::simulator::virtual_time::curve::Curve;
+use crate::simulator::virtual_time::gpus::{Gpus, WHOLE};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,12 +21,38 @@ pub struct Shape {
     /// Requests.
     pub requests: ResourceList,
     /// GPUs among them.
-    pub gpus: i64,
+    pub gpus: Gpus,
+    /// What it asks of shared GPUs; `requests` have what is counted for it.
+    pub part: Option<GpuPart>,
 }
 
 impl From<ResourceList> for Shape {
     fn from(requests: ResourceList) -> Self {
-        Self { gpus: gpus_in(&requests), requests }
+        Self { gpus: Gpus::of(&requests), requests, part: None }
+    }
+}
+
+impl From<&PodClass> for Shape {
+    fn from(class: &PodClass) -> Self {
+        Self { part: class.gpu_part, ..class.requests.clone().into() }
+    }
+}
+
+impl Shape {
+    /// A member that asks for a part of a GPU beside other things.
+    pub(super) fn with_part(requests: ResourceList, part: GpuPart) -> Self {
+        let mut class = PodClass { requests, ..PodClass::default() };
+        class.set_gpu_part(Some(part));
+        Self::from(&class)
+    }
+
+    /// Thousandths of each of its GPUs that a member has: 1000 of whole ones, 0 without.
+    #[must_use]
+    pub fn of_each_milli(&self) -> i64 {
+        match self.part {
+            Some(part) => self.gpus.shared_milli / i64::from(part.count).max(1),
+            None => WHOLE * self.gpus.whole.signum(),
+        }
     }
 }
 
@@ -38,6 +65,14 @@ pub struct Template {
     pub pod: Pod,
     /// Where it ran when the run began, if it did.
     pub before: Option<Before>,
+}
+
+impl Template {
+    /// The GPUs that it has, if it says as many as it asks for; else that is not known.
+    pub(in crate::simulator::virtual_time) fn given(&self) -> DeviceSet {
+        let asked = self.shape.part.map_or(self.pod.devices.len(), |part| part.count.into());
+        if self.pod.devices.len() == asked { self.pod.devices } else { DeviceSet::EMPTY }
+    }
 }
 
 /// What became of a pod before the run began. Times are from the start, and so not above 0.
@@ -106,13 +141,26 @@ impl GangSpec {
 
     /// GPUs of as many members as may run.
     #[must_use]
-    pub fn gpus(&self) -> i64 {
+    pub fn gpus(&self) -> Gpus {
         if !self.templates.is_empty() {
             let most = self.templates.iter().take(self.max_member as usize);
             return most.map(|template| template.shape.gpus).sum();
         }
         let last = i64::from(self.max_member == self.members);
-        self.shape.gpus * (i64::from(self.max_member) - last) + self.last.gpus * last
+        let mut sum = Gpus::default();
+        sum.add(self.shape.gpus, i64::from(self.max_member) - last);
+        sum.add(self.last.gpus, last);
+        sum
+    }
+
+    /// Thousandths of each of its GPUs that a member has: 1000 of whole ones, 0 without; where
+    /// members differ, the least of those that have any.
+    #[must_use]
+    pub fn of_each_milli(&self) -> i64 {
+        let own = [&self.shape, &self.last].into_iter().filter(|_| self.templates.is_empty());
+        let shapes = self.templates.iter().map(|template| &template.shape).chain(own);
+        let each = shapes.map(|shape| shape.of_each_milli());
+        each.filter(|milli| *milli > 0).min().unwrap_or(0)
     }
 
     /// Whether members may come and go while it runs.
@@ -140,6 +188,7 @@ struct Entry {
     min_member: Option<u32>,
     max_member: Option<u32>,
     requests: BTreeMap<String, String>,
+    gpu_milli: Option<u32>,
     #[serde(default)]
     priority: i32,
     #[serde(default)]
@@ -221,12 +270,31 @@ impl Entry {
         let batch = self.batch_size.filter(|batch| *batch > 0).ok_or_else(|| {
             place.wrong("batch-size", "absent", "the batch size of all members together")
         })?;
-        let each = u32::try_from(gang.shape.gpus.max(1)).unwrap_or(1);
+        let each = u32::try_from(gang.shape.gpus.whole.max(1)).unwrap_or(1);
         let speeds = curves.speeds(application, batch, each, gang.max_member)?;
         let curve = Curve::from_speeds(&speeds).ok_or_else(|| {
             place.wrong("batch-size", batch, "a batch size at which the application runs")
         })?;
         Ok(Some(Arc::new(curve)))
+    }
+
+    /// What each member asks for.
+    fn shape(&self, place: Place<'_>) -> Result<Shape, InputError> {
+        let requests = place.amounts("requests", &self.requests)?;
+        if let Some((name, amount)) = requests.iter().find(|(name, _)| parts::is_counted(name)) {
+            let expected = "nothing: a part of a GPU is asked for by gpu-milli beside requests";
+            return Err(place.wrong(&format!("requests[{name}]"), amount, expected));
+        }
+        let Some(milli) = self.gpu_milli else { return Ok(requests.into()) };
+        let part = parts::of_milli(milli).ok_or_else(|| {
+            let expected = "thousandths of a GPU from 1 to 1000, or whole ones from 2000 to 64000";
+            place.wrong("gpu-milli", milli, expected)
+        })?;
+        if Gpus::of(&requests) != Gpus::default() {
+            let expected = "nothing, as requests name GPUs: a member has either";
+            return Err(place.wrong("gpu-milli", milli, expected));
+        }
+        Ok(Shape::with_part(requests, part))
     }
 
     fn first(&self, place: Place<'_>) -> Result<GangSpec, InputError> {
@@ -247,7 +315,7 @@ impl Entry {
         let members = within("members", self.members.unwrap_or(1), 1, MEMBERS_MAX)?;
         let min = within("min-member", self.min_member.unwrap_or(members), 1, members)?;
         let max = within("max-member", self.max_member.unwrap_or(members), min, members)?;
-        let shape: Arc<Shape> = Arc::new(place.amounts("requests", &self.requests)?.into());
+        let shape = Arc::new(self.shape(place)?);
         let selector = self.selector.iter();
         let checkpoint = self.checkpoint.as_deref();
         let checkpoint_ms = checkpoint.map(|text| place.time("checkpoint", text)).transpose()?;

@@ -1,6 +1,7 @@
 //! The files of a study.
 
 use super::html;
+use crate::simulator::virtual_time::gpus::gpus;
 use crate::simulator::virtual_time::outcome::seconds;
 use crate::simulator::virtual_time::{Inputs, Outcome, Summary};
 use serde::Serialize;
@@ -50,7 +51,7 @@ pub fn write(
     file("report.html", &|to| to.write_all(html::page(inputs, outcomes, seed).as_bytes()))
 }
 
-const GANG_COLUMNS: [&str; 12] = [
+const GANG_COLUMNS: [&str; 13] = [
     "policy",
     "gang",
     "queue",
@@ -63,6 +64,7 @@ const GANG_COLUMNS: [&str; 12] = [
     "evicted_pods",
     "restarts",
     "lost_gpu_s",
+    "gpu_milli",
 ];
 
 /// A row for each policy and gang; what did not happen is empty.
@@ -78,7 +80,7 @@ fn gangs(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::
                 outcome.policy,
                 &format!("{}/{}", spec.namespace, spec.name),
                 &inputs.tenants[inputs.tenant_of[gang.gang]],
-                &spec.gpus().to_string(),
+                &gpus(spec.gpus().milli()).to_string(),
                 &millis(spec.arrival_ms),
                 &shown(gang.started_ms),
                 &shown(gang.ended_ms),
@@ -86,7 +88,8 @@ fn gangs(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::
                 &since(gang.ended_ms),
                 &gang.evicted_pods.to_string(),
                 &gang.restarts.to_string(),
-                &millis(gang.lost_gpu_ms),
+                &millis(i64::try_from(gang.lost_milli_ms / 1000).unwrap_or(i64::MAX)),
+                &spec.of_each_milli().to_string(),
             ])?;
         }
     }
@@ -111,9 +114,9 @@ fn queues(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io:
                     outcome.policy,
                     &seconds(at).to_string(),
                     queue,
-                    &share.allocated.to_string(),
+                    &gpus(share.allocated_milli).to_string(),
                     &share.deserved_milli.map(millis).unwrap_or_default(),
-                    &share.pending.to_string(),
+                    &gpus(share.pending_milli).to_string(),
                 ])?;
             }
         }
@@ -141,8 +144,8 @@ fn times(inputs: &Inputs, outcomes: &[Outcome], to: &mut dyn Write) -> std::io::
                 outcome.policy,
                 &seconds(at).to_string(),
                 &inputs.gpus().to_string(),
-                &sample.held().to_string(),
-                &sample.at_work.to_string(),
+                &gpus(sample.held_milli()).to_string(),
+                &gpus(sample.at_work_milli).to_string(),
                 &sample.fragments.to_string(),
                 &sample.waiting.to_string(),
                 &sample.unfairness.to_string(),

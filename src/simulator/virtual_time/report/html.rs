@@ -4,6 +4,7 @@ use super::legend::{Legend, key};
 use super::map;
 use super::plot::{colour, lines, stacked, waits};
 use super::table::{row, time};
+use crate::simulator::virtual_time::gpus::gpus;
 use crate::simulator::virtual_time::outcome::seconds;
 use crate::simulator::virtual_time::{Inputs, Outcome, POLICIES, Sample};
 use std::fmt::Write as _;
@@ -84,7 +85,7 @@ pub(super) fn page(inputs: &Inputs, outcomes: &[Outcome], seed: u64) -> String {
     let about = "The part of all gangs that had started after a wait";
     figure(&mut page, ("How long gangs wait", about), &policies, &waits_plot(inputs, outcomes));
     let (about, top) = ("GPUs of bound pods", Some(inputs.gpus() as f64));
-    let plot = over_time(about, outcomes, ("GPUs", top), |sample| sample.held() as f64);
+    let plot = over_time(about, outcomes, ("GPUs", top), |sample| gpus(sample.held_milli()));
     figure(&mut page, ("Allocation over time", about), &policies, &plot);
     let about = "Pods that wait";
     let plot = over_time(about, outcomes, ("pods", None), |sample| sample.waiting as f64);
@@ -179,7 +180,7 @@ fn shares_plot(about: &str, inputs: &Inputs, legend: &Legend, outcome: &Outcome)
         (0..legend.len()).map(|place| (legend.colour(place), vec![0.0; times.len()])).collect();
     for (time, (_, shares)) in outcome.samples.iter().enumerate() {
         for (tenant, share) in shares.iter().enumerate() {
-            series[legend.place(tenant)].1[time] += share.allocated as f64;
+            series[legend.place(tenant)].1[time] += gpus(share.allocated_milli);
         }
     }
     stacked(about, &times, &series, inputs.gpus() as f64)

@@ -23,7 +23,7 @@ impl Legend {
         let samples = outcomes.iter().flat_map(|outcome| outcome.samples.iter());
         for (_, shares) in samples {
             for (sum, share) in held.iter_mut().zip(shares) {
-                *sum += i128::from(share.allocated);
+                *sum += i128::from(share.allocated_milli);
             }
         }
         let names: Vec<&str> = inputs.tenants.iter().map(|name| &**name).collect();

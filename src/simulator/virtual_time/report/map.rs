@@ -2,7 +2,9 @@
 
 use super::html::escaped;
 use super::legend::Legend;
+use crate::simulator::virtual_time::gpus::WHOLE;
 use crate::simulator::virtual_time::inputs::gpus_in;
+use crate::simulator::virtual_time::outcome::Holding;
 use crate::simulator::virtual_time::{Inputs, NodeMap};
 use std::fmt::Write as _;
 
@@ -16,9 +18,11 @@ const ROW_GAP: i64 = 8;
 const NODES_MAX: usize = 5_000;
 
 /// A column for each node with GPUs, a square for each GPU, in the colour of the queue that holds
-/// it; rows of columns, as many as fit.
+/// it, those that are shared last; rows of columns, as many as fit.
 pub(super) fn drawn(about: &str, inputs: &Inputs, legend: &Legend, map: &NodeMap) -> String {
-    let gpus = |node: usize| gpus_in(&inputs.cluster.nodes[node].allocatable);
+    let (room, shared) = (inputs.cluster.room(), inputs.cluster.shared());
+    let whole = |node: usize| gpus_in(&room[node]);
+    let gpus = |node: usize| whole(node) + i64::try_from(shared[node].len()).expect("few");
     let nodes: Vec<usize> =
         (0..map.nodes.len()).filter(|node| gpus(*node) > 0).take(NODES_MAX).collect();
     let tallest = nodes.iter().map(|node| gpus(*node)).max().unwrap_or(0);
@@ -32,13 +36,22 @@ pub(super) fn drawn(about: &str, inputs: &Inputs, legend: &Legend, map: &NodeMap
         let y = place / columns * row_height;
         let name = escaped(&inputs.cluster.nodes[*node].name);
         let _ = write!(svg, "<g><title>{name}</title>");
+        let look = |held: &Holding| format!("fill='{}'", legend.colour(legend.place(held.tenant)));
         let mut next = 0;
-        for (tenant, count) in &map.nodes[*node] {
-            let colour = legend.colour(legend.place(*tenant));
-            squares(&mut svg, (x, y + next * step), *count, &format!("fill='{colour}'"));
+        for held in map.nodes[*node].iter().filter(|held| held.device.is_none()) {
+            let count = held.milli / WHOLE;
+            squares(&mut svg, (x, y + next * step), count, &look(held));
             next += count;
         }
-        squares(&mut svg, (x, y + next * step), gpus(*node) - next, "class='free'");
+        squares(&mut svg, (x, y + next * step), whole(*node) - next, "class='free'");
+        for (device, row) in shared[*node].iter().zip(whole(*node)..) {
+            let (top, mut taken) = (y + row * step, 0);
+            for held in map.nodes[*node].iter().filter(|held| held.device == Some(device)) {
+                part(&mut svg, (x, top), (taken, held.milli), &look(held));
+                taken += held.milli;
+            }
+            part(&mut svg, (x, top), (taken, WHOLE - taken), "class='free'");
+        }
         svg += "</g>";
     }
     svg + "</svg>"
@@ -57,6 +70,16 @@ fn squares(svg: &mut String, (x, y): (i64, i64), count: i64, look: &str) {
     let _ = write!(svg, "<path d='{path}' {look}/>");
 }
 
+/// Of one square the part from so many thousandths on.
+fn part(svg: &mut String, (x, y): (i64, i64), (from, milli): (i64, i64), look: &str) {
+    if milli < 1 {
+        return;
+    }
+    let along = |milli: i64| (SQUARE * milli) as f64 / WHOLE as f64;
+    let (left, width) = (x as f64 + along(from), along(milli));
+    let _ = write!(svg, "<path d='M{left} {y}h{width}v{SQUARE}h-{width}z' {look}/>");
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::plot::colour;
@@ -69,7 +92,9 @@ mod tests {
         let gangs = "gangs: [{name: a, queue: x, run: 1h, requests: {}}, \
                      {name: b, queue: y, run: 1h, requests: {}}]";
         let inputs = Inputs::from_texts(cluster, gangs, None).expect("well-formed");
-        let map = NodeMap { at_ms: 0, nodes: vec![vec![(1, 1), (0, 2)], vec![], vec![]] };
+        let held = |tenant, gpus| Holding { tenant, device: None, milli: gpus * WHOLE };
+        let nodes = vec![vec![held(1, 1), held(0, 2)], vec![], vec![]];
+        let map = NodeMap { at_ms: 0, nodes };
         let legend = Legend::new(&inputs, &[]);
         let svg = drawn("a", &inputs, &legend, &map);
         assert_eq!(svg.matches("<title>").count(), 2, "{svg}");
@@ -77,5 +102,20 @@ mod tests {
         let of = |place: usize| format!("fill='{}'", colour(place));
         assert_eq!(svg.matches("class='free'").count(), 2, "{svg}");
         assert!(svg.contains(&of(0)) && svg.contains(&of(1)) && !svg.contains(&of(2)), "{svg}");
+    }
+
+    #[test]
+    fn parts_of_a_gpu_share_its_square() {
+        let cluster = "nodes: [{name: n, shared-gpus: true, allocatable: {nvidia.com/gpu: 2}}]";
+        let gangs = "gangs: [{name: a, queue: x, run: 1h, requests: {}, gpu-milli: 500}]";
+        let inputs = Inputs::from_texts(cluster, gangs, None).expect("well-formed");
+        let held = |device, milli| Holding { tenant: 0, device: Some(device), milli };
+        let nodes = vec![vec![held(1, 500), held(1, 250)]];
+        let svg = drawn("a", &inputs, &Legend::new(&inputs, &[]), &NodeMap { at_ms: 0, nodes });
+        for part in ["M0 0h7v7h-7z' class='free'", "M0 8h3.5v7", "M3.5 8h1.75v7", "M5.25 8h1.75v7"]
+        {
+            assert!(svg.contains(part), "{part}: {svg}");
+        }
+        assert_eq!(svg.matches("class='free'").count(), 2, "{svg}");
     }
 }
