@@ -99,6 +99,11 @@ impl Cluster {
         &self.changes
     }
 
+    /// Says that the state is that of an earlier version: what was done since is undone.
+    pub fn back_at(&mut self, version: u64) {
+        self.changes.restore_version(version);
+    }
+
     /// The tree of domains.
     #[must_use]
     pub fn domains(&self) -> &Domains {

@@ -223,10 +223,7 @@ impl Scheduler {
         if first.0.is_ok() || open.is_empty() {
             return first;
         }
-        self.lift_drains(&open, true);
-        let again = self.place_within(index, demands, bounds);
-        self.lift_drains(&open, false);
-        again
+        self.without_drains(&open, |scheduler| scheduler.place_within(index, demands, bounds))
     }
 
     fn place_once(&mut self, index: GroupIndex, demands: &[Demand], bounds: (u32, u32)) -> Outcome {

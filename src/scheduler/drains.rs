@@ -141,15 +141,28 @@ impl Scheduler {
         self.drains.iter().filter(open).map(|(group, _)| *group).collect()
     }
 
-    /// Takes the seats of drains off their nodes (`lift`), or puts them back.
-    pub(super) fn lift_drains(&mut self, drains: &[GroupIndex], lift: bool) {
-        for (class, node) in drains.iter().flat_map(|group| &self.drains[group].seats) {
-            if lift {
-                self.cluster.unplace(*class, *node);
-            } else {
-                self.cluster.place(*class, *node);
-            }
+    /// Looks for room without the seats of some drains, which are put back afterwards. If nothing of
+    /// what was found stands, all is as it was, and nobody else need look again.
+    pub(super) fn without_drains<Found>(
+        &mut self,
+        drains: &[GroupIndex],
+        look: impl FnOnce(&mut Self) -> Found,
+    ) -> Found {
+        if drains.is_empty() {
+            return look(self);
         }
+        let before = self.cluster.changes().version();
+        let drained = drains.iter().flat_map(|group| &self.drains[group].seats);
+        let seats: Vec<(ClassId, NodeIndex)> = drained.copied().collect();
+        seats.iter().for_each(|(class, node)| self.cluster.unplace(*class, *node));
+        let without = self.cluster.changes().version();
+        let found = look(self);
+        let is_same = self.cluster.changes().version() == without;
+        seats.iter().for_each(|(class, node)| self.cluster.place(*class, *node));
+        if is_same {
+            self.cluster.back_at(before);
+        }
+        found
     }
 
     /// Ends the drain of a group that was seated, or is gone; whether there was one.

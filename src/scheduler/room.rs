@@ -93,16 +93,16 @@ impl Scheduler {
         let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, cut, at_most };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
-        self.lift_drains(&own, true);
-        let plan = make_room(
-            &mut self.cluster,
-            &mut self.rankings,
-            &mut self.fair,
-            &self.profiles[usize::from(profile)],
-            &claim,
-            &candidates,
-        );
-        self.lift_drains(&own, false);
+        let plan = self.without_drains(&own, |scheduler| {
+            make_room(
+                &mut scheduler.cluster,
+                &mut scheduler.rankings,
+                &mut scheduler.fair,
+                &scheduler.profiles[usize::from(profile)],
+                &claim,
+                &candidates,
+            )
+        });
         match plan {
             RoomAnswer::Placed(plan) => self.put_in_force(index, Found { plan, candidates, grace }),
             RoomAnswer::No => false,
