@@ -141,8 +141,8 @@ impl Scheduler {
         self.drains.iter().filter(open).map(|(group, _)| *group).collect()
     }
 
-    /// Looks for room without the seats of some drains, which are put back afterwards. If nothing of
-    /// what was found stands, all is as it was, and nobody else need look again.
+    /// Looks for room without the seats of some drains, which are put back afterwards. If nothing
+    /// of what was found stands, all is as it was, and nobody else need look again.
     pub(super) fn without_drains<Found>(
         &mut self,
         drains: &[GroupIndex],
