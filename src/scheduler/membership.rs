@@ -61,6 +61,9 @@ impl Scheduler {
                 let group = self.groups.get_mut(index);
                 self.queue.remove(index, group);
                 self.groups.remove(index);
+            } else {
+                // it asks for nothing while its calls have no answer yet
+                self.count_now(index);
             }
             return;
         }
