@@ -84,3 +84,23 @@ fn the_elastic_jobs_of_pollux_work_as_fast_as_was_measured() {
         assert_eq!(fair(&inputs).summary.done, 160);
     }
 }
+
+#[test]
+fn members_work_as_fast_with_shared_gpus_as_with_whole_ones() {
+    let Some(curves) = data_file("pollux_elastic/traces") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let workload = folder.path().join("gangs.yaml");
+    let gang = "members: 4, min-member: 1, run: 1h, application: bert, batch-size: 96";
+    let text = format!(
+        "gangs:\n- {{name: shared, {gang}, requests: {{}}, gpu-milli: 2000}}\n\
+         - {{name: whole, {gang}, requests: {{nvidia.com/gpu: 2}}}}\n"
+    );
+    std::fs::write(&workload, text).expect("it can be written");
+    let (workload, curves) = (Some(workload), Some(curves));
+    let inputs =
+        read(Sources { nodes: Some(1), shared_gpus: true, workload, curves, ..Sources::default() });
+    let rates =
+        |gang: usize| [1, 2, 3, 4].map(|n| inputs.gangs[gang].curve.as_ref().map(|c| c.rate(n)));
+    assert!(rates(0).iter().all(Option::is_some));
+    assert_eq!(rates(0), rates(1), "two GPUs each");
+}

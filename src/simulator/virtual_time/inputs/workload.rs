@@ -270,7 +270,7 @@ impl Entry {
         let batch = self.batch_size.filter(|batch| *batch > 0).ok_or_else(|| {
             place.wrong("batch-size", "absent", "the batch size of all members together")
         })?;
-        let each = u32::try_from(gang.shape.gpus.whole.max(1)).unwrap_or(1);
+        let each = u32::try_from((gang.shape.gpus.milli() / WHOLE).max(1)).unwrap_or(1);
         let speeds = curves.speeds(application, batch, each, gang.max_member)?;
         let curve = Curve::from_speeds(&speeds).ok_or_else(|| {
             place.wrong("batch-size", batch, "a batch size at which the application runs")
