@@ -106,7 +106,7 @@ struct Search<'a> {
     at_most: &'a [(ResourceId, i64)],
     /// narrowed resources of which the claimant may have no more: on nodes that offer them nothing
     /// is seated
-    closed: &'a [ResourceId],
+    closed: Vec<ResourceId>,
     /// nothing is seated outside of this
     within: Within,
     /// the claimant's own queues must give something before it may take from others, or at all
@@ -159,7 +159,7 @@ pub fn make_room(
         let mut closed: Vec<ResourceId> = Vec::new();
         let found = loop {
             let mut search = Search::new(cluster, fair, profile, claim, (candidates, &on_node));
-            search.closed = &closed;
+            search.closed.clone_from(&closed);
             search.within = *within;
             let (answer, overdrawn) = search.answer(rankings, &demands, claim);
             match overdrawn {
@@ -172,14 +172,20 @@ pub fn make_room(
             RoomAnswer::No => {}
             RoomAnswer::NotFound => answer = RoomAnswer::NotFound,
             RoomAnswer::Placed(mut plan) => {
-                for other in domains.iter().filter(|other| *other != within) {
-                    if !plan.may_do_in(cluster, candidates, (claim, *other)) {
+                for other in domains {
+                    let is_elsewhere = other != within;
+                    if !is_elsewhere && closed.is_empty()
+                        || !plan.may_do_in(cluster, candidates, (claim, *other))
+                    {
                         continue;
                     }
                     let mut search =
                         Search::new(cluster, fair, profile, claim, (candidates, &on_node));
                     search.within = *other;
-                    search.spare_within(rankings, &demands, claim, &mut plan);
+                    if !is_elsewhere {
+                        search.closed.clone_from(&closed);
+                    }
+                    search.spare_within(rankings, &demands, (claim, &sought), &mut plan);
                 }
                 answer = RoomAnswer::Placed(plan);
                 break;
@@ -237,7 +243,7 @@ impl<'a> Search<'a> {
             facts: vec![Cell::new(None); nodes],
             extra: claim.extra,
             at_most: claim.at_most,
-            closed: &[],
+            closed: Vec::new(),
             is_bound: false,
             allowed: claim.allowed.to_vec(),
             is_reordered: false,

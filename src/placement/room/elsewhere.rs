@@ -1,8 +1,9 @@
 //! A claim that must be in one domain takes the first in which room can be made. What was taken
-//! there may be more than what another one of the domains needs of the same: then that is spared.
+//! there may be more than what another one of the domains needs of the same, or nodes that were
+//! closed to it before some of it was taken (`narrowed`): then that is spared.
 
 use super::{Candidate, Claim, Demand, Rankings, RoomPlan, Search, Unit, Within, contested};
-use crate::cluster::{Cluster, Statement};
+use crate::cluster::{Assignment, Cluster, ResourceId, Statement};
 use crate::placement::place::members;
 
 impl RoomPlan {
@@ -30,7 +31,7 @@ impl Search<'_> {
         &mut self,
         rankings: &mut Rankings,
         demands: &[Demand],
-        claim: &Claim<'_>,
+        (claim, sought): (&Claim<'_>, &[(ResourceId, i64)]),
         plan: &mut RoomPlan,
     ) {
         self.contested = contested(self.cluster, demands);
@@ -53,11 +54,13 @@ impl Search<'_> {
         }
         let before = self.units.len();
         let needed = members(demands);
-        let mut seats =
-            self.seats_by(rankings, demands, needed, claim.cut).ok().filter(|_| self.is_settled());
-        if seats.is_some() {
+        let mut seats: Option<Vec<Assignment>> = None;
+        let fits = self.seats_by(rankings, demands, needed, claim.cut).is_ok();
+        if fits && self.is_settled() {
             self.give_back_while(|search| {
+                search.close_overdrawn(sought);
                 let found = search.seats_by(rankings, demands, needed, claim.cut).ok();
+                let found = found.filter(|seats| search.overdrawn(seats).is_none());
                 let is_seated = found.is_some();
                 seats = found.or(seats.take());
                 is_seated

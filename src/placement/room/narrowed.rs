@@ -3,13 +3,15 @@
 //!
 //! A search first seats the claim anywhere. If that takes more of a narrowed resource than the
 //! claimant may have, had it asked for it, the nodes that offer it are closed and the search is
-//! made again.
+//! made again. What is taken then may entitle the claimant to what those nodes offer, and seats
+//! there may need fewer victims: that is asked last, as it is of other domains (`elsewhere`).
 
 use super::{Claim, Demand, Search, Taken, Within};
 use crate::cluster::{Assignment, ClassId, Cluster, DomainId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::placement::{Failure, Gate, Rankings, Rules, Wanted, place_in_tree};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// What the claim would ask for of the narrowed resources that it is not forced to use.
@@ -43,7 +45,15 @@ impl Gate for Closed<'_> {
 
 impl Search<'_> {
     pub(super) fn is_closed(&self, node: NodeIndex) -> bool {
-        Closed(self.closed, self.within).contains(self.cluster, node)
+        Closed(&self.closed, self.within).contains(self.cluster, node)
+    }
+
+    /// Of the narrowed resources that all members could take, closes those of which the claimant
+    /// may not have as much as things stand on paper, and no others.
+    pub(super) fn close_overdrawn(&mut self, sought: &[(ResourceId, i64)]) {
+        self.closed.retain(|closed| !sought.iter().any(|(resource, _)| resource == closed));
+        let overdrawn = self.overdrawn_of(sought.iter().copied());
+        self.closed.extend(overdrawn);
     }
 
     /// Where the claimant is seated as things stand on paper.
@@ -65,7 +75,7 @@ impl Search<'_> {
         wanted: Option<&Wanted>,
     ) -> Result<Vec<Assignment>, Failure> {
         let bounds = (needed, needed);
-        let mut gate = Closed(self.closed, self.within);
+        let mut gate = Closed(&self.closed, self.within);
         let is_open = self.closed.is_empty() && self.within == Within::Everywhere;
         let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
         let inside = match self.within {
@@ -95,17 +105,26 @@ impl Search<'_> {
     /// exceeded, others keep it, the claim allows no more, or it is not due to the claimant and
     /// others give something.
     pub(super) fn overdrawn(&mut self, seats: &[Assignment]) -> Option<ResourceId> {
+        let held = self.narrowed_of(seats.iter().copied());
+        self.overdrawn_of(held).first().copied()
+    }
+
+    /// Of which of these the claimant may not have as much.
+    fn overdrawn_of(
+        &mut self,
+        amounts: impl IntoIterator<Item = (ResourceId, i64)>,
+    ) -> SmallVec<[ResourceId; 2]> {
         if self.cluster.narrowed().is_empty() || is_made(Fault::NarrowedOverdrawn) {
-            return None;
+            return SmallVec::new();
         }
         let givers: Vec<QueueIndex> = self.givers().collect();
-        let held = self.narrowed_of(seats.iter().copied());
-        held.into_iter().map(|amount| (amount.0, [amount])).find_map(|(resource, amount)| {
-            let Self { fair, less, at_most, .. } = self;
-            let less = |queue| less.of(queue);
+        let Self { fair, less, at_most, .. } = self;
+        let less = |queue| less.of(queue);
+        let path: Vec<QueueIndex> = fair.path(self.claimant).collect();
+        let mut may_have = |(resource, most): (ResourceId, i64)| {
+            let amount = [(resource, most)];
             let at_most = at_most.iter().find(|(known, _)| *known == resource);
-            let fast = at_most.is_none_or(|(_, most)| amount[0].1 <= *most);
-            let path: Vec<QueueIndex> = fair.path(self.claimant).collect();
+            let fast = at_most.is_none_or(|(_, allowed)| most <= *allowed);
             let mut queues = path.iter().copied();
             let within = queues.all(|queue| fair.is_within_ceiling(queue, &amount, less(queue)));
             let lent = fair.withheld_by(self.claimant, &amount, less).is_none();
@@ -114,8 +133,10 @@ impl Search<'_> {
                 let mut below = path.iter().copied().take_while(|queue| *queue != ancestor);
                 below.all(|queue| fair.is_entitled_less(queue, &amount, less(queue)))
             });
-            (!(fast && within && lent && due)).then_some(resource)
-        })
+            fast && within && lent && due
+        };
+        let amounts = amounts.into_iter().filter(|amount| !may_have(*amount));
+        amounts.map(|(resource, _)| resource).collect()
     }
 
     fn narrowed_of(&self, pods: impl Iterator<Item = Assignment>) -> BTreeMap<ResourceId, i64> {
