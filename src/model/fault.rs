@@ -80,6 +80,8 @@ pub enum Fault {
     NotWithdrawn,
     /// No room is drained for anybody.
     DrainForgotten,
+    /// Having looked for room without drains counts as a change, though all is as it was.
+    LookIsAChange,
     /// A part of a GPU is given and not counted.
     PartNotCounted,
     /// What claims have of devices is not counted.

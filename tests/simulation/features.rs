@@ -30,6 +30,8 @@ pub(crate) struct Features {
     pub(crate) types: bool,
     /// disruption budgets are heard of
     pub(crate) budgets: bool,
+    /// a cycle makes room for one gang only
+    pub(crate) one_search: bool,
 }
 
 impl Features {
@@ -42,8 +44,9 @@ impl Features {
             ranks: one_in(4),
             users: one_in(4),
             tasks: one_in(4),
-            types: one_in(4),
+            types: one_in(3),
             budgets: one_in(4),
+            one_search: one_in(6),
         }
     }
 

@@ -161,7 +161,7 @@ fn story(history: &History) -> String {
 }
 
 /// Each deliberate fault with the numbers of the invariants that it breaks.
-const MADE: [(Fault, &[&str]); 38] = [
+const MADE: [(Fault, &[&str]); 39] = [
     (Fault::AboveOrEqual, &["E2"]),
     (Fault::EntitledByOne, &["E2"]),
     (Fault::SkippedAncestor, &["E2"]),
@@ -201,6 +201,7 @@ const MADE: [(Fault, &[&str]); 38] = [
     (Fault::EvictedAfterAll, &["I6"]),
     (Fault::NotWithdrawn, &["I6"]),
     (Fault::DrainForgotten, &["L2"]),
+    (Fault::LookIsAChange, &["L5"]),
 ];
 
 /// A check that has never failed is doubted: each fault is found by seeds of the run above.

@@ -1,5 +1,6 @@
 //! Plans have their time: victims go before others are taken in their place (E6), nobody is evicted
-//! for a plan that was given up (I6), and who finds no room gets a drain (L2).
+//! for a plan that was given up (I6), who finds no room gets a drain (L2), and decisions come to an
+//! end (L5).
 
 use crate::scene::{Gang, Role, Scene, asked, gang};
 use crate::world::World;
@@ -9,6 +10,8 @@ use std::collections::BTreeSet;
 /// A gang for which no seats were found is looked at again within this time, beside that after
 /// which it gets a drain.
 const AGAIN_MS: i64 = 80_000;
+/// Cycles after which nothing is left to decide: more than there are gangs that look for room.
+const CYCLES_MAX: u32 = 500;
 
 impl World {
     /// E6: a plan is given up for victims that stayed only when they have had their time. Notes
@@ -45,6 +48,17 @@ impl World {
         let longest = times.max().unwrap_or(0);
         let due = self.now + longest + self.options.vacate_deadline_ms;
         self.shadow.deadlines.insert(claimant.clone(), due);
+    }
+
+    /// L5: without news, and with no time passing, decisions end.
+    pub(crate) fn come_to_rest(&mut self) {
+        let mut cycles = 0;
+        while self.scheduler.has_work() {
+            assert!(cycles < CYCLES_MAX, "L5: {cycles} cycles decide, and nothing has happened");
+            cycles += 1;
+            self.decide();
+            self.check();
+        }
     }
 
     /// I6: whoever is evicted makes room for a plan that is in force.

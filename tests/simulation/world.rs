@@ -122,7 +122,10 @@ impl World {
         let mut random = Random::new(history.seed);
         let features = Features::draw(history.seed);
         let quarantine = features.quarantine();
-        let options = Options { quarantine, ..options(&mut random) };
+        let mut options = Options { quarantine, ..options(&mut random) };
+        if features.one_search {
+            options.searches_per_cycle = 1;
+        }
         let mut world = World {
             random,
             now: START_MS,
@@ -245,13 +248,14 @@ impl World {
             self.finish_deletions();
             self.decide();
             self.check();
+            self.come_to_rest();
             self.note_gangs();
         }
         self.check_drains();
         self.collect();
     }
 
-    fn decide(&mut self) {
+    pub(crate) fn decide(&mut self) {
         let report = self.scheduler.cycle(Timestamp(self.now));
         let mut plans: Vec<(Arc<str>, Vec<PodRef>)> = Vec::new();
         let (mut bound, mut ended): (Vec<Uid>, Vec<PodRef>) = Default::default();

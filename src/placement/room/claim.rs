@@ -135,6 +135,14 @@ impl Candidate {
         !(self.given && own)
     }
 
+    /// Whether all its members may go one by one: then each is a unit of its own.
+    pub(super) fn may_all_go_singly(&self) -> bool {
+        let of = |task| self.tasks.of.iter().filter(|of| **of == task).count();
+        let mut tasks = self.tasks.spare.iter().enumerate();
+        self.spare as usize >= self.pods.len()
+            && tasks.all(|(task, spare)| *spare as usize >= of(task))
+    }
+
     /// Whether taking one unit of it may forbid another.
     pub(super) fn is_tied(&self, claimant: QueueIndex) -> bool {
         let single = self.pods.len() - self.kept;

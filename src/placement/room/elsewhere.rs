@@ -39,9 +39,7 @@ impl Search<'_> {
         self.is_bound = self.must_give();
         for (place, pods, whole) in &plan.victims {
             let candidate = &self.candidates[*place];
-            // all members of one of which each may go alone are units of their own
-            let is_gang =
-                *whole && candidate.whole && (candidate.spare as usize) < candidate.pods.len();
+            let is_gang = *whole && candidate.whole && !candidate.may_all_go_singly();
             let at = (0..candidate.pods.len()).filter(|at| pods.contains(&candidate.pods[*at].pod));
             let units: Vec<Unit> = match is_gang {
                 true => vec![Unit::Gang(*place)],
