@@ -8,22 +8,21 @@ mod support;
 
 use data::data_file;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams};
 use mss_scheduler::model::quantity;
 use mss_scheduler::simulator::create::{PARALLEL_DEFAULT, create_all};
 use mss_scheduler::simulator::kubelet::{Fleet, FleetOptions, GPU, NodeShape, create_nodes};
 use mss_scheduler::simulator::traces::load::{Plan, Totals};
 use mss_scheduler::simulator::traces::objects::{self, ObjectOptions};
 use mss_scheduler::simulator::traces::{TraceGang, philly};
-use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use support::auditor::Auditor;
 use support::control_plane::{ControlPlane, User};
 use support::scheduler::{Scheduler, Settings};
+use support::story::allow_all;
 use tokio::sync::Mutex;
 
 const NAMESPACE: &str = "default";
@@ -237,21 +236,6 @@ fn amounts(listed: Option<&BTreeMap<String, Quantity>>) -> [i64; 4] {
         let quantity = listed.and_then(|listed| listed.get(name));
         quantity.map_or(0, |q| quantity::parse(&q.0, scale).expect("a sound quantity"))
     })
-}
-
-/// The runs are not about rights.
-async fn allow_all(client: &Client) {
-    let (user, _) = User::Scheduler.identity();
-    let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "test-scheduler"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin",
-        },
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-    }))
-    .expect("a valid binding");
-    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
-    bindings.create(&PostParams::default(), &binding).await.expect("the rights can be given");
 }
 
 /// Largest memory that a process has held, in MB of 10^6 bytes.

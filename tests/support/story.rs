@@ -63,8 +63,8 @@ async fn start() -> Option<ControlPlane> {
     Some(servers)
 }
 
-/// The stories are not about rights; what the manifests grant has tests of its own.
-async fn allow_all(client: &kube::Client) {
+/// Gives the scheduler all rights, where a test is not about them.
+pub(crate) async fn allow_all(client: &kube::Client) {
     let (user, _) = User::Scheduler.identity();
     let binding: ClusterRoleBinding = serde_json::from_value(json!({
         "metadata": {"name": "test-scheduler"},

@@ -92,7 +92,7 @@ impl Search<'_> {
 
     /// Whether the queues of a unit are above their shares in each narrowed resource it holds.
     pub(super) fn is_due_narrowed(&mut self, taken: &Taken) -> bool {
-        if self.cluster.narrowed().is_empty() || is_made(Fault::NarrowedNotAsked) {
+        if is_made(Fault::NarrowedNotAsked) {
             return true;
         }
         let pods = taken.pods.iter().map(|(place, at)| self.candidates[*place].pods[*at]);
@@ -114,7 +114,7 @@ impl Search<'_> {
         &mut self,
         amounts: impl IntoIterator<Item = (ResourceId, i64)>,
     ) -> SmallVec<[ResourceId; 2]> {
-        if self.cluster.narrowed().is_empty() || is_made(Fault::NarrowedOverdrawn) {
+        if is_made(Fault::NarrowedOverdrawn) {
             return SmallVec::new();
         }
         let givers: Vec<QueueIndex> = self.givers().collect();
@@ -141,6 +141,9 @@ impl Search<'_> {
 
     fn narrowed_of(&self, pods: impl Iterator<Item = Assignment>) -> BTreeMap<ResourceId, i64> {
         let mut sums = BTreeMap::new();
+        if self.cluster.narrowed().is_empty() {
+            return sums;
+        }
         for pod in pods {
             let offer = self.cluster.offer(pod.node);
             for (resource, amount) in self.cluster.narrowed_on(pod.class, offer) {
