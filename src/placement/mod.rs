@@ -17,7 +17,7 @@ pub use pack::{Place, place_pack};
 pub use place::{Demand, Failure, place_group, weight};
 pub use ranking::Rankings;
 pub use room::{
-    Candidate, Claim, Paper, Rank, RoomAnswer, RoomPlan, Single, Singles, TaskSpares, make_room,
-    needed_of,
+    Candidate, Claim, NarrowedClaim, Paper, Rank, RoomAnswer, RoomPlan, Single, Singles,
+    TaskSpares, make_room, needed_of,
 };
 pub use tree::{Part, Rules, Slices, Wanted, place_in_tree, settled_domain};

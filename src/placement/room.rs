@@ -31,7 +31,9 @@ use crate::fairshare::{FairShare, QueueIndex};
 use crate::framework::{Profile, Reads};
 use crate::model::fault::{Fault, is_made};
 use crate::model::narrowed::base;
-pub use claim::{Candidate, Claim, Rank, RoomAnswer, RoomPlan, TaskSpares, needed_of};
+pub use claim::{
+    Candidate, Claim, NarrowedClaim, Rank, RoomAnswer, RoomPlan, TaskSpares, needed_of,
+};
 use on_node::OnNode;
 use shares::{Above, Bound, Less};
 pub use singles::{Paper, Single, Singles};
@@ -107,6 +109,8 @@ struct Search<'a> {
     /// narrowed resources of which the claimant may have no more: on nodes that offer them nothing
     /// is seated
     closed: Vec<ResourceId>,
+    /// a narrowed resource for which the claimant asks: only where it is offered is anything seated
+    only: Option<ResourceId>,
     /// nothing is seated outside of this
     within: Within,
     /// the claimant's own queues must give something before it may take from others, or at all
@@ -145,8 +149,10 @@ pub fn make_room(
         return RoomAnswer::No;
     }
     let on_node = OnNode::new(cluster, candidates);
-    let sought = narrowed::sought(cluster, claim);
-    fair.pend(claim.leaf, &sought, 1);
+    let narrowed = claim.narrowed;
+    let asked = narrowed.sought.iter().filter(|(resource, _)| narrowed.only == Some(*resource));
+    let asked = [claim.extra, &asked.copied().collect::<Vec<_>>()].concat();
+    let asking = &Claim { extra: &asked, ..*claim };
     let mut answer = RoomAnswer::No;
     let everywhere = [Within::Everywhere];
     let listed: Vec<Within> =
@@ -158,10 +164,11 @@ pub fn make_room(
     for within in domains.iter().take(DOMAINS_MAX) {
         let mut closed: Vec<ResourceId> = Vec::new();
         let found = loop {
-            let mut search = Search::new(cluster, fair, profile, claim, (candidates, &on_node));
+            let mut search = Search::new(cluster, fair, profile, asking, (candidates, &on_node));
             search.closed.clone_from(&closed);
+            search.only = narrowed.only;
             search.within = *within;
-            let (answer, overdrawn) = search.answer(rankings, &demands, claim);
+            let (answer, overdrawn) = search.answer(rankings, &demands, asking);
             match overdrawn {
                 Some(narrowed) if closed.contains(&narrowed) => break RoomAnswer::NotFound,
                 Some(narrowed) => closed.push(narrowed),
@@ -172,9 +179,10 @@ pub fn make_room(
             RoomAnswer::No => {}
             RoomAnswer::NotFound => answer = RoomAnswer::NotFound,
             RoomAnswer::Placed(mut plan) => {
+                let was_open = closed.is_empty() && narrowed.only.is_none();
                 for other in domains {
                     let is_elsewhere = other != within;
-                    if !is_elsewhere && closed.is_empty()
+                    if was_open && !is_elsewhere
                         || !plan.may_do_in(cluster, candidates, (claim, *other))
                     {
                         continue;
@@ -185,14 +193,13 @@ pub fn make_room(
                     if !is_elsewhere {
                         search.closed.clone_from(&closed);
                     }
-                    search.spare_within(rankings, &demands, (claim, &sought), &mut plan);
+                    search.spare_within(rankings, &demands, claim, &mut plan);
                 }
                 answer = RoomAnswer::Placed(plan);
                 break;
             }
         }
     }
-    fair.pend(claim.leaf, &sought, -1);
     answer
 }
 
@@ -242,8 +249,9 @@ impl<'a> Search<'a> {
             costed: None,
             facts: vec![Cell::new(None); nodes],
             extra: claim.extra,
-            at_most: claim.at_most,
+            at_most: claim.narrowed.at_most,
             closed: Vec::new(),
+            only: None,
             is_bound: false,
             allowed: claim.allowed.to_vec(),
             is_reordered: false,
@@ -261,11 +269,11 @@ impl<'a> Search<'a> {
         self.contested = contested(self.cluster, demands);
         self.is_proved = demands.len() == 1
             && claim.cut.is_none()
-            && self.closed.is_empty()
+            && self.is_open()
             && !self.candidates.iter().any(|candidate| candidate.is_tied(claim.leaf));
         self.clear_going(claim);
         let is_hopeless = demands.iter().any(|demand| self.is_hopeless(demand));
-        self.is_proved |= is_hopeless && self.closed.is_empty();
+        self.is_proved |= is_hopeless && self.is_open();
         self.is_bound = !is_hopeless && self.must_give();
         let mut seats = match claim.cut {
             _ if is_hopeless => None,

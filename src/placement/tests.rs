@@ -279,7 +279,7 @@ fn the_victims_are_the_best_of_all_sets_in_small_worlds() {
             allowed,
             domains: None,
             cut: None,
-            at_most: &[],
+            narrowed: NarrowedClaim::default(),
         };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();

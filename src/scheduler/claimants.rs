@@ -212,7 +212,9 @@ impl Scheduler {
         let group = self.groups.get(index);
         let leaf = group.leaf.expect("a group that was tried has a queue");
         let (extra, priority) = (group.claim.clone(), group.priority);
-        let own_only = !self.fair.is_entitled(leaf, &extra);
+        let sought = self.sought(&extra);
+        let own_only =
+            !self.fair.is_entitled(leaf, &extra) || self.in_the_way(leaf, &sought).next().is_some();
         let rights = Rights { leaf, priority, own_only, spared: Vec::new() };
         let asked: Vec<ResourceId> = extra.iter().map(|(resource, _)| *resource).collect();
         let reach: Vec<QueueIndex> = self.fair.path(leaf).collect();

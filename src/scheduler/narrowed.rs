@@ -2,11 +2,13 @@
 //! are offered it takes them all the same, and no more than limits, guarantees of others and, if
 //! it must never be evicted, its own guarantee allow.
 
+use super::Scheduler;
 use super::held_fast::{HeldFast, beyond_guarantee};
 use crate::cluster::{ClassId, Cluster, NodeIndex, ResourceId};
 use crate::fairshare::{FairShare, QueueIndex};
 use crate::placement::Gate;
 use crate::queue::Amounts;
+use smallvec::SmallVec;
 
 /// Keeps a gang off nodes whose narrowed resources its queue may not have more of.
 pub(super) struct NarrowedGate<'a> {
@@ -50,5 +52,36 @@ impl Gate for NarrowedGate<'_> {
         }
         super::queues::add(&mut self.taken, &amounts);
         true
+    }
+}
+
+impl Scheduler {
+    /// What a claim takes of narrowed resources of which it asks for none, if all its members run
+    /// where they are offered. O(narrowed resources).
+    pub(super) fn sought(&self, extra: &[(ResourceId, i64)]) -> Amounts {
+        let asked = |resource: ResourceId| {
+            let found = extra.iter().find(|(known, _)| *known == resource);
+            found.map_or(0, |(_, amount)| *amount)
+        };
+        let all = self.cluster.narrowed().iter();
+        let sought = all.filter(|narrowed| asked(narrowed.resource) == 0);
+        let sought = sought.map(|narrowed| (narrowed.resource, asked(narrowed.base)));
+        sought.filter(|(_, amount)| *amount > 0).collect()
+    }
+
+    /// Those of which a claim may not have so much as things stand. O(narrowed resources x depth).
+    pub(super) fn in_the_way(
+        &mut self,
+        leaf: QueueIndex,
+        sought: &[(ResourceId, i64)],
+    ) -> impl Iterator<Item = ResourceId> + use<> {
+        let path: SmallVec<[QueueIndex; 8]> = self.fair.path(leaf).collect();
+        let is_in_the_way = |amount: &&(ResourceId, i64)| {
+            let amounts = [**amount];
+            path.iter().any(|queue| !self.fair.is_entitled(*queue, &amounts))
+                || self.fair.withheld_by(leaf, &amounts, |_| &[]).is_some()
+        };
+        let found = sought.iter().filter(is_in_the_way).map(|(resource, _)| *resource);
+        found.collect::<SmallVec<[ResourceId; 2]>>().into_iter()
     }
 }

@@ -12,7 +12,9 @@ use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
 use crate::model::pod::digest;
 use crate::model::{Growth, Timestamp, WallTime};
-use crate::placement::{Candidate, Claim, RoomAnswer, RoomPlan, TaskSpares, Wanted, make_room};
+use crate::placement::{
+    Candidate, Claim, NarrowedClaim, RoomAnswer, RoomPlan, TaskSpares, Wanted, make_room,
+};
 use crate::queue::{Amounts, GroupIndex};
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -35,6 +37,14 @@ pub(super) struct Found {
     pub(super) grace: Vec<i64>,
 }
 
+/// What a search for room came to.
+enum Searched {
+    Found(Found),
+    /// that there is none is proved
+    No,
+    NotFound,
+}
+
 /// A member that may go: those that go first, first.
 type Member = (bool, Reverse<WallTime>, PodIndex, ClassId, NodeIndex);
 
@@ -54,23 +64,62 @@ impl Scheduler {
         let group = self.groups.get(index);
         let leaf = group.leaf.expect("a group that was tried has a queue");
         let extra: Amounts = group.claim.clone();
-        let (needed, priority, profile) = (group.needed(), group.priority, group.profile);
         let beyond = group.non_preemptible && self.beyond_guarantee(leaf, &extra).is_some();
         if beyond || self.too_many_run(index).is_some() {
             return false;
         }
+        // what is due to it of them is what were if it asked for them
+        let sought = self.sought(&extra);
+        self.fair.pend(leaf, &sought, 1);
+        let found = self.find_room(index, leaf, &sought);
+        self.fair.pend(leaf, &sought, -1);
+        found.is_some_and(|found| self.put_in_force(index, found))
+    }
+
+    /// Whom to evict so that a group is seated: on nodes of all kinds, as far as it may have what
+    /// they offer, or else on those of one kind of which its own queue has to give.
+    fn find_room(
+        &mut self,
+        index: GroupIndex,
+        leaf: QueueIndex,
+        sought: &Amounts,
+    ) -> Option<Found> {
+        let mut is_proved = true;
+        for only in std::iter::once(None).chain(self.in_the_way(leaf, sought).map(Some)) {
+            match self.find_room_as(index, sought, only) {
+                Searched::Found(found) => return Some(found),
+                Searched::No => {}
+                Searched::NotFound => is_proved = false,
+            }
+        }
+        self.tallies.searches_unproved += u64::from(!is_proved);
+        None
+    }
+
+    /// The same as though the group asked for one of the narrowed resources that it could take.
+    fn find_room_as(
+        &mut self,
+        index: GroupIndex,
+        sought: &Amounts,
+        only: Option<ResourceId>,
+    ) -> Searched {
+        let group = self.groups.get(index);
+        let leaf = group.leaf.expect("a group that was tried has a queue");
+        let (needed, priority, profile) = (group.needed(), group.priority, group.profile);
+        let (claimed, mut extra) = (group.claim.clone(), group.claim.clone());
+        extra.extend(sought.iter().copied().filter(|(resource, _)| only == Some(*resource)));
         let own_only = !self.fair.is_entitled(leaf, &extra);
-        let spared = self.spared_by_pairs(index, leaf, &extra);
+        let spared = self.spared_by_pairs(index, leaf, &claimed);
         let rights = Rights { leaf, priority, own_only, spared };
         let demands = self.demands(index);
-        let is_free = !self.groups.get(index).asks_topology();
+        let is_free = only.is_none() && !self.groups.get(index).asks_topology();
         if is_free && let Some(found) = self.find_singles(index, &rights, &demands) {
-            return self.put_in_force(index, found);
+            return Searched::Found(found);
         }
         if let [demand] = &demands[..]
             && self.is_blocked(&rights, &extra, (demand.class, needed))
         {
-            return false;
+            return Searched::No;
         }
         let (domains, cut) = self.seat_domains(index);
         let (mut candidates, mut grace) = self.candidates(&rights, &extra);
@@ -83,17 +132,18 @@ impl Scheduler {
             (candidates, grace) = others.unzip();
         }
         if candidates.is_empty() {
-            return false;
+            return Searched::No;
         }
         let going = self.going();
         let allowed = &self.disruptions_allowed();
         let at_most = &self.narrowed_guarantee(index);
+        let narrowed = NarrowedClaim { sought, at_most, only };
         let (domains, cut) = (domains.as_deref(), cut.as_ref());
-        let (demands, extra, going) = (&*demands, &*extra, &*going);
-        let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, cut, at_most };
+        let (demands, extra, going) = (&*demands, &*claimed, &*going);
+        let claim = Claim { leaf, demands, needed, extra, going, allowed, domains, cut, narrowed };
         let own: Vec<GroupIndex> =
             self.is_drained_for(index).then_some(index).into_iter().collect();
-        let plan = self.without_drains(&own, |scheduler| {
+        let answer = self.without_drains(&own, |scheduler| {
             make_room(
                 &mut scheduler.cluster,
                 &mut scheduler.rankings,
@@ -103,13 +153,10 @@ impl Scheduler {
                 &candidates,
             )
         });
-        match plan {
-            RoomAnswer::Placed(plan) => self.put_in_force(index, Found { plan, candidates, grace }),
-            RoomAnswer::No => false,
-            RoomAnswer::NotFound => {
-                self.tallies.searches_unproved += 1;
-                false
-            }
+        match answer {
+            RoomAnswer::Placed(plan) => Searched::Found(Found { plan, candidates, grace }),
+            RoomAnswer::No => Searched::No,
+            RoomAnswer::NotFound => Searched::NotFound,
         }
     }
 

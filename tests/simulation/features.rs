@@ -165,6 +165,21 @@ impl World {
         Some(TypedEdit { what, name, amount })
     }
 
+    /// Some queues may have few GPUs of a type from the start.
+    pub(crate) fn limit_types(&mut self) {
+        if !self.features.types {
+            return;
+        }
+        for (place, spec) in (1..).zip(self.queues.values_mut()) {
+            let mut random = Random::new(!self.history.seed ^ place << 40);
+            if random.below(2) == 0 {
+                let name = SHARED[2 + usize::try_from(random.below(2)).expect("small")];
+                let amount = 2 + i64::try_from(random.below(6)).expect("small");
+                spec.limit.push((name.into(), amount));
+            }
+        }
+    }
+
     /// A run limit for a queue that is edited: none, a default, a maximum, or both.
     pub(crate) fn draw_run_limit(&mut self) -> Option<RunLimit> {
         if !self.features.run_limits || self.random.below(2) == 0 {

@@ -33,6 +33,8 @@ struct Claim {
     user: usize,
     priority: i32,
     extra: Amounts,
+    /// the same as if it asked for the types on which it is seated
+    as_if: Amounts,
     contested: Vec<usize>,
 }
 
@@ -59,11 +61,18 @@ pub(crate) fn judge(scene: &Scene, plan: &Plan) -> Result<(), String> {
     let shares = scene.shares(Some((first.uid, std::array::from_fn(sought))));
     let on_seats = scene.taken(&plan.seats);
     let taken = std::array::from_fn(|at| extra[at].max(on_seats[at]));
+    let as_if =
+        std::array::from_fn(
+            |at| {
+                if on_seats[at] > 0 { extra[at].max(sought(at)) } else { extra[at] }
+            },
+        );
     let claim = Claim {
         namespace: first.key.namespace.clone(),
         user: shares.owner(&first.uid),
         priority: first.priority,
         extra,
+        as_if,
         contested,
     };
     let judge = Judge { scene, shares, plan, claim };
@@ -189,7 +198,7 @@ impl Judge<'_> {
         let leaf = Place::User(claim.user);
         own && spec.preemption.preemptible
             && (priority < claim.priority || equal)
-            && !self.is_entitled(leaf, &BTreeSet::new(), claim.extra)
+            && !self.is_entitled(leaf, &BTreeSet::new(), claim.as_if)
     }
 
     fn is_entitled(&self, place: Place, gone: &BTreeSet<Uid>, wanted: Amounts) -> bool {

@@ -27,7 +27,7 @@ tally! {
     drains drains_seated drains_expired quarantines ended_by_limit
     events judged unjudged shares_checked judged_users among_users
     judged_parts parts_taken parts_bound own_taken
-    judged_types types_taken stayed judged_budgets parts_lost withdrawn
+    judged_types types_taken types_opened stayed judged_budgets parts_lost withdrawn
 }
 
 impl Tally {
@@ -78,6 +78,7 @@ impl Tally {
             ("plans that take from another user of the queue", self.among_users, 100),
             ("plans judged in which a type of GPU counts", self.judged_types, 500),
             ("plans that take GPUs of a type for such", self.types_taken, 300),
+            ("plans whose victims let a gang have what was free of a type", self.types_opened, 5),
             ("plans given up as their victims stayed", self.stayed, 50),
             ("plans that take what a known disruption budget protects", self.judged_budgets, 300),
             ("plans seated", self.seated, 2_000),

@@ -76,6 +76,7 @@ impl World {
             _ => QueueSpec { quota: vec![("cpu".into(), 16_000), (GPU.into(), 16)], ..spec },
         });
         self.queues = queues.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        self.limit_types();
         for _ in 0..3 {
             self.edit_queue();
         }
@@ -270,6 +271,12 @@ impl World {
         let takes = victims.filter(|known| typed(scene.charged(known))).count() > 0;
         self.tally.judged_types += u64::from(seated || takes);
         self.tally.types_taken += u64::from(seated && takes);
+        let asks = plan.seats.keys().any(|uid| typed(scene.asked(&scene.pods[uid].pod)));
+        let emptied = plan.victims.iter().filter_map(|uid| scene.pods[uid].node.as_deref());
+        let emptied: BTreeSet<&str> = emptied.collect();
+        let is_free = plan.seats.values().all(|node| !emptied.contains(&**node));
+        let opened = seated && !asks && is_free;
+        self.tally.types_opened += u64::from(opened);
     }
 
     /// What a plan does to the queues: room across queues is reclaimed, within one preempted.

@@ -89,8 +89,19 @@ pub struct Claim<'a> {
     /// What it asks of the tree, if its seats must be in several domains at once. It may have
     /// members that were placed before.
     pub cut: Option<&'a Wanted>,
-    /// How much its seats may take of narrowed resources; those not named are free.
+    /// What it takes of narrowed resources without asking for them.
+    pub narrowed: NarrowedClaim<'a>,
+}
+
+/// What a claim may take of the narrowed resources of which it asks for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NarrowedClaim<'a> {
+    /// What all its members could take. The caller counts it as pending at the claim's leaf.
+    pub sought: &'a [(ResourceId, i64)],
+    /// How much it may take; those not named are free.
     pub at_most: &'a [(ResourceId, i64)],
+    /// One of those sought: it is seated where that is offered, as though it had asked for it.
+    pub only: Option<ResourceId>,
 }
 
 /// Who goes, and who is seated where once they have gone.

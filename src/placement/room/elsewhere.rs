@@ -3,7 +3,7 @@
 //! closed to it before some of it was taken (`narrowed`): then that is spared.
 
 use super::{Candidate, Claim, Demand, Rankings, RoomPlan, Search, Unit, Within, contested};
-use crate::cluster::{Assignment, Cluster, ResourceId, Statement};
+use crate::cluster::{Assignment, Cluster, Statement};
 use crate::placement::place::members;
 
 impl RoomPlan {
@@ -31,7 +31,7 @@ impl Search<'_> {
         &mut self,
         rankings: &mut Rankings,
         demands: &[Demand],
-        (claim, sought): (&Claim<'_>, &[(ResourceId, i64)]),
+        claim: &Claim<'_>,
         plan: &mut RoomPlan,
     ) {
         self.contested = contested(self.cluster, demands);
@@ -56,7 +56,7 @@ impl Search<'_> {
         let fits = self.seats_by(rankings, demands, needed, claim.cut).is_ok();
         if fits && self.is_settled() {
             self.give_back_while(|search| {
-                search.close_overdrawn(sought);
+                search.close_overdrawn(claim.narrowed.sought);
                 let found = search.seats_by(rankings, demands, needed, claim.cut).ok();
                 let found = found.filter(|seats| search.overdrawn(seats).is_none());
                 let is_seated = found.is_some();

@@ -3,10 +3,11 @@
 //!
 //! A search first seats the claim anywhere. If that takes more of a narrowed resource than the
 //! claimant may have, had it asked for it, the nodes that offer it are closed and the search is
-//! made again. What is taken then may entitle the claimant to what those nodes offer, and seats
-//! there may need fewer victims: that is asked last, as it is of other domains (`elsewhere`).
+//! made again; or it is made as though the claim asked for that resource. What is taken then may
+//! entitle the claimant to what closed nodes offer, and seats there may need fewer victims: that is
+//! asked last, as it is of other domains (`elsewhere`).
 
-use super::{Claim, Demand, Search, Taken, Within};
+use super::{Demand, Search, Taken, Within};
 use crate::cluster::{Assignment, ClassId, Cluster, DomainId, NodeIndex, ResourceId, Statement};
 use crate::fairshare::QueueIndex;
 use crate::model::fault::{Fault, is_made};
@@ -14,24 +15,19 @@ use crate::placement::{Failure, Gate, Rankings, Rules, Wanted, place_in_tree};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
-/// What the claim would ask for of the narrowed resources that it is not forced to use.
-pub(super) fn sought(cluster: &Cluster, claim: &Claim<'_>) -> Vec<(ResourceId, i64)> {
-    let asked = |resource: ResourceId| {
-        let found = claim.extra.iter().find(|(known, _)| *known == resource);
-        found.map_or(0, |(_, amount)| *amount)
-    };
-    let all = cluster.narrowed().iter().filter(|narrowed| asked(narrowed.resource) == 0);
-    let sought = all.map(|narrowed| (narrowed.resource, asked(narrowed.base)));
-    sought.filter(|(_, amount)| *amount > 0).collect()
+/// Keeps the claim off nodes that are closed, or do not offer what it asks for, or are outside of
+/// where its seats are to be.
+struct Closed<'a> {
+    closed: &'a [ResourceId],
+    only: Option<ResourceId>,
+    within: Within,
 }
-
-/// Keeps the claim off nodes that are closed, or outside of where its seats are to be.
-struct Closed<'a>(&'a [ResourceId], Within);
 
 impl Closed<'_> {
     fn contains(&self, cluster: &Cluster, node: NodeIndex) -> bool {
-        self.0.iter().any(|narrowed| cluster.offers(node, *narrowed))
-            || !self.1.contains(cluster.domains(), node)
+        self.closed.iter().any(|narrowed| cluster.offers(node, *narrowed))
+            || self.only.is_some_and(|narrowed| !cluster.offers(node, narrowed))
+            || !self.within.contains(cluster.domains(), node)
     }
 }
 
@@ -45,7 +41,13 @@ impl Gate for Closed<'_> {
 
 impl Search<'_> {
     pub(super) fn is_closed(&self, node: NodeIndex) -> bool {
-        Closed(&self.closed, self.within).contains(self.cluster, node)
+        let Self { closed, only, within, .. } = self;
+        Closed { closed, only: *only, within: *within }.contains(self.cluster, node)
+    }
+
+    /// Whether no node is closed for what it offers.
+    pub(super) fn is_open(&self) -> bool {
+        self.closed.is_empty() && self.only.is_none()
     }
 
     /// Of the narrowed resources that all members could take, closes those of which the claimant
@@ -75,8 +77,8 @@ impl Search<'_> {
         wanted: Option<&Wanted>,
     ) -> Result<Vec<Assignment>, Failure> {
         let bounds = (needed, needed);
-        let mut gate = Closed(&self.closed, self.within);
-        let is_open = self.closed.is_empty() && self.within == Within::Everywhere;
+        let is_open = self.is_open() && self.within == Within::Everywhere;
+        let mut gate = Closed { closed: &self.closed, only: self.only, within: self.within };
         let gate: Option<&mut dyn Gate> = if is_open { None } else { Some(&mut gate) };
         let inside = match self.within {
             Within::Domain(domain) => domain,

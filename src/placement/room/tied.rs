@@ -51,9 +51,8 @@ impl Search<'_> {
     /// the effort that is bounded.
     pub(super) fn find_tied(&mut self, demands: &[Demand], claim: &Claim<'_>) -> bool {
         self.begin_again(claim);
-        let is_plain = self.contested.len() == 1
-            && self.closed.is_empty()
-            && self.cluster.narrowed().is_empty();
+        let is_plain =
+            self.contested.len() == 1 && self.is_open() && self.cluster.narrowed().is_empty();
         for demand in demands.iter().filter(|_| is_plain) {
             self.count_class(demand);
             let Some(mapped) = self.mapped() else { continue };

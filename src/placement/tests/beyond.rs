@@ -78,7 +78,7 @@ fn what_the_own_queues_must_give_first_is_found_or_proved_in_small_worlds() {
             allowed: &[],
             domains: None,
             cut: None,
-            at_most: &[],
+            narrowed: NarrowedClaim::default(),
         };
         let World { cluster, fair, candidates, .. } = &mut world;
         let mut rankings = Rankings::default();

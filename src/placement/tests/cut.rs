@@ -396,7 +396,7 @@ impl Seen {
             allowed: &[],
             domains: domains.as_deref(),
             cut: Some(&wanted),
-            at_most: &[],
+            narrowed: NarrowedClaim::default(),
         };
         let World { cluster, fair, candidates, .. } = world;
         let mut rankings = Rankings::default();

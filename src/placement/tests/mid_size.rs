@@ -405,7 +405,7 @@ fn claim_of(leaf: QueueIndex, demands: &[Demand], needed: u32) -> Claim<'_> {
         extra: &[],
         going: &[],
         allowed: &[],
-        at_most: &[],
+        narrowed: NarrowedClaim::default(),
         domains: None,
         cut: None,
     }
