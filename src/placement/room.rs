@@ -150,8 +150,7 @@ pub fn make_room(
     }
     let on_node = OnNode::new(cluster, candidates);
     let narrowed = claim.narrowed;
-    let asked = narrowed.sought.iter().filter(|(resource, _)| narrowed.only == Some(*resource));
-    let asked = [claim.extra, &asked.copied().collect::<Vec<_>>()].concat();
+    let asked = [claim.extra, narrowed.only.as_slice()].concat();
     let asking = &Claim { extra: &asked, ..*claim };
     let mut answer = RoomAnswer::No;
     let everywhere = [Within::Everywhere];
@@ -166,7 +165,7 @@ pub fn make_room(
         let found = loop {
             let mut search = Search::new(cluster, fair, profile, asking, (candidates, &on_node));
             search.closed.clone_from(&closed);
-            search.only = narrowed.only;
+            search.only = narrowed.only.map(|(resource, _)| resource);
             search.within = *within;
             let (answer, overdrawn) = search.answer(rankings, &demands, asking);
             match overdrawn {

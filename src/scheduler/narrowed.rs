@@ -74,14 +74,13 @@ impl Scheduler {
         &mut self,
         leaf: QueueIndex,
         sought: &[(ResourceId, i64)],
-    ) -> impl Iterator<Item = ResourceId> + use<> {
+    ) -> impl Iterator<Item = (ResourceId, i64)> + use<> {
         let path: SmallVec<[QueueIndex; 8]> = self.fair.path(leaf).collect();
         let is_in_the_way = |amount: &&(ResourceId, i64)| {
             let amounts = [**amount];
             path.iter().any(|queue| !self.fair.is_entitled(*queue, &amounts))
                 || self.fair.withheld_by(leaf, &amounts, |_| &[]).is_some()
         };
-        let found = sought.iter().filter(is_in_the_way).map(|(resource, _)| *resource);
-        found.collect::<SmallVec<[ResourceId; 2]>>().into_iter()
+        sought.iter().filter(is_in_the_way).copied().collect::<Amounts>().into_iter()
     }
 }

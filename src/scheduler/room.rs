@@ -68,7 +68,7 @@ impl Scheduler {
         if beyond || self.too_many_run(index).is_some() {
             return false;
         }
-        // what is due to it of them is what were if it asked for them
+        // of types for which it does not ask it is due what it would be if it did
         let sought = self.sought(&extra);
         self.fair.pend(leaf, &sought, 1);
         let found = self.find_room(index, leaf, &sought);
@@ -101,13 +101,13 @@ impl Scheduler {
         &mut self,
         index: GroupIndex,
         sought: &Amounts,
-        only: Option<ResourceId>,
+        only: Option<(ResourceId, i64)>,
     ) -> Searched {
         let group = self.groups.get(index);
         let leaf = group.leaf.expect("a group that was tried has a queue");
         let (needed, priority, profile) = (group.needed(), group.priority, group.profile);
         let (claimed, mut extra) = (group.claim.clone(), group.claim.clone());
-        extra.extend(sought.iter().copied().filter(|(resource, _)| only == Some(*resource)));
+        extra.extend(only);
         let own_only = !self.fair.is_entitled(leaf, &extra);
         let spared = self.spared_by_pairs(index, leaf, &claimed);
         let rights = Rights { leaf, priority, own_only, spared };

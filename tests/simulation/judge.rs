@@ -61,12 +61,8 @@ pub(crate) fn judge(scene: &Scene, plan: &Plan) -> Result<(), String> {
     let shares = scene.shares(Some((first.uid, std::array::from_fn(sought))));
     let on_seats = scene.taken(&plan.seats);
     let taken = std::array::from_fn(|at| extra[at].max(on_seats[at]));
-    let as_if =
-        std::array::from_fn(
-            |at| {
-                if on_seats[at] > 0 { extra[at].max(sought(at)) } else { extra[at] }
-            },
-        );
+    let sought_there = |at: usize| if on_seats[at] > 0 { sought(at) } else { 0 };
+    let as_if = std::array::from_fn(|at| extra[at].max(sought_there(at)));
     let claim = Claim {
         namespace: first.key.namespace.clone(),
         user: shares.owner(&first.uid),

@@ -101,7 +101,7 @@ pub struct NarrowedClaim<'a> {
     /// How much it may take; those not named are free.
     pub at_most: &'a [(ResourceId, i64)],
     /// One of those sought: it is seated where that is offered, as though it had asked for it.
-    pub only: Option<ResourceId>,
+    pub only: Option<(ResourceId, i64)>,
 }
 
 /// Who goes, and who is seated where once they have gone.
